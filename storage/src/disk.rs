@@ -1,0 +1,153 @@
+//! The seam to the disk: everything that storage asks of it.
+//!
+//! Rules that every implementation keeps and [`crate::disk_tests`] checks:
+//! - what was written is not safe before [`DiskFile::sync`] returned `Ok`; after an `Err` it never
+//!   will be, and nobody may try again;
+//! - a created, renamed or removed name is not safe before [`Disk::sync_dir`];
+//! - bytes of a file that were allocated and never written read as zero;
+//! - a mapping shows what is written to the file later, too.
+
+use bytes::Bytes;
+use std::fmt::Debug;
+use std::fs::File;
+use std::io::{self, IoSlice};
+use std::path::Path;
+use std::sync::Arc;
+
+/// A directory tree on some disk. Paths are relative to its root.
+pub trait Disk: Send + Sync + Debug + 'static {
+    /// Creates a file of `allocate_bytes` zeros, all of them backed by the disk, so that writing
+    /// them cannot run out of space.
+    ///
+    /// # Errors
+    /// `AlreadyExists`, `StorageFull`, and what the disk says. Nothing is left behind.
+    fn create(&self, path: &Path, allocate_bytes: u64) -> io::Result<Arc<dyn DiskFile>>;
+
+    /// Opens a file for reading and writing.
+    ///
+    /// # Errors
+    /// `NotFound`, and what the disk says.
+    fn open(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>>;
+
+    /// The names in a directory, sorted.
+    ///
+    /// # Errors
+    /// `NotFound`, and what the disk says.
+    fn list(&self, dir: &Path) -> io::Result<Vec<String>>;
+
+    /// Creates a directory and its parents; an existing one is fine. It is durable on return.
+    ///
+    /// # Errors
+    /// What the disk says.
+    fn create_dir(&self, dir: &Path) -> io::Result<()>;
+
+    /// Renames a file, replacing the target.
+    ///
+    /// # Errors
+    /// What the disk says.
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
+
+    /// Removes a file.
+    ///
+    /// # Errors
+    /// `NotFound`, and what the disk says.
+    fn remove(&self, path: &Path) -> io::Result<()>;
+
+    /// Makes the names of a directory durable.
+    ///
+    /// # Errors
+    /// What the disk says; names may then be lost.
+    fn sync_dir(&self, dir: &Path) -> io::Result<()>;
+
+    /// Bytes that can still be allocated.
+    ///
+    /// # Errors
+    /// What the disk says.
+    fn free_bytes(&self) -> io::Result<u64>;
+}
+
+/// An open file.
+pub trait DiskFile: Send + Sync + Debug + 'static {
+    /// Its length in bytes.
+    ///
+    /// # Errors
+    /// What the disk says.
+    fn len(&self) -> io::Result<u64>;
+
+    /// Whether it has no bytes.
+    ///
+    /// # Errors
+    /// What the disk says.
+    fn is_empty(&self) -> io::Result<bool> {
+        Ok(self.len()? == 0)
+    }
+
+    /// Fills `out` from position `at`.
+    ///
+    /// # Errors
+    /// `UnexpectedEof`, and what the disk says.
+    fn read_at(&self, at: u64, out: &mut [u8]) -> io::Result<()>;
+
+    /// Writes all `parts` one behind the other from position `at`.
+    ///
+    /// # Errors
+    /// What the disk says; any part may then have been written.
+    fn write_at(&self, at: u64, parts: &[IoSlice<'_>]) -> io::Result<()>;
+
+    /// Cuts, or extends with allocated zeros.
+    ///
+    /// # Errors
+    /// What the disk says.
+    fn set_len(&self, len: u64) -> io::Result<()>;
+
+    /// Makes everything written so far durable.
+    ///
+    /// # Errors
+    /// What the disk says. What was not durable must be taken as lost: never call again.
+    fn sync(&self) -> io::Result<()>;
+
+    /// Maps the whole file read-only, at its length of now.
+    ///
+    /// # Errors
+    /// What the disk says.
+    fn map(&self) -> io::Result<Mapping>;
+
+    /// The operating system's file, where there is one, for drivers that sync through io_uring.
+    fn os_file(&self) -> Option<&File> {
+        None
+    }
+}
+
+/// A read-only view of a file.
+#[derive(Clone, Debug)]
+pub enum Mapping {
+    /// A mapping of the operating system: slices point into it.
+    Mapped(Bytes),
+    /// A file that cannot be mapped: slices are copies.
+    Copied(Arc<dyn DiskFile>),
+}
+
+impl Mapping {
+    /// `len` bytes from `start`; empty where they are not within the file or cannot be read.
+    #[inline]
+    pub fn slice(&self, start: u64, len: u64) -> Bytes {
+        match self {
+            Self::Mapped(bytes) => {
+                let (start, end) = (start as usize, (start + len) as usize);
+                if end > bytes.len() {
+                    Bytes::new()
+                } else {
+                    bytes.slice(start..end)
+                }
+            }
+            Self::Copied(file) => {
+                let within = file.len().is_ok_and(|have| start + len <= have);
+                let mut out = vec![0; if within { len as usize } else { 0 }];
+                match file.read_at(start, &mut out) {
+                    Ok(()) => out.into(),
+                    Err(_) => Bytes::new(),
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,77 @@
+//! What storage answers when it cannot do what it was asked.
+
+use flowstone_wire::Lsn;
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// Why storage could not do something.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The disk answered with an error.
+    #[error("cannot {action} '{}': {source}", path.display())]
+    Io {
+        /// What was tried, as in "cannot ...".
+        action: &'static str,
+        /// On which file or directory.
+        path: PathBuf,
+        /// What the disk said.
+        source: io::Error,
+    },
+    /// There is no space for another segment.
+    #[error(
+        "disk is full: {free_bytes} bytes are free, {needed_bytes} are needed; free some space"
+    )]
+    DiskFull {
+        /// Bytes free.
+        free_bytes: u64,
+        /// Bytes needed, the reserve included.
+        needed_bytes: u64,
+    },
+    /// Bytes that were durable are damaged.
+    #[error("'{}' is damaged at byte {position}: LSN {lsn} was durable and {what}; run `flowstone inspect` and restore the file from a copy", path.display())]
+    Damaged {
+        /// Which file.
+        path: PathBuf,
+        /// Where in it.
+        position: u64,
+        /// Which batch should be there.
+        lsn: Lsn,
+        /// What is there instead.
+        what: String,
+    },
+    /// A file is not in a format that this version reads.
+    #[error("'{}' cannot be read: {what}", path.display())]
+    Format {
+        /// Which file.
+        path: PathBuf,
+        /// What is wrong with it.
+        what: String,
+    },
+    /// The state store answered with an error.
+    #[error("state store '{}': {what}", path.display())]
+    State {
+        /// Which file.
+        path: PathBuf,
+        /// What redb said.
+        what: String,
+    },
+    /// A group is larger than a segment.
+    #[error("a group of {bytes} bytes does not fit a segment of {segment_bytes} bytes")]
+    GroupTooLarge {
+        /// Bytes of the group.
+        bytes: u64,
+        /// Bytes of a segment.
+        segment_bytes: u64,
+    },
+}
+
+impl Error {
+    pub(crate) fn io(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
+        let path = path.to_path_buf();
+        move |source| Self::Io {
+            action,
+            path,
+            source,
+        }
+    }
+}

@@ -1,0 +1,590 @@
+//! Recovery: from whatever a crash left to a log that ends with a complete group.
+//!
+//! The segments are read in order. At every position the picture on the disk (what stands there,
+//! whether the expected LSN was durable, what the next segment is) picks exactly one row of
+//! [`TABLE`]. Only what lies above the mark, or above what the state store has applied, is read;
+//! the rest is taken from the index files. Running it again after a crash inside it is safe: it only
+//! cuts, and it cuts the newest segment first.
+
+use super::append::allocate;
+use super::idx_file::IndexFile;
+use super::index::HotIndex;
+use super::segment::Segment;
+use super::{LogConfig, ShardLog};
+use crate::disk::{Disk, DiskFile, Mapping};
+use crate::error::Error;
+use crate::layout;
+use crate::mark::{Mark, MarkFound, MarkState};
+use bytes::Bytes;
+use flowstone_wire::{BatchHeader, Epoch, Lsn, batch};
+use std::collections::VecDeque;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// What stands at a position of a segment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// A whole batch with the expected LSN.
+    Valid,
+    /// Zeros, or the end of the file.
+    Blank,
+    /// Bytes that are not a batch.
+    Bad,
+    /// A whole batch, but of another LSN or an older epoch.
+    Stale,
+}
+
+/// The next segment, by the LSN in its name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Next {
+    /// There is none.
+    None,
+    /// It starts with the expected LSN.
+    Continues,
+    /// It starts elsewhere.
+    Gap,
+}
+
+/// What to do at a position.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// Take the batch.
+    Accept,
+    /// Go on with the next segment.
+    NextSegment,
+    /// The log ends here, as it should.
+    End,
+    /// The log ends here; what follows was never durable and goes.
+    Cut,
+    /// Something durable is missing.
+    Damaged,
+}
+
+/// A row of the recovery table. `None` in a condition means that it does not matter.
+#[derive(Debug)]
+pub struct Row {
+    /// Its letter, for reports and tests.
+    pub letter: char,
+    /// What stands there.
+    pub standing: &'static [Standing],
+    /// Whether the expected LSN was durable for certain.
+    pub below_mark: Option<bool>,
+    /// What the next segment is.
+    pub next: &'static [Next],
+    /// What to do.
+    pub verdict: Verdict,
+}
+
+use Next::{Continues, Gap};
+use Standing::{Bad, Blank, Stale, Valid};
+const ANY_NEXT: &[Next] = &[Next::None, Continues, Gap];
+
+/// What to do with every picture that a disk can show. Every picture matches exactly one row.
+pub const TABLE: &[Row] = &[
+    // a: the normal case.
+    Row {
+        letter: 'a',
+        standing: &[Valid],
+        below_mark: None,
+        next: ANY_NEXT,
+        verdict: Verdict::Accept,
+    },
+    // b: a segment was full and rolled; the rest of its allocation was never used.
+    Row {
+        letter: 'b',
+        standing: &[Blank],
+        below_mark: None,
+        next: &[Continues],
+        verdict: Verdict::NextSegment,
+    },
+    // c: the tail of the log.
+    Row {
+        letter: 'c',
+        standing: &[Blank],
+        below_mark: Some(false),
+        next: &[Next::None],
+        verdict: Verdict::End,
+    },
+    // d: a torn tail, or bytes of an older life behind it.
+    Row {
+        letter: 'd',
+        standing: &[Bad, Stale],
+        below_mark: Some(false),
+        next: &[Next::None],
+        verdict: Verdict::Cut,
+    },
+    // e: leftovers behind the last batch of a full segment; no LSN is missing.
+    Row {
+        letter: 'e',
+        standing: &[Bad, Stale],
+        below_mark: None,
+        next: &[Continues],
+        verdict: Verdict::NextSegment,
+    },
+    // f: a power cut lost the end of a segment and kept some of the next one; none of it was durable.
+    Row {
+        letter: 'f',
+        standing: &[Blank, Bad, Stale],
+        below_mark: Some(false),
+        next: &[Gap],
+        verdict: Verdict::Cut,
+    },
+    // g: a durable batch is not there.
+    Row {
+        letter: 'g',
+        standing: &[Blank, Bad, Stale],
+        below_mark: Some(true),
+        next: &[Next::None, Gap],
+        verdict: Verdict::Damaged,
+    },
+];
+
+fn row_for(standing: Standing, below_mark: bool, next: Next) -> &'static Row {
+    let hit = |r: &&Row| {
+        r.standing.contains(&standing)
+            && r.below_mark.is_none_or(|b| b == below_mark)
+            && r.next.contains(&next)
+    };
+    TABLE
+        .iter()
+        .find(hit)
+        .expect("a test holds that every picture has its row")
+}
+
+/// Something that recovery did and an operator may want to know.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RecoveryNote {
+    /// The mark file was lost; the state store's LSN was used instead.
+    MarkLost,
+    /// Bytes behind the last complete group were cut off.
+    Cut {
+        /// In this segment.
+        path: PathBuf,
+        /// From this position.
+        position: u64,
+        /// Before this LSN.
+        lsn: Lsn,
+    },
+    /// A segment that was never durable was removed.
+    Dropped {
+        /// Its file.
+        path: PathBuf,
+    },
+}
+
+/// What recovery found.
+#[derive(Debug, Default)]
+pub struct Recovered {
+    /// Letters of the rows that were used, in order, repeats of `a` left out.
+    pub rows: String,
+    /// What an operator may want to know.
+    pub notes: Vec<RecoveryNote>,
+    /// Bytes of segments that were read.
+    pub scanned_bytes: u64,
+}
+
+/// A segment file that was found.
+struct FoundSegment {
+    first_lsn: Lsn,
+    path: PathBuf,
+    file: Arc<dyn DiskFile>,
+}
+
+/// Where the log ends.
+struct Tail {
+    /// Index into the found segments.
+    segment: usize,
+    position: u64,
+}
+
+struct Recovery<'a> {
+    disk: &'a dyn Disk,
+    dir: &'a Path,
+    /// Everything up to here was durable for certain.
+    mark: Lsn,
+    /// Everything up to here is in the state store and need not be visited.
+    applied: Lsn,
+    found: Vec<FoundSegment>,
+    index: HotIndex,
+    sealed: VecDeque<Segment>,
+    expected: Lsn,
+    epoch: Epoch,
+    /// Batches of a group that is not complete yet, with their positions.
+    group: Vec<(BatchHeader, Bytes, u64)>,
+    result: Recovered,
+    visit: &'a mut dyn FnMut(&BatchHeader, &Bytes),
+}
+
+impl ShardLog {
+    /// Opens the log of a shard, recovering what a crash left, and starts a new epoch.
+    ///
+    /// `visit` is given every batch above `applied`, whole groups only, in order. It must not keep
+    /// the bytes. On return everything in the log is durable and the mark says so.
+    ///
+    /// # Errors
+    /// [`Error::Damaged`] where something durable is missing; nothing was changed then.
+    /// [`Error::DiskFull`] for the first segment of an empty shard, [`Error::Io`].
+    pub fn open(
+        disk: Arc<dyn Disk>,
+        shard_dir: &Path,
+        config: LogConfig,
+        applied: Lsn,
+        visit: &mut dyn FnMut(&BatchHeader, &Bytes),
+    ) -> Result<(Self, Mark, Recovered), Error> {
+        let dir = layout::log_dir(shard_dir);
+        disk.create_dir(&dir).map_err(Error::io("create", &dir))?;
+        let (mut mark, mark_found) = Mark::open(&*disk, &layout::mark(shard_dir))?;
+        let state = mark.state();
+        let found = find_segments(&*disk, &dir)?;
+        let mut recovery = Recovery {
+            disk: &*disk,
+            dir: &dir,
+            mark: state.durable.max(applied),
+            applied,
+            expected: found.first().map_or(applied.next(), |s| s.first_lsn),
+            found,
+            index: HotIndex::default(),
+            sealed: VecDeque::new(),
+            epoch: Epoch(0),
+            group: Vec::new(),
+            result: Recovered::default(),
+            visit,
+        };
+        if mark_found == MarkFound::BothBad {
+            recovery.result.notes.push(RecoveryNote::MarkLost);
+        }
+        let active = recovery.run(config)?;
+        let epoch = Epoch(state.epoch.max(recovery.epoch).0 + 1);
+        let Recovery {
+            index,
+            sealed,
+            expected,
+            result,
+            ..
+        } = recovery;
+        let last = Lsn(expected.0 - 1);
+        mark.store(MarkState {
+            durable: last,
+            epoch,
+            incarnation: state.incarnation + 1,
+            clean: false,
+        })?;
+        let log = Self {
+            disk,
+            dir,
+            config,
+            sealed,
+            staged_at: active.end,
+            active,
+            index,
+            staged: Vec::new(),
+            next_lsn: expected,
+            written: last,
+            durable: last,
+            epoch,
+            unsynced: Vec::new(),
+            unsynced_dir: false,
+            spare: None,
+        };
+        Ok((log, mark, result))
+    }
+}
+
+fn find_segments(disk: &dyn Disk, dir: &Path) -> Result<Vec<FoundSegment>, Error> {
+    let mut found = Vec::new();
+    for name in disk.list(dir).map_err(Error::io("list", dir))? {
+        let path = dir.join(&name);
+        if name == layout::SPARE || name == layout::SPARE_UNFINISHED {
+            disk.remove(&path).map_err(Error::io("remove", &path))?;
+        } else if let Some(first_lsn) = layout::parse_segment_name(&name) {
+            let file = disk.open(&path).map_err(Error::io("open", &path))?;
+            found.push(FoundSegment {
+                first_lsn,
+                path,
+                file,
+            });
+        }
+    }
+    Ok(found)
+}
+
+impl Recovery<'_> {
+    fn run(&mut self, config: LogConfig) -> Result<Segment, Error> {
+        if self.found.is_empty() {
+            return self.start_empty(config);
+        }
+        if self.expected > self.applied.next() {
+            return Err(self.damaged(
+                0,
+                0,
+                "the segments before it are gone".into(),
+                self.applied.next(),
+            ));
+        }
+        let tail = self.scan()?;
+        self.drop_later_segments(tail.segment)?;
+        self.open_tail(&tail, config)
+    }
+
+    fn start_empty(&mut self, config: LogConfig) -> Result<Segment, Error> {
+        if self.mark > self.applied {
+            let path = self.dir.join(layout::segment_name(self.expected));
+            let what = "the log has no segments".into();
+            return Err(Error::Damaged {
+                path,
+                position: 0,
+                lsn: self.mark,
+                what,
+            });
+        }
+        self.result.rows.push('0');
+        let path = self.dir.join(layout::segment_name(self.expected));
+        let file = allocate(self.disk, self.dir, &path, config)?;
+        file.sync().map_err(Error::io("sync", &path))?;
+        self.disk
+            .sync_dir(self.dir)
+            .map_err(Error::io("sync", self.dir))?;
+        segment(&path, file, self.expected, self.expected, 0)
+    }
+
+    /// Reads the segments in order up to the end of the log.
+    fn scan(&mut self) -> Result<Tail, Error> {
+        for number in 0..self.found.len() {
+            if self.take_index(number)? {
+                continue;
+            }
+            if let Some(tail) = self.scan_segment(number)? {
+                return Ok(tail);
+            }
+        }
+        unreachable!("the last segment is always read, and reading it finds the end")
+    }
+
+    fn next_after(&self, number: usize) -> Next {
+        match self.found.get(number + 1) {
+            None => Next::None,
+            Some(next) if next.first_lsn == self.expected => Next::Continues,
+            Some(_) => Next::Gap,
+        }
+    }
+
+    /// Takes a sealed segment from its index file, where that is allowed and enough.
+    fn take_index(&mut self, number: usize) -> Result<bool, Error> {
+        let found = &self.found[number];
+        let Some(next) = self.found.get(number + 1) else {
+            return Ok(false);
+        };
+        let last = Lsn(next.first_lsn.0.saturating_sub(1));
+        if last > self.mark || last > self.applied {
+            return Ok(false);
+        }
+        let path = self.dir.join(layout::index_name(found.first_lsn));
+        let Some(index) = IndexFile::read(self.disk, &path) else {
+            return Ok(false);
+        };
+        if index.first_lsn != self.expected || index.next_lsn != next.first_lsn {
+            return Ok(false);
+        }
+        for (partition, runs) in index.runs {
+            for run in runs {
+                self.index.add_run(partition, run);
+            }
+        }
+        let sealed = segment(
+            &found.path,
+            found.file.clone(),
+            found.first_lsn,
+            index.next_lsn,
+            index.end,
+        )?;
+        self.sealed.push_back(sealed);
+        self.expected = index.next_lsn;
+        Ok(true)
+    }
+
+    /// Reads one segment. Returns the end of the log if it is in here.
+    fn scan_segment(&mut self, number: usize) -> Result<Option<Tail>, Error> {
+        let found = &self.found[number];
+        let map = found.file.map().map_err(Error::io("map", &found.path))?;
+        let len = found.file.len().map_err(Error::io("read", &found.path))?;
+        let first = self.expected;
+        let mut at = 0;
+        loop {
+            let (standing, batch) = self.look(&map, at, len);
+            let below = self.expected <= self.mark;
+            let row = row_for(standing, below, self.next_after(number));
+            self.note_row(row.letter);
+            match (row.verdict, batch) {
+                (Verdict::Accept, Ok((header, bytes))) => {
+                    self.accept(header, bytes, at, first);
+                    at += u64::from(header.size);
+                }
+                (Verdict::NextSegment, _) => {
+                    self.result.scanned_bytes += at;
+                    let found = &self.found[number];
+                    let sealed =
+                        segment(&found.path, found.file.clone(), first, self.expected, at)?;
+                    self.sealed.push_back(sealed);
+                    return Ok(None);
+                }
+                (Verdict::Damaged | Verdict::Accept, batch) => {
+                    let what = batch.err().unwrap_or_default();
+                    return Err(self.damaged(number, at, what, self.expected));
+                }
+                (Verdict::End | Verdict::Cut, _) => {
+                    self.result.scanned_bytes += at;
+                    let cut = row.verdict == Verdict::Cut || !self.group.is_empty();
+                    return Ok(Some(self.tail(number, at, cut)));
+                }
+            }
+        }
+    }
+
+    /// The end of the log at this position, or before the group that is not complete there.
+    fn tail(&mut self, number: usize, at: u64, cut: bool) -> Tail {
+        let mut position = at;
+        if let Some((first, _, start)) = self.group.first() {
+            position = *start;
+            self.expected = first.lsn;
+            self.result.rows.push('h');
+            self.group.clear();
+        }
+        if cut {
+            let path = self.found[number].path.clone();
+            self.result.notes.push(RecoveryNote::Cut {
+                path,
+                position,
+                lsn: self.expected,
+            });
+        }
+        Tail {
+            segment: number,
+            position,
+        }
+    }
+
+    /// What stands at a position; with the reason where it is not the expected batch.
+    fn look(
+        &self,
+        map: &Mapping,
+        at: u64,
+        len: u64,
+    ) -> (Standing, Result<(BatchHeader, Bytes), String>) {
+        let header_bytes = batch::HEADER_BYTES as u64;
+        let front = map.slice(at, header_bytes.min(len.saturating_sub(at)));
+        if front.iter().all(|b| *b == 0) {
+            // A group may not be left open at the end of a segment that another one follows.
+            let standing = if self.group.is_empty() { Blank } else { Bad };
+            return (standing, Err("there is nothing".into()));
+        }
+        let header = match BatchHeader::decode(&front) {
+            Ok(header) => header,
+            Err(e) => return (Bad, Err(e.to_string())),
+        };
+        let bytes = map.slice(at, u64::from(header.size).min(len - at));
+        match batch::verify(&bytes) {
+            Err(e) => (Bad, Err(e.to_string())),
+            Ok(h) if h.lsn != self.expected => (Stale, Err(format!("LSN {} stands there", h.lsn))),
+            Ok(h) if h.epoch < self.epoch => {
+                (Stale, Err(format!("epoch {} stands there", h.epoch)))
+            }
+            Ok(h) => (Valid, Ok((h, bytes))),
+        }
+    }
+
+    fn accept(&mut self, header: BatchHeader, bytes: Bytes, at: u64, segment: Lsn) {
+        self.epoch = header.epoch;
+        self.expected = header.lsn.next();
+        self.group.push((header, bytes, at));
+        if header.group_continues() {
+            return;
+        }
+        for (header, bytes, at) in self.group.drain(..) {
+            self.index.add(&header, segment, at);
+            if header.lsn > self.applied {
+                (self.visit)(&header, &bytes);
+            }
+        }
+    }
+
+    fn note_row(&mut self, letter: char) {
+        if !(letter == 'a' && self.result.rows.ends_with('a')) {
+            self.result.rows.push(letter);
+        }
+    }
+
+    fn damaged(&self, number: usize, position: u64, what: String, lsn: Lsn) -> Error {
+        Error::Damaged {
+            path: self.found[number].path.clone(),
+            position,
+            lsn,
+            what,
+        }
+    }
+
+    /// Removes the segments behind the end of the log, newest first, so that a crash in between
+    /// leaves a picture of the same row.
+    fn drop_later_segments(&mut self, last: usize) -> Result<(), Error> {
+        for gone in self.found.drain(last + 1..).rev() {
+            let index = self.dir.join(layout::index_name(gone.first_lsn));
+            remove_if_there(self.disk, &index)?;
+            remove_if_there(self.disk, &gone.path)?;
+            self.result
+                .notes
+                .push(RecoveryNote::Dropped { path: gone.path });
+        }
+        Ok(())
+    }
+
+    /// Makes the last segment ready to be written again: nothing but zeros behind the end.
+    fn open_tail(&mut self, tail: &Tail, config: LogConfig) -> Result<Segment, Error> {
+        let FoundSegment {
+            first_lsn,
+            path,
+            file,
+        } = &self.found[tail.segment];
+        let io = |action| Error::io(action, path);
+        remove_if_there(self.disk, &self.dir.join(layout::index_name(*first_lsn)))?;
+        // Even a blank tail may have islands of unsynced batches further on. They must not come
+        // back to life when the log grows up to them.
+        file.set_len(tail.position).map_err(io("cut"))?;
+        // On a full disk the segment stays short: the next append rolls, and is refused there.
+        let _ = file.set_len(config.segment_bytes.max(tail.position));
+        file.sync().map_err(io("sync"))?;
+        for sealed in &self.sealed {
+            // After a kill these may be in the page cache only.
+            sealed.file.sync().map_err(Error::io("sync", self.dir))?;
+        }
+        self.disk
+            .sync_dir(self.dir)
+            .map_err(Error::io("sync", self.dir))?;
+        segment(path, file.clone(), *first_lsn, self.expected, tail.position)
+    }
+}
+
+fn remove_if_there(disk: &dyn Disk, path: &Path) -> Result<(), Error> {
+    match disk.remove(path) {
+        Err(e) if e.kind() != ErrorKind::NotFound => Err(Error::io("remove", path)(e)),
+        _ => Ok(()),
+    }
+}
+
+fn segment(
+    path: &Path,
+    file: Arc<dyn DiskFile>,
+    first_lsn: Lsn,
+    next_lsn: Lsn,
+    end: u64,
+) -> Result<Segment, Error> {
+    let map = file.map().map_err(Error::io("map", path))?;
+    let size = file.len().map_err(Error::io("read", path))?;
+    Ok(Segment {
+        file,
+        map,
+        first_lsn,
+        next_lsn,
+        end,
+        size,
+    })
+}

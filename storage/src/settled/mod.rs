@@ -1,0 +1,47 @@
+//! Settled segments: immutable files with the batches of one partition.
+//!
+//! ```text
+//! file header   16  "FSS1", version (4), partition (4), zero (4)
+//! block *           header 16: stored bytes (4), plain bytes (4), crc32 of the stored bytes (4),
+//!                   codec (4: 0 plain, 4 zstd); then the stored bytes: whole batches, back to back
+//! block index       postcard of [BlockEntry]
+//! footer        64  "FSSF", crc32 over the rest of the footer, index position (8), index bytes (4),
+//!                   index crc32 (4), first offset (8), next offset (8), records (8),
+//!                   largest timestamp (8), last LSN (8)
+//! ```
+//! All numbers little-endian. The same file is what goes to the tier.
+
+mod format;
+mod read;
+mod settle;
+mod write;
+
+pub use format::BlockEntry;
+pub use read::SettledReader;
+pub use settle::{SettleInput, SettleJob, SettleStep, remove_orphans};
+pub use write::SettledWriter;
+
+use flowstone_wire::{Lsn, Offset, PartitionId};
+use serde::{Deserialize, Serialize};
+
+/// What the manifest knows of a settled segment.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SettledMeta {
+    /// Its partition.
+    pub partition: PartitionId,
+    /// Offset of its first record.
+    pub first_offset: Offset,
+    /// Offset behind its last record.
+    pub next_offset: Offset,
+    /// Number of records.
+    pub records: u64,
+    /// Bytes of the file.
+    pub bytes: u64,
+    /// Largest record timestamp, milliseconds since 1970.
+    pub max_timestamp: i64,
+    /// LSN of its last batch.
+    pub last_lsn: Lsn,
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,271 @@
+//! The materialised view of a shard in redb: what the log said up to its applied LSN.
+//!
+//! Everything in here can be made again from the log; it exists so that the log need not be kept and
+//! a start need not read it. It is written in the background, and only up to an LSN that is durable.
+
+use crate::disk::{Disk, DiskFile};
+use crate::error::Error;
+use crate::settled::SettledMeta;
+use flowstone_wire::{Lsn, Offset, PartitionId};
+use redb::{Database, ReadableDatabase, ReadableTable, StorageBackend, TableDefinition};
+use std::io::{self, IoSlice};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// Key: `applied` or `settled`.
+const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
+/// Keys and values belong to the shard; storage does not look into them.
+const STATE: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("state");
+/// Key: partition, first offset. Value: postcard of [`SettledMeta`].
+const SETTLED: TableDefinition<'_, (u32, u64), &[u8]> = TableDefinition::new("settled");
+const APPLIED: &str = "applied";
+const SETTLED_UPTO: &str = "settled";
+/// The view is read once and written in bulk; a small cache is enough.
+const CACHE_BYTES: usize = 8 << 20;
+
+/// A key and its new value; `None` removes it.
+pub type Change = (Vec<u8>, Option<Vec<u8>>);
+
+/// The state store of a shard.
+pub struct StateStore {
+    db: Database,
+    path: PathBuf,
+}
+
+impl std::fmt::Debug for StateStore {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("StateStore")
+            .field("path", &self.path)
+            .finish_non_exhaustive()
+    }
+}
+
+#[derive(Debug)]
+struct Backend(Arc<dyn DiskFile>);
+
+impl StorageBackend for Backend {
+    fn len(&self) -> io::Result<u64> {
+        self.0.len()
+    }
+    fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
+        self.0.read_at(offset, out)
+    }
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        self.0.set_len(len)
+    }
+    fn sync_data(&self) -> io::Result<()> {
+        self.0.sync()
+    }
+    fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+        self.0.write_at(offset, &[IoSlice::new(data)])
+    }
+}
+
+impl StateStore {
+    /// Opens the store, creating it where it is not there.
+    ///
+    /// # Errors
+    /// [`Error::Io`], [`Error::State`].
+    pub fn open(disk: &dyn Disk, path: &Path) -> Result<Self, Error> {
+        let file = match disk.open(path) {
+            Ok(file) => file,
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {
+                let file = disk.create(path, 0).map_err(Error::io("create", path))?;
+                let dir = path.parent().unwrap_or(Path::new(""));
+                disk.sync_dir(dir).map_err(Error::io("sync", dir))?;
+                file
+            }
+            Err(e) => return Err(Error::io("open", path)(e)),
+        };
+        let db = Database::builder()
+            .set_cache_size(CACHE_BYTES)
+            .create_with_backend(Backend(file))
+            .map_err(|e| state_error(path, &e))?;
+        let store = Self {
+            db,
+            path: path.into(),
+        };
+        store.write(|tx| {
+            tx.open_table(META)?;
+            tx.open_table(STATE)?;
+            tx.open_table(SETTLED)?;
+            Ok(())
+        })?;
+        Ok(store)
+    }
+
+    fn write(
+        &self,
+        change: impl FnOnce(&redb::WriteTransaction) -> Result<(), redb::Error>,
+    ) -> Result<(), Error> {
+        let run = || -> Result<(), redb::Error> {
+            let tx = self.db.begin_write()?;
+            change(&tx)?;
+            tx.commit()?;
+            Ok(())
+        };
+        run().map_err(|e| state_error(&self.path, &e))
+    }
+
+    fn read<T>(
+        &self,
+        read: impl FnOnce(&redb::ReadTransaction) -> Result<T, redb::Error>,
+    ) -> Result<T, Error> {
+        let run = || -> Result<T, redb::Error> { read(&self.db.begin_read()?) };
+        run().map_err(|e| state_error(&self.path, &e))
+    }
+
+    fn lsn(&self, key: &str) -> Result<Lsn, Error> {
+        self.read(|tx| Ok(Lsn(tx.open_table(META)?.get(key)?.map_or(0, |v| v.value()))))
+    }
+
+    /// The LSN up to which the state is applied.
+    ///
+    /// # Errors
+    /// [`Error::State`].
+    pub fn applied(&self) -> Result<Lsn, Error> {
+        self.lsn(APPLIED)
+    }
+
+    /// The LSN up to which user records are settled, expired or dropped.
+    ///
+    /// # Errors
+    /// [`Error::State`].
+    pub fn settled_upto(&self) -> Result<Lsn, Error> {
+        self.lsn(SETTLED_UPTO)
+    }
+
+    /// Applies changes and moves the applied LSN, in one durable transaction.
+    ///
+    /// # Errors
+    /// [`Error::State`]; the store is then as before or as after.
+    pub fn apply(&self, applied: Lsn, changes: &[Change]) -> Result<(), Error> {
+        self.write(|tx| {
+            let mut state = tx.open_table(STATE)?;
+            for (key, value) in changes {
+                match value {
+                    Some(value) => drop(state.insert(&key[..], &value[..])?),
+                    None => drop(state.remove(&key[..])?),
+                }
+            }
+            tx.open_table(META)?.insert(APPLIED, applied.0)?;
+            Ok(())
+        })
+    }
+
+    /// Gives every key and value of the state, in the order of the keys.
+    ///
+    /// # Errors
+    /// [`Error::State`].
+    pub fn load(&self, visit: &mut dyn FnMut(&[u8], &[u8])) -> Result<(), Error> {
+        self.read(|tx| {
+            for entry in tx.open_table(STATE)?.iter()? {
+                let (key, value) = entry?;
+                visit(key.value(), value.value());
+            }
+            Ok(())
+        })
+    }
+
+    /// Adds and removes settled segments and moves the settled LSN, in one durable transaction.
+    ///
+    /// # Errors
+    /// [`Error::State`]; the store is then as before or as after.
+    pub fn commit_settled(
+        &self,
+        upto: Option<Lsn>,
+        added: &[SettledMeta],
+        removed: &[(PartitionId, Offset)],
+    ) -> Result<(), Error> {
+        self.write(|tx| {
+            let mut settled = tx.open_table(SETTLED)?;
+            for (partition, first) in removed {
+                settled.remove((partition.0, first.0))?;
+            }
+            for meta in added {
+                let value =
+                    postcard::to_stdvec(meta).map_err(|e| redb::Error::Io(io::Error::other(e)))?;
+                settled.insert((meta.partition.0, meta.first_offset.0), &value[..])?;
+            }
+            if let Some(upto) = upto {
+                tx.open_table(META)?.insert(SETTLED_UPTO, upto.0)?;
+            }
+            Ok(())
+        })
+    }
+
+    /// All settled segments, by partition and offset.
+    ///
+    /// # Errors
+    /// [`Error::State`]; [`Error::Format`] for an entry that this version cannot read.
+    pub fn settled(&self) -> Result<Vec<SettledMeta>, Error> {
+        let values: Vec<Vec<u8>> = self.read(|tx| {
+            let table = tx.open_table(SETTLED)?;
+            let mut all = Vec::new();
+            for entry in table.iter()? {
+                all.push(entry?.1.value().to_vec());
+            }
+            Ok(all)
+        })?;
+        let decode = |value: &Vec<u8>| {
+            postcard::from_bytes(value).map_err(|e| Error::Format {
+                path: self.path.clone(),
+                what: format!("an entry of the settled manifest is not valid: {e}"),
+            })
+        };
+        values.iter().map(decode).collect()
+    }
+}
+
+fn state_error(path: &Path, error: &dyn std::fmt::Display) -> Error {
+    Error::State {
+        path: path.into(),
+        what: error.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sim_disk::{Fate, SimDisk};
+
+    fn entries(store: &StateStore) -> Vec<(Vec<u8>, Vec<u8>)> {
+        let mut all = Vec::new();
+        store
+            .load(&mut |k, v| all.push((k.to_vec(), v.to_vec())))
+            .unwrap();
+        all
+    }
+
+    #[test]
+    fn a_power_cut_leaves_one_of_the_two_states() {
+        let disk = SimDisk::default();
+        let path = Path::new("state.redb");
+        let store = StateStore::open(&disk, path).unwrap();
+        store
+            .apply(Lsn(5), &[(b"a".to_vec(), Some(b"1".to_vec()))])
+            .unwrap();
+        let before = disk.operations();
+        let change = [(b"a".to_vec(), None), (b"b".to_vec(), Some(b"2".to_vec()))];
+        store.apply(Lsn(9), &change).unwrap();
+        let steps = disk.operations() - before;
+        drop(store);
+        for stop in 0..steps {
+            let disk = SimDisk::default();
+            let store = StateStore::open(&disk, path).unwrap();
+            store
+                .apply(Lsn(5), &[(b"a".to_vec(), Some(b"1".to_vec()))])
+                .unwrap();
+            disk.stop_after(stop);
+            let _ = store.apply(Lsn(9), &change);
+            for fate in [Fate::Lost, Fate::Kept, Fate::Torn(700)] {
+                let cut = disk.crash(|n| if n % 3 == 0 { fate } else { Fate::Kept }, 99);
+                let store = StateStore::open(&cut, path).unwrap();
+                let old = (Lsn(5), vec![(b"a".to_vec(), b"1".to_vec())]);
+                let new = (Lsn(9), vec![(b"b".to_vec(), b"2".to_vec())]);
+                let is = (store.applied().unwrap(), entries(&store));
+                assert!(is == old || is == new, "stop {stop} {fate:?}: {is:?}");
+            }
+        }
+    }
+}
