@@ -12,6 +12,7 @@ mod idx_file;
 mod index;
 mod read;
 pub mod recover;
+pub mod recover_table;
 mod segment;
 
 pub use append::{Appended, SyncJob, allocate_spare};
@@ -100,6 +101,11 @@ impl ShardLog {
             .iter()
             .chain([&self.active])
             .map(|s| s.info(&self.dir))
+    }
+
+    /// The segments that take no more batches, oldest first.
+    pub fn sealed(&self) -> impl Iterator<Item = SegmentInfo> + '_ {
+        self.sealed.iter().map(|s| s.info(&self.dir))
     }
 
     /// Bytes of all sealed segments.

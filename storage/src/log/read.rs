@@ -159,6 +159,11 @@ impl ShardLog {
         self.index.runs(partition).next().map(|r| r.base_offset)
     }
 
+    /// The runs of a partition in the hot log, oldest first.
+    pub fn hot_runs(&self, partition: PartitionId) -> impl Iterator<Item = &Run> {
+        self.index.runs(partition)
+    }
+
     /// Bytes of a partition in the hot log.
     pub fn hot_bytes(&self, partition: PartitionId) -> u64 {
         self.index.runs(partition).map(|r| u64::from(r.bytes)).sum()

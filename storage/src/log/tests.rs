@@ -1,6 +1,6 @@
 //! The log against a model, and every picture against the table.
 
-use super::recover::{Next, Standing, TABLE};
+use super::recover_table::{Next, Standing, TABLE};
 use super::*;
 use crate::sim_disk::{Fate, SimDisk};
 use flowstone_wire::batch::{self, FLAG_GROUP_CONTINUES};

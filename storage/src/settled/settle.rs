@@ -15,11 +15,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+/// A sealed segment and its runs, by partition.
+pub type SegmentRuns = (SegmentInfo, Vec<(PartitionId, Vec<Run>)>);
+
 /// What is to be settled.
 #[derive(Debug)]
 pub struct SettleInput {
     /// Sealed segments, oldest first, contiguous, with their runs.
-    pub segments: Vec<(SegmentInfo, Vec<(PartitionId, Vec<Run>)>)>,
+    pub segments: Vec<SegmentRuns>,
     /// Partitions to keep and the first offset of each that is still wanted. What is not named is
     /// dropped: deleted topics, and the shard's own control records.
     pub keep: BTreeMap<PartitionId, Offset>,
