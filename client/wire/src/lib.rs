@@ -14,6 +14,7 @@
 //! | [`compress`] | bounded bodies in zstd, lz4, snappy and gzip |
 //! | [`frame`] | length-prefixed frames of the native protocol |
 //! | [`native`] | requests and answers of the native protocol |
+//! | [`partitioner`] | which partition a key belongs to |
 //! | [`name`] | names that users give: topics, groups, pipelines |
 #![forbid(unsafe_code)]
 
@@ -26,6 +27,7 @@ pub mod ids;
 pub mod limits;
 pub mod name;
 pub mod native;
+pub mod partitioner;
 pub mod record;
 pub mod varint;
 

@@ -45,8 +45,8 @@ pub const OFFSET_NOTE_BYTES_MAX: usize = 1024;
 pub const OFFSET_COMMITS_MAX: usize = 4096;
 /// Largest body of one HTTP request, in bytes.
 pub const HTTP_BODY_BYTES_MAX: usize = 8 << 20;
-/// Smallest shard log segment, in bytes.
-pub const SEGMENT_BYTES_MIN: u64 = 16 << 20;
+/// Smallest shard log segment, in bytes: a group, which is never split, fits.
+pub const SEGMENT_BYTES_MIN: u64 = 64 << 20;
 
 const _: () = {
     assert!(

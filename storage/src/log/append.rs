@@ -46,9 +46,9 @@ impl SyncJob {
     }
 
     /// The one file to sync, where it is no more than that, for drivers that sync through io_uring.
-    pub fn single_file(&self) -> Option<&std::fs::File> {
+    pub fn single_file(&self) -> Option<&Arc<dyn DiskFile>> {
         match (&self.files[..], &self.dir) {
-            ([file], None) => file.os_file(),
+            ([file], None) => Some(file),
             _ => None,
         }
     }

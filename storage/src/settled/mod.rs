@@ -18,7 +18,7 @@ mod write;
 
 pub use format::BlockEntry;
 pub use read::SettledReader;
-pub use settle::{SettleInput, SettleJob, SettleStep, remove_orphans};
+pub use settle::{SegmentRuns, SettleInput, SettleJob, SettleStep, remove_orphans};
 pub use write::SettledWriter;
 
 use flowstone_wire::{Lsn, Offset, PartitionId};

@@ -1,0 +1,176 @@
+//! The catalog: topics, placement, producer numbers and pipelines, what a cluster agrees on.
+//!
+//! A pure state machine: a [`Command`] is checked and applied, and answered with an [`Event`] and
+//! the rows that changed. The driver stores the rows durably before it tells anybody.
+
+mod rows;
+mod topics;
+
+pub use rows::Row;
+
+use crate::input::PartitionConfig;
+use flowstone_wire::native::{Topic, TopicSettings};
+use flowstone_wire::{ErrorCode, Failure, PartitionId, ProducerId, ShardId, name};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// Most pipelines that are remembered.
+const PIPELINES_MAX: usize = 10_000;
+
+/// A change of the catalog.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Command {
+    /// Make a topic.
+    CreateTopic {
+        /// Its name.
+        name: String,
+        /// Number of its partitions.
+        partitions: u32,
+        /// Its settings.
+        settings: TopicSettings,
+    },
+    /// Delete a topic.
+    DeleteTopic {
+        /// Its name.
+        name: String,
+    },
+    /// Set aside producer numbers.
+    TakeProducers {
+        /// How many.
+        count: u64,
+    },
+    /// Give a pipeline its number, or find the one it has.
+    RegisterPipeline {
+        /// Its name.
+        name: String,
+    },
+}
+
+/// What a command did.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// The topic was made.
+    TopicCreated(Topic),
+    /// The topic was deleted.
+    TopicDeleted(Topic),
+    /// Numbers from this one on were set aside.
+    ProducersTaken(ProducerId),
+    /// The number of the pipeline.
+    PipelineRegistered(u32),
+}
+
+/// Counters of things that are never numbered twice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Counters {
+    next_topic: u32,
+    next_partition: u32,
+    next_producer: u64,
+    next_pipeline: u32,
+    next_home: u32,
+}
+
+impl Default for Counters {
+    fn default() -> Self {
+        Self {
+            next_topic: 1,
+            next_partition: PartitionId::FIRST_USER,
+            next_producer: 1,
+            next_pipeline: 1,
+            next_home: 0,
+        }
+    }
+}
+
+/// The catalog of a node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Catalog {
+    shards: u16,
+    counters: Counters,
+    topics: BTreeMap<String, Topic>,
+    /// Home shard of each placement group.
+    homes: BTreeMap<String, u32>,
+    pipelines: BTreeMap<String, u32>,
+}
+
+impl Catalog {
+    /// An empty catalog of a data directory with this many shards.
+    pub fn new(shards: u16) -> Self {
+        Self {
+            shards,
+            counters: Counters::default(),
+            topics: BTreeMap::new(),
+            homes: BTreeMap::new(),
+            pipelines: BTreeMap::new(),
+        }
+    }
+
+    /// Checks and applies a command. Returns what it did and the rows that changed.
+    ///
+    /// # Errors
+    /// What is wrong with the command; nothing is changed then.
+    pub fn apply(&mut self, command: Command) -> Result<(Event, Vec<Row>), Failure> {
+        match command {
+            Command::CreateTopic { name, partitions, settings } => {
+                self.create_topic(name, partitions, settings)
+            }
+            Command::DeleteTopic { name } => self.delete_topic(&name),
+            Command::TakeProducers { count } => {
+                let first = ProducerId(self.counters.next_producer);
+                self.counters.next_producer += count;
+                Ok((Event::ProducersTaken(first), vec![self.counters_row()]))
+            }
+            Command::RegisterPipeline { name } => self.register_pipeline(name),
+        }
+    }
+
+    fn register_pipeline(&mut self, pipeline: String) -> Result<(Event, Vec<Row>), Failure> {
+        name::check("pipeline", &pipeline)?;
+        if let Some(id) = self.pipelines.get(&pipeline) {
+            return Ok((Event::PipelineRegistered(*id), Vec::new()));
+        }
+        if self.pipelines.len() >= PIPELINES_MAX {
+            let what = format!("there are {PIPELINES_MAX} pipelines already");
+            return Err(Failure::new(ErrorCode::LimitReached, what));
+        }
+        let id = self.counters.next_pipeline;
+        self.counters.next_pipeline += 1;
+        self.pipelines.insert(pipeline.clone(), id);
+        let rows = vec![self.counters_row(), Row::pipeline(&pipeline, id)];
+        Ok((Event::PipelineRegistered(id), rows))
+    }
+
+    /// All topics, by name.
+    pub fn topics(&self) -> impl Iterator<Item = &Topic> {
+        self.topics.values()
+    }
+
+    /// The topic of this name.
+    ///
+    /// # Errors
+    /// [`ErrorCode::UnknownTopic`].
+    pub fn topic(&self, name: &str) -> Result<&Topic, Failure> {
+        self.topics.get(name).ok_or_else(|| topics::unknown_topic(name))
+    }
+
+    /// Number of shards of the data directory.
+    pub fn shards(&self) -> u16 {
+        self.shards
+    }
+}
+
+/// What a shard must know of the partitions of a topic.
+pub fn partition_config(settings: &TopicSettings) -> PartitionConfig {
+    PartitionConfig {
+        retention_bytes: settings.retention_bytes,
+        retention_ms: settings.retention_ms,
+        visibility: settings.visibility,
+    }
+}
+
+/// The shard of a partition: `(home + index) mod shards`.
+pub fn shard_of(home: u32, index: u32, shards: u16) -> ShardId {
+    ShardId((home.wrapping_add(index) % u32::from(shards.max(1))) as u16)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,86 @@
+//! The rows of the stored catalog.
+//!
+//! ```text
+//! counters            Counters
+//! topic/NAME          Topic
+//! home/GROUP          u32
+//! pipeline/NAME       u32
+//! ```
+//! Values are postcard.
+
+use super::{Catalog, Counters};
+use flowstone_wire::native::Topic;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+/// A row and its new value; `None` removes it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Row {
+    /// The key.
+    pub key: String,
+    /// Postcard of the value.
+    pub value: Option<Vec<u8>>,
+}
+
+fn some<T: Serialize>(key: String, value: &T) -> Row {
+    let value = postcard::to_stdvec(value).expect("rows are plain data, which postcard encodes");
+    Row { key, value: Some(value) }
+}
+
+impl Row {
+    pub(super) fn topic(topic: &Topic) -> Self {
+        some(format!("topic/{}", topic.name), topic)
+    }
+
+    pub(super) fn no_topic(name: &str) -> Self {
+        Self { key: format!("topic/{name}"), value: None }
+    }
+
+    pub(super) fn home(group: &str, home: u32) -> Self {
+        some(format!("home/{group}"), &home)
+    }
+
+    pub(super) fn pipeline(name: &str, id: u32) -> Self {
+        some(format!("pipeline/{name}"), &id)
+    }
+}
+
+fn read<T: DeserializeOwned>(key: &str, value: &[u8]) -> Result<T, String> {
+    postcard::from_bytes(value)
+        .map_err(|e| format!("row '{key}' of the catalog is not of this version: {e}"))
+}
+
+impl Catalog {
+    pub(super) fn counters_row(&self) -> Row {
+        some("counters".into(), &self.counters)
+    }
+
+    /// The catalog that these rows are of.
+    ///
+    /// # Errors
+    /// The first row that this version cannot read.
+    pub fn from_rows<'a>(
+        shards: u16,
+        rows: impl IntoIterator<Item = (&'a str, &'a [u8])>,
+    ) -> Result<Self, String> {
+        let mut catalog = Self::new(shards);
+        for (key, value) in rows {
+            match key.split_once('/') {
+                None if key == "counters" => {
+                    catalog.counters = read::<Counters>(key, value)?;
+                }
+                Some(("topic", name)) => {
+                    catalog.topics.insert(name.to_string(), read(key, value)?);
+                }
+                Some(("home", group)) => {
+                    catalog.homes.insert(group.to_string(), read(key, value)?);
+                }
+                Some(("pipeline", name)) => {
+                    catalog.pipelines.insert(name.to_string(), read(key, value)?);
+                }
+                _ => return Err(format!("row '{key}' of the catalog is not of this version")),
+            }
+        }
+        Ok(catalog)
+    }
+}

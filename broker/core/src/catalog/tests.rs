@@ -1,0 +1,65 @@
+//! The catalog never numbers two things alike, and its rows are all it is.
+
+use super::*;
+use proptest::prelude::*;
+use std::collections::BTreeSet;
+
+fn create(name: &str, partitions: u32, placement: Option<&str>) -> Command {
+    let settings = TopicSettings { placement: placement.map(Into::into), ..Default::default() };
+    Command::CreateTopic { name: name.into(), partitions, settings }
+}
+
+#[test]
+fn topics_of_a_placement_group_meet_on_the_same_shards() {
+    let mut c = Catalog::new(3);
+    c.apply(create("other", 1, None)).unwrap();
+    c.apply(create("a", 5, Some("g"))).unwrap();
+    c.apply(create("b", 5, Some("g"))).unwrap();
+    let shards = |n| c.topic(n).unwrap().partitions.iter().map(|p| p.shard).collect::<Vec<_>>();
+    assert_eq!(shards("a"), shards("b"));
+    assert_ne!(shards("a")[0], shards("other")[0]);
+}
+
+#[test]
+fn bad_commands_change_nothing() {
+    let mut c = Catalog::new(1);
+    c.apply(create("a", 1, None)).unwrap();
+    let before = c.clone();
+    let code = |c: &mut Catalog, cmd| c.apply(cmd).unwrap_err().code;
+    assert_eq!(code(&mut c, create("a", 1, None)), ErrorCode::TopicExists);
+    assert_eq!(code(&mut c, create("b", 0, None)), ErrorCode::InvalidRequest);
+    assert_eq!(code(&mut c, create("b", 4097, None)), ErrorCode::InvalidRequest);
+    assert_eq!(code(&mut c, create("../b", 1, None)), ErrorCode::InvalidName);
+    assert_eq!(code(&mut c, create("b", 1, Some("x/y"))), ErrorCode::InvalidName);
+    assert_eq!(code(&mut c, Command::DeleteTopic { name: "b".into() }), ErrorCode::UnknownTopic);
+    assert_eq!(c, before);
+}
+
+proptest! {
+    #[test]
+    fn numbers_are_never_given_twice_and_rows_are_everything(
+        steps in proptest::collection::vec((0u8..4, 0u8..6, 1u32..9), 1..60),
+    ) {
+        let (mut c, mut rows) = (Catalog::new(4), BTreeMap::new());
+        let (mut topics, mut partitions) = (BTreeSet::new(), BTreeSet::new());
+        for (what, which, n) in steps {
+            let name = format!("n{which}");
+            let command = match what {
+                0 => create(&name, n, None),
+                1 => Command::DeleteTopic { name },
+                2 => Command::TakeProducers { count: u64::from(n) },
+                _ => Command::RegisterPipeline { name },
+            };
+            let Ok((event, changed)) = c.apply(command) else { continue };
+            if let Event::TopicCreated(t) = event {
+                prop_assert!(topics.insert(t.id));
+                for p in t.partitions { prop_assert!(partitions.insert(p.id) && !p.id.is_control()); }
+            }
+            for row in changed {
+                match row.value { Some(v) => rows.insert(row.key, v), None => rows.remove(&row.key) };
+            }
+            let stored = rows.iter().map(|(k, v)| (&k[..], &v[..]));
+            prop_assert_eq!(&Catalog::from_rows(4, stored).unwrap(), &c);
+        }
+    }
+}

@@ -1,0 +1,173 @@
+//! Everything that can happen to a shard.
+
+use bytes::Bytes;
+use flowstone_processor::Pipeline;
+use flowstone_storage::settled::SettledMeta;
+use flowstone_storage::{DiskFile, Error};
+use flowstone_wire::native::{Acks, GroupOffset, Place, Visibility};
+use flowstone_wire::{CheckedBatch, Lsn, Offset, PartitionId};
+use std::sync::Arc;
+
+/// The time of a step, as its driver reads it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Now {
+    /// Milliseconds since 1970; may jump.
+    pub unix_ms: i64,
+    /// Microseconds since some start; never goes back.
+    pub mono_us: u64,
+}
+
+/// A number that the driver gives a request and finds on its reply.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Ticket(pub u64);
+
+/// What a shard must know of a partition.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PartitionConfig {
+    /// Bytes to keep; `None` for no bound.
+    pub retention_bytes: Option<u64>,
+    /// Milliseconds to keep a record; `None` for ever.
+    pub retention_ms: Option<u64>,
+    /// Up to where readers see.
+    pub visibility: Visibility,
+}
+
+/// A task to run on the shard.
+#[derive(Clone, Debug)]
+pub struct TaskConfig {
+    /// Number of the pipeline, given by the catalog.
+    pub id: u32,
+    /// The pipeline.
+    pub pipeline: Pipeline,
+    /// Input partitions on this shard, each with its index in its topic.
+    pub inputs: Vec<(PartitionId, u32)>,
+    /// For each sink, the partitions of its topic, in order of their index.
+    pub sinks: Vec<Vec<SinkPartition>>,
+}
+
+/// A partition of a sink.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SinkPartition {
+    /// Its number.
+    pub id: PartitionId,
+    /// Whether it lives on the same shard.
+    pub local: bool,
+}
+
+/// Everything that can happen to a shard.
+#[derive(Debug)]
+pub enum Input {
+    /// A checked batch is to be appended. Without a ticket nobody is told.
+    Produce {
+        /// For the reply.
+        ticket: Option<Ticket>,
+        /// Where to.
+        partition: PartitionId,
+        /// What.
+        batch: CheckedBatch,
+        /// When to reply.
+        acks: Acks,
+    },
+    /// Batches are to be read.
+    Fetch {
+        /// For the reply.
+        ticket: Ticket,
+        /// Where from.
+        partition: PartitionId,
+        /// The first record wanted.
+        offset: Offset,
+        /// At most so many bytes.
+        max_bytes: u32,
+        /// How long to wait for something, in milliseconds.
+        wait_ms: u32,
+    },
+    /// The offset of a place is asked for.
+    FindOffset {
+        /// For the reply.
+        ticket: Ticket,
+        /// Where.
+        partition: PartitionId,
+        /// Which place.
+        place: Place,
+    },
+    /// Positions of a consumer group are to be stored.
+    CommitOffsets {
+        /// For the reply.
+        ticket: Ticket,
+        /// Name of the group, checked.
+        group: String,
+        /// The positions, all of partitions of this shard.
+        offsets: Vec<GroupOffset>,
+    },
+    /// Positions of a consumer group are asked for.
+    ReadOffsets {
+        /// For the reply.
+        ticket: Ticket,
+        /// Name of the group.
+        group: String,
+        /// Of these partitions; empty for all.
+        partitions: Vec<PartitionId>,
+    },
+    /// The names of the groups are asked for.
+    ListGroups {
+        /// For the reply.
+        ticket: Ticket,
+    },
+    /// The state of the shard, its partitions and tasks is asked for.
+    Status {
+        /// For the reply.
+        ticket: Ticket,
+    },
+    /// A partition exists; said for each one at the start and when a topic is made.
+    OpenPartition {
+        /// Its number.
+        partition: PartitionId,
+        /// Its settings.
+        config: PartitionConfig,
+    },
+    /// A partition was deleted.
+    ClosePartition {
+        /// Its number.
+        partition: PartitionId,
+    },
+    /// A pipeline is to run here. Its partitions are open.
+    StartTask(Box<TaskConfig>),
+    /// A pipeline is to stop here; what it has done stays.
+    StopTask {
+        /// Number of the pipeline.
+        id: u32,
+    },
+    /// What was staged is to be processed and written.
+    Turn,
+    /// A deadline has passed.
+    Tick,
+    /// Answers [`crate::Output::Sync`].
+    Synced {
+        /// The LSN of the job.
+        upto: Lsn,
+        /// Whether it succeeded. After an error the shard takes nothing more.
+        result: Result<(), String>,
+    },
+    /// Answers [`crate::Output::AllocateSpare`].
+    Spare(Result<Arc<dyn DiskFile>, Error>),
+    /// Answers [`crate::Output::Materialize`].
+    Materialized {
+        /// The LSN that was applied.
+        upto: Lsn,
+        /// Whether it succeeded.
+        result: Result<(), String>,
+    },
+    /// Answers [`crate::Output::Settle`]; the manifest is committed.
+    Settled(Result<(Vec<SettledMeta>, Lsn), Error>),
+    /// Answers [`crate::Output::ReadForTask`].
+    TaskBatches {
+        /// Number of the pipeline.
+        id: u32,
+        /// Which input.
+        partition: PartitionId,
+        /// Whole batches from the position on, or why not.
+        result: Result<Vec<Bytes>, String>,
+    },
+    /// The shard is to stop in order: nothing more is taken, everything is synced and materialised.
+    Drain,
+}

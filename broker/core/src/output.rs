@@ -1,0 +1,151 @@
+//! Everything a shard can ask for: all its effects but writing to the page cache.
+
+use crate::input::Ticket;
+use bytes::Bytes;
+use flowstone_storage::Disk;
+use flowstone_storage::log::{LogConfig, SyncJob};
+use flowstone_storage::settled::SettleInput;
+use flowstone_storage::state::Change;
+use flowstone_wire::native::{
+    FetchAnswer, GroupOffset, PartitionStatus, PipelineStatus, ProduceAnswer, ShardStatus,
+};
+use flowstone_wire::{Failure, Lsn, Offset, PartitionId};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+/// What a request is answered with.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Reply {
+    /// To [`crate::Input::Produce`].
+    Produced(ProduceAnswer),
+    /// To [`crate::Input::Fetch`].
+    Fetched(FetchAnswer, Vec<Bytes>),
+    /// To [`crate::Input::FindOffset`].
+    Found(Offset),
+    /// To [`crate::Input::CommitOffsets`].
+    Committed,
+    /// To [`crate::Input::ReadOffsets`].
+    Offsets(Vec<GroupOffset>),
+    /// To [`crate::Input::ListGroups`].
+    Groups(Vec<String>),
+    /// To [`crate::Input::Status`].
+    Status(Box<Status>),
+}
+
+/// How a shard stands.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Status {
+    /// The shard itself.
+    pub shard: ShardStatus,
+    /// Its partitions.
+    pub partitions: Vec<PartitionStatus>,
+    /// Its tasks; a driver adds up the tasks of a pipeline.
+    pub tasks: Vec<PipelineStatus>,
+    /// Bytes of the log that are not settled.
+    pub hot_bytes: u64,
+    /// Bytes that are written and not durable.
+    pub undurable_bytes: u64,
+}
+
+/// Something the driver is to do.
+#[derive(Debug)]
+pub enum Output {
+    /// Give this to whoever holds the ticket.
+    Reply {
+        /// From the input.
+        ticket: Ticket,
+        /// The answer.
+        result: Result<Reply, Failure>,
+    },
+    /// Run the job away from the shard; answer with [`crate::Input::Synced`]. One is out at a time.
+    Sync(SyncJob),
+    /// Run [`flowstone_storage::log::allocate_spare`]; answer with [`crate::Input::Spare`].
+    AllocateSpare(Arc<dyn Disk>, PathBuf, LogConfig),
+    /// Apply to the state store, then write the mark; answer with [`crate::Input::Materialized`].
+    Materialize {
+        /// Keys and their new values.
+        changes: Vec<Change>,
+        /// The LSN they reach; durable.
+        upto: Lsn,
+        /// The mark to write afterwards.
+        clean: bool,
+    },
+    /// Settle, commit the manifest; answer with [`crate::Input::Settled`].
+    Settle(SettleInput),
+    /// Take these out of the manifest, then remove their files. No answer.
+    DropSettled(Vec<(PartitionId, Offset)>),
+    /// Remove these files of the log, in this order. No answer.
+    RemoveFiles(Vec<PathBuf>),
+    /// Read settled batches and give them to the ticket as [`Reply::Fetched`]. No answer.
+    ReadSettled {
+        /// For the reply.
+        ticket: Ticket,
+        /// Which segment.
+        segment: SegmentId,
+        /// The first record wanted.
+        offset: Offset,
+        /// At most so many bytes.
+        max_bytes: u32,
+        /// The bounds to reply with.
+        bounds: FetchAnswer,
+    },
+    /// Find a time in a settled segment and give it to the ticket as [`Reply::Found`]. No answer.
+    FindSettledTime {
+        /// For the reply.
+        ticket: Ticket,
+        /// Which segment.
+        segment: SegmentId,
+        /// Milliseconds since 1970.
+        timestamp: i64,
+    },
+    /// Read settled batches for a task; answer with [`crate::Input::TaskBatches`].
+    ReadForTask {
+        /// Number of the pipeline.
+        id: u32,
+        /// Which segment.
+        segment: SegmentId,
+        /// The first record wanted.
+        offset: Offset,
+    },
+    /// Something an operator should read. No answer.
+    Report(String),
+    /// The shard takes nothing more, for this reason, until it is opened again.
+    Fenced(String),
+    /// Draining is over: the shard can be dropped.
+    Drained,
+}
+
+/// A settled segment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SegmentId {
+    /// Its partition.
+    pub partition: PartitionId,
+    /// Its first offset.
+    pub first_offset: Offset,
+}
+
+/// The outputs of a step, in order.
+#[derive(Debug, Default)]
+pub struct Outbox {
+    items: Vec<Output>,
+}
+
+impl Outbox {
+    pub(crate) fn push(&mut self, output: Output) {
+        self.items.push(output);
+    }
+
+    pub(crate) fn reply(&mut self, ticket: Ticket, result: Result<Reply, Failure>) {
+        self.items.push(Output::Reply { ticket, result });
+    }
+
+    /// Takes all outputs; the room stays allocated.
+    pub fn drain(&mut self) -> std::vec::Drain<'_, Output> {
+        self.items.drain(..)
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.items.is_empty()
+    }
+}

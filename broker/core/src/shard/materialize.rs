@@ -1,0 +1,261 @@
+//! What changes in the state store, collected until the log up to there is durable.
+//!
+//! Keys of the state store, by their first byte (numbers big-endian, so that keys sort):
+//!
+//! ```text
+//! p partition(4)                      PartitionRow
+//! i producer(8) partition(4)          ProducerState
+//! g group 0 partition(4)              Position
+//! c                                   next offset of the internal partition
+//! t pipeline(4) key                   entry of a task's state, as the processor names it
+//! d pipeline(4) lsn(8)                a task's delta that is not folded into `t` yet
+//! ```
+
+use super::producers::{self, ProducerState};
+use super::{Shard, groups};
+use crate::output::{Outbox, Output};
+use flowstone_storage::state::Change;
+use flowstone_wire::{Lsn, PartitionId, ProducerId};
+use serde::Serialize;
+
+/// Changes on their way to the state store.
+#[derive(Debug, Default)]
+pub(super) struct Materializer {
+    dirty_partitions: Vec<PartitionId>,
+    removed_partitions: Vec<PartitionId>,
+    bytes_since: u64,
+    /// A consistent picture of this LSN that waits for the log to be durable up to it.
+    pending: Option<(Lsn, Vec<Change>)>,
+    out: bool,
+    /// The state store has everything up to here.
+    pub(super) applied: Lsn,
+    /// A clean picture was written while draining.
+    pub(super) clean: bool,
+    /// Something waits for the applied LSN to move.
+    pub(super) wanted: bool,
+}
+
+impl Materializer {
+    pub(super) fn new(applied: Lsn) -> Self {
+        Self {
+            applied,
+            ..Self::default()
+        }
+    }
+
+    pub(super) fn dirty_partition(&mut self, id: PartitionId) {
+        self.dirty_partitions.push(id);
+    }
+
+    pub(super) fn removed_partition(&mut self, id: PartitionId) {
+        self.removed_partitions.push(id);
+        self.wanted = true;
+    }
+
+    pub(super) fn appended(&mut self, bytes: u64) {
+        self.bytes_since += bytes;
+    }
+}
+
+pub(super) fn partition_key(id: PartitionId) -> Vec<u8> {
+    [&b"p"[..], &id.0.to_be_bytes()].concat()
+}
+
+pub(super) fn producer_key((producer, partition): producers::Key) -> Vec<u8> {
+    [
+        &b"i"[..],
+        &producer.0.to_be_bytes(),
+        &partition.0.to_be_bytes(),
+    ]
+    .concat()
+}
+
+pub(super) fn group_key((group, partition): &groups::Key) -> Vec<u8> {
+    [b"g", group.as_bytes(), &[0], &partition.0.to_be_bytes()].concat()
+}
+
+pub(super) const CONTROL_KEY: &[u8] = b"c";
+
+pub(super) fn task_key(pipeline: u32, key: &[u8]) -> Vec<u8> {
+    [&b"t"[..], &pipeline.to_be_bytes(), key].concat()
+}
+
+pub(super) fn delta_key(pipeline: u32, lsn: Lsn) -> Vec<u8> {
+    [&b"d"[..], &pipeline.to_be_bytes(), &lsn.0.to_be_bytes()].concat()
+}
+
+/// A row of the state store, by its key.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum RowKey<'a> {
+    Partition(PartitionId),
+    Producer(producers::Key),
+    Group(groups::Key),
+    Control,
+    Task(u32, &'a [u8]),
+    Delta(u32, Lsn),
+}
+
+/// Reads a key; `None` for one that this version does not know.
+pub(super) fn parse_key(key: &[u8]) -> Option<RowKey<'_>> {
+    let (tag, rest) = key.split_first()?;
+    let u32_of = |b: &[u8]| Some(u32::from_be_bytes(b.try_into().ok()?));
+    let u64_of = |b: &[u8]| Some(u64::from_be_bytes(b.try_into().ok()?));
+    Some(match tag {
+        b'p' => RowKey::Partition(PartitionId(u32_of(rest)?)),
+        b'i' => {
+            let (producer, partition) = rest.split_at_checked(8)?;
+            RowKey::Producer((
+                ProducerId(u64_of(producer)?),
+                PartitionId(u32_of(partition)?),
+            ))
+        }
+        b'g' => {
+            let (group, partition) = rest.split_at_checked(rest.len().checked_sub(4)?)?;
+            let group = std::str::from_utf8(group.strip_suffix(&[0])?).ok()?;
+            RowKey::Group((group.to_string(), PartitionId(u32_of(partition)?)))
+        }
+        b'c' if rest.is_empty() => RowKey::Control,
+        b't' => {
+            let (id, key) = rest.split_at_checked(4)?;
+            RowKey::Task(u32_of(id)?, key)
+        }
+        b'd' => {
+            let (id, lsn) = rest.split_at_checked(4)?;
+            RowKey::Delta(u32_of(id)?, Lsn(u64_of(lsn)?))
+        }
+        _ => return None,
+    })
+}
+
+fn row<T: Serialize>(value: &T) -> Option<Vec<u8>> {
+    Some(postcard::to_stdvec(value).expect("rows are plain data, which postcard encodes"))
+}
+
+impl Shard {
+    /// Takes a picture where it is time to, and hands it over when it is durable.
+    pub(super) fn ask_for_materialize(&mut self, out: &mut Outbox) {
+        let m = &self.materializer;
+        let due = m.bytes_since >= self.config.materialize_bytes || m.wanted || self.draining;
+        let idle = m.pending.is_none() && !m.out && !m.clean;
+        if due && idle && !self.log.has_staged() && self.fenced.is_none() {
+            let changes = self.take_changes();
+            self.materializer.pending = Some((self.log.written(), changes));
+            self.materializer.bytes_since = 0;
+            self.materializer.wanted = false;
+            // Somebody must make it durable.
+            self.urgent = self.urgent.max(self.log.written());
+        }
+        let ready = self
+            .materializer
+            .pending
+            .as_ref()
+            .is_some_and(|(l, _)| *l <= self.log.durable());
+        if ready && !self.materializer.out && self.fenced.is_none() {
+            if let Some((upto, changes)) = self.materializer.pending.take() {
+                self.materializer.out = true;
+                let clean = self.draining && upto == self.log.written();
+                out.push(Output::Materialize {
+                    changes,
+                    upto,
+                    clean,
+                });
+            }
+        }
+    }
+
+    fn take_changes(&mut self) -> Vec<Change> {
+        let mut changes: Vec<Change> = Vec::new();
+        let m = &mut self.materializer;
+        for id in std::mem::take(&mut m.removed_partitions) {
+            changes.push((partition_key(id), None));
+        }
+        for id in std::mem::take(&mut m.dirty_partitions) {
+            if let Some(p) = self.partitions.get_mut(&id) {
+                p.dirty = false;
+                changes.push((partition_key(id), row(&p.row())));
+            }
+        }
+        changes.push((CONTROL_KEY.to_vec(), row(&self.control_next)));
+        for (key, state) in self.producers.take_dirty() {
+            let value = state.and_then(|s: ProducerState| row(&s));
+            changes.push((producer_key(key), value));
+        }
+        for (key, position) in self.groups.take_dirty() {
+            changes.push((group_key(&key), position.and_then(|p| row(&p))));
+        }
+        self.tasks.take_changes(&mut changes);
+        changes
+    }
+
+    pub(super) fn materialized(&mut self, upto: Lsn, result: Result<(), String>, out: &mut Outbox) {
+        self.materializer.out = false;
+        if let Err(e) = result {
+            return self.fence(format!("the state store failed: {e}"), out);
+        }
+        self.materializer.applied = upto;
+        self.materializer.clean = self.draining && upto == self.log.written();
+        self.release(out);
+        self.ask_for_materialize(out);
+        self.finish_drain(out);
+    }
+
+    /// Lets go of what is settled, applied and needed by nobody.
+    pub(super) fn release(&mut self, out: &mut Outbox) {
+        let upto = self.settled_upto.min(self.materializer.applied);
+        let paths = self.log.release(upto);
+        if !paths.is_empty() {
+            out.push(Output::RemoveFiles(paths));
+        }
+    }
+
+    pub(super) fn drain(&mut self, out: &mut Outbox) {
+        self.draining = true;
+        self.end_polls(crate::Now::default(), out);
+        if self.fenced.is_some() {
+            self.finish_drain(out);
+        }
+    }
+
+    pub(super) fn finish_drain(&mut self, out: &mut Outbox) {
+        let over = self.fenced.is_some() || self.materializer.clean;
+        if self.draining && over && !self.drained && !self.sync_out && !self.settle_out {
+            self.drained = true;
+            out.push(Output::Drained);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_parse_back() {
+        let (p, i) = (PartitionId(2000), ProducerId(7 << 40));
+        assert_eq!(parse_key(&partition_key(p)), Some(RowKey::Partition(p)));
+        assert_eq!(
+            parse_key(&producer_key((i, p))),
+            Some(RowKey::Producer((i, p)))
+        );
+        let g = ("a.group".to_string(), p);
+        assert_eq!(parse_key(&group_key(&g)), Some(RowKey::Group(g)));
+        assert_eq!(parse_key(&task_key(3, b"xy")), Some(RowKey::Task(3, b"xy")));
+        assert_eq!(
+            parse_key(&delta_key(3, Lsn(9))),
+            Some(RowKey::Delta(3, Lsn(9)))
+        );
+        for bad in [
+            &b""[..],
+            b"p",
+            b"p12345",
+            b"i",
+            b"g",
+            b"gxyz",
+            b"z",
+            b"cc",
+            b"t12",
+        ] {
+            assert_eq!(parse_key(bad), None, "{bad:?}");
+        }
+    }
+}

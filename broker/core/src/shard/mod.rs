@@ -1,0 +1,272 @@
+//! The shard: one log, its partitions, groups, producers and tasks, as one state machine.
+//!
+//! ```text
+//!            Produce            Turn                 Synced
+//! request ----------> staged ----------> written ----------> durable = committed (one replica)
+//!                       |                   |                    |
+//!                    tasks run          acks written        acks durable,
+//!                  on it in memory      readers of          readers of committed topics,
+//!                                     written topics        state store
+//! ```
+
+mod commit;
+mod control;
+mod fetch;
+mod groups;
+mod materialize;
+mod open;
+mod partition;
+mod produce;
+mod producers;
+mod retain;
+mod status;
+mod tasks;
+
+pub use open::{ShardConfig, ShardStart};
+
+use crate::input::{Input, Now, Ticket};
+use crate::output::{Outbox, Output, Reply};
+use flowstone_storage::ShardLog;
+use flowstone_wire::{ErrorCode, Failure, Lsn, Offset, PartitionId, ShardId};
+use groups::Groups;
+use materialize::Materializer;
+use partition::Partition;
+use producers::Producers;
+use std::collections::{BTreeMap, VecDeque};
+use tasks::Tasks;
+
+/// A request that is answered when the log has reached an LSN.
+#[derive(Debug)]
+struct Waiting {
+    lsn: Lsn,
+    ticket: Ticket,
+    reply: Reply,
+}
+
+/// A batch that is not visible to readers of committed topics yet.
+#[derive(Debug)]
+struct Undurable {
+    lsn: Lsn,
+    partition: PartitionId,
+    next_offset: Offset,
+    bytes: u32,
+}
+
+/// A shard. See the module docs for the life of a record and the crate docs for the driver's part.
+#[derive(Debug)]
+pub struct Shard {
+    id: ShardId,
+    config: ShardConfig,
+    log: ShardLog,
+    partitions: BTreeMap<PartitionId, Partition>,
+    producers: Producers,
+    groups: Groups,
+    tasks: Tasks,
+    materializer: Materializer,
+    /// Answered when their LSN is written. In order of LSN.
+    wait_written: VecDeque<Waiting>,
+    /// Answered when their LSN is durable. In order of LSN.
+    wait_durable: VecDeque<Waiting>,
+    /// Batches above the durable LSN. In order of LSN.
+    undurable: VecDeque<Undurable>,
+    undurable_bytes: u64,
+    /// Somebody waits for the durable LSN to reach this.
+    urgent: Lsn,
+    /// When the oldest undurable batch must be synced although nobody waits.
+    sync_by_us: Option<u64>,
+    sync_out: bool,
+    spare_out: bool,
+    /// After a full disk no new segment is asked for before this.
+    spare_after_us: u64,
+    settle_out: bool,
+    settled_upto: Lsn,
+    /// After a settling that failed the next is not tried before this.
+    settle_after_us: u64,
+    /// When retention is looked at next.
+    retain_at_us: u64,
+    /// Long polls, by the time they give up. The partition holds the waiter itself.
+    polls: BTreeMap<(u64, Ticket), PartitionId>,
+    /// Next offset of the internal partition.
+    control_next: Offset,
+    draining: bool,
+    drained: bool,
+    fenced: Option<String>,
+}
+
+impl Shard {
+    /// Takes one input. See the crate docs for the contract.
+    pub fn step(&mut self, now: Now, input: Input, out: &mut Outbox) {
+        match input {
+            Input::Produce {
+                ticket,
+                partition,
+                batch,
+                acks,
+            } => {
+                self.produce(now, ticket, partition, batch, acks, out);
+            }
+            Input::Turn => self.turn(now, out),
+            Input::Fetch {
+                ticket,
+                partition,
+                offset,
+                max_bytes,
+                wait_ms,
+            } => {
+                let want = fetch::Want {
+                    ticket,
+                    offset,
+                    max_bytes,
+                    until_us: 0,
+                };
+                self.fetch(now, partition, want, wait_ms, out);
+            }
+            Input::Synced { upto, result } => self.synced(now, upto, result, out),
+            Input::FindOffset {
+                ticket,
+                partition,
+                place,
+            } => {
+                self.find_offset(ticket, partition, place, out);
+            }
+            Input::CommitOffsets {
+                ticket,
+                group,
+                offsets,
+            } => {
+                self.commit_offsets(now, ticket, group, offsets, out);
+            }
+            Input::ReadOffsets {
+                ticket,
+                group,
+                partitions,
+            } => {
+                out.reply(
+                    ticket,
+                    Ok(Reply::Offsets(self.groups.read(&group, &partitions))),
+                );
+            }
+            Input::ListGroups { ticket } => {
+                out.reply(ticket, Ok(Reply::Groups(self.groups.names())))
+            }
+            Input::Status { ticket } => self.status(ticket, out),
+            Input::OpenPartition { partition, config } => self.open_partition(partition, config),
+            Input::ClosePartition { partition } => self.close_partition(partition, out),
+            Input::StartTask(config) => self.start_task(now, *config, out),
+            Input::StopTask { id } => self.tasks.stop(id),
+            Input::Tick => self.tick(now, out),
+            Input::Spare(result) => self.spare(now, result),
+            Input::Materialized { upto, result } => self.materialized(upto, result, out),
+            Input::Settled(result) => self.settled(now, result, out),
+            Input::TaskBatches {
+                id,
+                partition,
+                result,
+            } => {
+                self.tasks.give_cold(now, id, partition, result);
+            }
+            Input::Drain => self.drain(out),
+        }
+    }
+
+    /// When to step [`Input::Tick`], in microseconds of [`Now::mono_us`].
+    pub fn deadline(&self) -> Option<u64> {
+        let poll = self.polls.first_key_value().map(|((at, _), _)| *at);
+        let retain = (!self.draining).then_some(self.retain_at_us);
+        [poll, self.sync_by_us, retain, self.tasks.deadline_us()]
+            .into_iter()
+            .flatten()
+            .min()
+    }
+
+    /// The shard's number.
+    pub fn id(&self) -> ShardId {
+        self.id
+    }
+
+    /// The log, for those who only look.
+    pub fn log(&self) -> &ShardLog {
+        &self.log
+    }
+
+    /// Why the shard takes nothing any more, if so.
+    pub fn fenced(&self) -> Option<&str> {
+        self.fenced.as_deref()
+    }
+
+    /// Processes and writes what was staged, and asks for the work that follows from it.
+    fn turn(&mut self, now: Now, out: &mut Outbox) {
+        if self.fenced.is_none() {
+            self.run_tasks(now, out);
+            self.flush(out);
+            if self.tasks.any_ready() {
+                // A task that was behind reads what has only now been written.
+                self.run_tasks(now, out);
+                self.flush(out);
+            }
+        }
+        self.ask_for_sync(now, out);
+        self.ask_for_spare(now, out);
+        self.ask_for_materialize(out);
+        self.ask_for_settle(now, out);
+        self.finish_drain(out);
+    }
+
+    fn tick(&mut self, now: Now, out: &mut Outbox) {
+        self.end_polls(now, out);
+        self.tasks.wake_due(now);
+        if now.mono_us >= self.retain_at_us {
+            self.retain_at_us = now.mono_us + self.config.retain_every_us;
+            self.retain(now, out);
+        }
+        if self.sync_by_us.is_some_and(|by| now.mono_us >= by) {
+            self.urgent = self.log.written();
+        }
+        self.turn(now, out);
+    }
+
+    /// Stops taking anything: an error of the disk means that what is in memory and what is on the
+    /// disk may differ, and only a restart that reads the disk can tell.
+    fn fence(&mut self, reason: String, out: &mut Outbox) {
+        if self.fenced.is_some() {
+            return;
+        }
+        let failure = fenced_failure(&reason);
+        for waiting in self
+            .wait_written
+            .drain(..)
+            .chain(self.wait_durable.drain(..))
+        {
+            out.reply(waiting.ticket, Err(failure.clone()));
+        }
+        out.push(Output::Fenced(reason.clone()));
+        self.fenced = Some(reason);
+    }
+
+    /// Whether the shard can take a change now.
+    fn check_open(&self) -> Result<(), Failure> {
+        if let Some(reason) = &self.fenced {
+            return Err(fenced_failure(reason));
+        }
+        if self.draining {
+            return Err(Failure::new(
+                ErrorCode::ShuttingDown,
+                "the broker is shutting down",
+            ));
+        }
+        Ok(())
+    }
+}
+
+fn fenced_failure(reason: &str) -> Failure {
+    let what = format!("the shard stopped after a disk error and needs a restart: {reason}");
+    Failure::new(ErrorCode::ShardFenced, what)
+}
+
+fn unknown_partition(partition: PartitionId) -> Failure {
+    let what = format!("there is no partition {partition} here; read the topic's partitions again");
+    Failure::new(ErrorCode::UnknownPartition, what)
+}
+
+#[cfg(test)]
+mod tests;

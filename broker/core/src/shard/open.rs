@@ -1,0 +1,200 @@
+//! Opening a shard: the state store first, then the log from where the store ends.
+
+use super::Shard;
+use super::control::ControlRecord;
+use super::groups::{Groups, Position};
+use super::materialize::{Materializer, RowKey, parse_key};
+use super::partition::{Partition, PartitionRow};
+use super::producers::{ProducerState, Producers};
+use super::tasks::Tasks;
+use flowstone_storage::log::Recovered;
+use flowstone_storage::mark::Mark;
+use flowstone_storage::{Disk, Error, LogConfig, ShardLog, StateStore};
+use flowstone_wire::{BatchHeader, Lsn, Offset, PartitionId, ShardId};
+use std::collections::{BTreeMap, VecDeque};
+use std::path::Path;
+use std::sync::Arc;
+
+/// Settings of a shard.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ShardConfig {
+    /// Settings of its log.
+    pub log: LogConfig,
+    /// Bytes of sealed segments that are kept hot before they are settled.
+    pub hot_bytes: u64,
+    /// How long a write that nobody waits for may go without a sync, in microseconds.
+    pub flush_us: u64,
+    /// Bytes that may wait for the disk; more is refused.
+    pub pending_bytes: u64,
+    /// Bytes of log after which the state store is brought up to date.
+    pub materialize_bytes: u64,
+    /// How often retention is looked at, in microseconds.
+    pub retain_every_us: u64,
+    /// Whether settled blocks are compressed.
+    pub compress: bool,
+}
+
+/// What opening a shard gives beside the shard.
+#[derive(Debug)]
+pub struct ShardStart {
+    /// The mark, for the driver to write.
+    pub mark: Mark,
+    /// What recovery found.
+    pub recovered: Recovered,
+}
+
+/// What the state store and the log say, put together.
+#[derive(Debug, Default)]
+struct View {
+    partitions: BTreeMap<PartitionId, Partition>,
+    producers: Producers,
+    groups: Groups,
+    tasks: Tasks,
+    control_next: Offset,
+    /// The first row or record that could not be read.
+    unreadable: Option<String>,
+}
+
+impl Shard {
+    /// Opens a shard in its directory, recovering what a crash left.
+    ///
+    /// # Errors
+    /// As [`ShardLog::open`], and [`Error::State`], [`Error::Format`] for rows of a newer version.
+    pub fn open(
+        disk: Arc<dyn Disk>,
+        shard_dir: &Path,
+        id: ShardId,
+        config: ShardConfig,
+        state: &StateStore,
+    ) -> Result<(Self, ShardStart), Error> {
+        let applied = state.applied()?;
+        let mut view = View::default();
+        state.load(&mut |key, value| view.take_row(key, value))?;
+        for meta in state.settled()? {
+            view.partitions
+                .entry(meta.partition)
+                .or_default()
+                .settled
+                .push_back(meta);
+        }
+        let control = PartitionId::control(id);
+        let mut visit = |h: &BatchHeader, b: &bytes::Bytes| view.take_batch(control, h, b);
+        let (log, mark, recovered) =
+            ShardLog::open(disk, shard_dir, config.log, applied, &mut visit)?;
+        if let Some(what) = view.unreadable {
+            return Err(Error::Format {
+                path: shard_dir.into(),
+                what,
+            });
+        }
+        for p in view.partitions.values_mut() {
+            p.committed = p.next;
+            p.written = p.next;
+        }
+        let shard = Self {
+            id,
+            config,
+            urgent: log.durable(),
+            log,
+            partitions: view.partitions,
+            producers: view.producers,
+            groups: view.groups,
+            tasks: view.tasks,
+            materializer: Materializer::new(applied),
+            wait_written: VecDeque::new(),
+            wait_durable: VecDeque::new(),
+            undurable: VecDeque::new(),
+            undurable_bytes: 0,
+            sync_by_us: None,
+            sync_out: false,
+            spare_out: false,
+            spare_after_us: 0,
+            settle_out: false,
+            settled_upto: state.settled_upto()?,
+            settle_after_us: 0,
+            retain_at_us: 0,
+            polls: BTreeMap::new(),
+            control_next: view.control_next,
+            draining: false,
+            drained: false,
+            fenced: None,
+        };
+        Ok((
+            shard.with_dirty_partitions(),
+            ShardStart { mark, recovered },
+        ))
+    }
+
+    /// What was read from the log is not in the state store yet.
+    fn with_dirty_partitions(mut self) -> Self {
+        for (id, p) in &self.partitions {
+            if p.dirty {
+                self.materializer.dirty_partition(*id);
+            }
+        }
+        self
+    }
+}
+
+impl View {
+    fn take_row(&mut self, key: &[u8], value: &[u8]) {
+        if self.try_row(key, value).is_none() {
+            let shown: String = key.iter().take(24).map(|b| format!("{b:02x}")).collect();
+            self.unreadable.get_or_insert(format!(
+                "row {shown} of the state store is not of this version"
+            ));
+        }
+    }
+
+    fn try_row(&mut self, key: &[u8], value: &[u8]) -> Option<()> {
+        match parse_key(key)? {
+            RowKey::Partition(id) => {
+                let row: PartitionRow = postcard::from_bytes(value).ok()?;
+                let p = self.partitions.entry(id).or_default();
+                (p.start, p.next) = (row.start, row.next);
+            }
+            RowKey::Producer(key) => {
+                let state: ProducerState = postcard::from_bytes(value).ok()?;
+                self.producers.load(key, state);
+            }
+            RowKey::Group(key) => {
+                let position: Position = postcard::from_bytes(value).ok()?;
+                self.groups.load(key, position);
+            }
+            RowKey::Control => self.control_next = postcard::from_bytes(value).ok()?,
+            RowKey::Task(id, key) => self.tasks.load_entry(id, key, value),
+            RowKey::Delta(id, lsn) => self.tasks.load_delta(id, lsn, value.to_vec(), true),
+        }
+        Some(())
+    }
+
+    fn take_batch(&mut self, control: PartitionId, header: &BatchHeader, bytes: &bytes::Bytes) {
+        if header.partition != control {
+            let p = self.partitions.entry(header.partition).or_default();
+            p.next = header.next_offset();
+            p.dirty = true;
+            self.producers.note(header);
+            return;
+        }
+        self.control_next = header.next_offset();
+        match ControlRecord::from_batch(bytes) {
+            Ok(records) => records
+                .into_iter()
+                .for_each(|r| self.take_control(header.lsn, r)),
+            Err(e) => {
+                let what = format!(
+                    "the internal record at LSN {} cannot be read: {e}",
+                    header.lsn
+                );
+                self.unreadable.get_or_insert(what);
+            }
+        }
+    }
+
+    fn take_control(&mut self, lsn: Lsn, record: ControlRecord) {
+        match record {
+            ControlRecord::GroupOffsets { group, offsets } => self.groups.note(&group, offsets),
+            ControlRecord::TaskDelta { id, delta } => self.tasks.load_delta(id, lsn, delta, false),
+        }
+    }
+}

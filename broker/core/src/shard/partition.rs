@@ -1,0 +1,117 @@
+//! What a shard knows of a partition.
+
+use super::Shard;
+use super::fetch::Want;
+use crate::input::PartitionConfig;
+use crate::output::{Outbox, Output};
+use flowstone_storage::settled::SettledMeta;
+use flowstone_wire::native::Visibility;
+use flowstone_wire::{Offset, PartitionId};
+use serde::{Deserialize, Serialize};
+use std::collections::VecDeque;
+
+/// A partition of the shard.
+#[derive(Debug, Default)]
+pub(super) struct Partition {
+    /// `None` until the catalog says that it exists: what recovery found of it is kept till then.
+    pub(super) config: Option<PartitionConfig>,
+    /// First offset that is kept. `start <= committed`.
+    pub(super) start: Offset,
+    /// Behind the last durable record. `committed <= written`.
+    pub(super) committed: Offset,
+    /// Behind the last record in the page cache. `written <= next`.
+    pub(super) written: Offset,
+    /// Behind the last record that has a place in the log.
+    pub(super) next: Offset,
+    /// Settled segments, oldest first. They may overlap with the hot log, which is read first.
+    pub(super) settled: VecDeque<SettledMeta>,
+    /// Long polls.
+    pub(super) waiting: Vec<Want>,
+    /// Whether its row in the state store is out of date.
+    pub(super) dirty: bool,
+    /// Indexes of the tasks that read it.
+    pub(super) tasks: Vec<usize>,
+}
+
+/// The row of a partition in the state store.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct PartitionRow {
+    pub(super) start: Offset,
+    pub(super) next: Offset,
+}
+
+impl Partition {
+    /// Up to where its readers see.
+    pub(super) fn visible(&self) -> Offset {
+        match self.config.as_ref().map(|c| c.visibility) {
+            Some(Visibility::Written) => self.written,
+            _ => self.committed,
+        }
+    }
+
+    /// Whether readers wait for the disk.
+    pub(super) fn waits_for_disk(&self) -> bool {
+        !self.waiting.is_empty()
+            && self
+                .config
+                .as_ref()
+                .is_some_and(|c| c.visibility == Visibility::Committed)
+    }
+
+    /// The settled segment that holds `offset`, or the next one behind it.
+    pub(super) fn settled_at(&self, offset: Offset) -> Option<&SettledMeta> {
+        let at = self.settled.partition_point(|m| m.next_offset <= offset);
+        self.settled.get(at)
+    }
+
+    /// Bytes of its settled segments.
+    pub(super) fn settled_bytes(&self) -> u64 {
+        self.settled.iter().map(|m| m.bytes).sum()
+    }
+
+    pub(super) fn row(&self) -> PartitionRow {
+        PartitionRow {
+            start: self.start,
+            next: self.next,
+        }
+    }
+}
+
+impl Shard {
+    pub(super) fn open_partition(&mut self, id: PartitionId, config: PartitionConfig) {
+        self.partitions.entry(id).or_default().config = Some(config);
+    }
+
+    /// Forgets a deleted partition; its bytes in the hot log go with their segments.
+    pub(super) fn close_partition(&mut self, id: PartitionId, out: &mut Outbox) {
+        let Some(gone) = self.partitions.remove(&id) else {
+            return;
+        };
+        for want in gone.waiting {
+            out.reply(want.ticket, Err(super::unknown_partition(id)));
+        }
+        self.polls.retain(|_, p| *p != id);
+        let settled: Vec<_> = gone.settled.iter().map(|m| (id, m.first_offset)).collect();
+        if !settled.is_empty() {
+            out.push(Output::DropSettled(settled));
+        }
+        self.log.forget_partition(id);
+        self.producers.forget_partition(id);
+        self.groups.forget_partition(id);
+        self.materializer.removed_partition(id);
+    }
+
+    /// Closes what recovery found and the catalog does not know. To be called when every partition
+    /// that exists was opened.
+    pub fn close_unknown(&mut self, out: &mut Outbox) {
+        let unknown: Vec<_> = self
+            .partitions
+            .iter()
+            .filter(|(_, p)| p.config.is_none())
+            .map(|(id, _)| *id)
+            .collect();
+        for id in unknown {
+            self.close_partition(id, out);
+        }
+    }
+}

@@ -1,0 +1,324 @@
+//! Starting and stopping a node.
+
+mod accept;
+
+use crate::catalog_store::CatalogStore;
+use crate::config::{self, Config};
+use crate::data_dir::{self, DataDir};
+use crate::effects::ShardFiles;
+use crate::http;
+use crate::mailbox::Mailbox;
+use crate::metrics::Metrics;
+use crate::service::Service;
+use crate::transport::InProcess;
+use crate::worker::{self, Message, WorkerStart};
+use accept::Acceptor;
+use flowstone_client::Client;
+use flowstone_core::Shard;
+use flowstone_processor::Pipeline;
+use flowstone_storage::settled::remove_orphans;
+use flowstone_storage::{Disk, RealDisk, StateStore, layout};
+use flowstone_wire::{Failure, ShardId};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+/// A running node. Dropping it stops it in order.
+pub struct Broker {
+    service: Arc<Service>,
+    mailboxes: Vec<Arc<Mailbox<Message>>>,
+    workers: Vec<JoinHandle<()>>,
+    acceptors: Vec<Acceptor>,
+    http: Option<http::Server>,
+    runtime: Option<tokio::runtime::Runtime>,
+    native: Option<SocketAddr>,
+    native_unix: Option<PathBuf>,
+    _data: DataDir,
+}
+
+/// Why a node cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// A setting is not valid.
+    #[error(transparent)]
+    Config(#[from] config::Error),
+    /// The data directory cannot be used.
+    #[error(transparent)]
+    DataDir(#[from] data_dir::Error),
+    /// The catalog cannot be used.
+    #[error("{0}")]
+    Catalog(String),
+    /// A shard cannot be opened.
+    #[error("shard {shard} cannot be opened: {source}")]
+    Shard {
+        /// Which one.
+        shard: ShardId,
+        /// Why.
+        source: flowstone_storage::Error,
+    },
+    /// A door cannot be opened.
+    #[error("cannot open the {door} door on '{address}': {why}")]
+    Door {
+        /// Which one.
+        door: &'static str,
+        /// Where.
+        address: String,
+        /// Why.
+        why: String,
+    },
+    /// A pipeline of the settings cannot run.
+    #[error("pipeline '{name}' cannot run: {source}")]
+    Pipeline {
+        /// Which one.
+        name: String,
+        /// Why.
+        source: Failure,
+    },
+    /// The operating system says no.
+    #[error("cannot {action}: {source}")]
+    System {
+        /// What was tried.
+        action: &'static str,
+        /// Why.
+        source: std::io::Error,
+    },
+}
+
+fn system(action: &'static str) -> impl FnOnce(std::io::Error) -> StartError {
+    move |source| StartError::System { action, source }
+}
+
+impl Broker {
+    /// Starts a node: recovers its shards, opens its doors, deploys the pipelines of its settings.
+    /// On return it is ready.
+    ///
+    /// # Errors
+    /// [`StartError`]; nothing is left running.
+    pub fn start(config: Config) -> Result<Self, StartError> {
+        config.check()?;
+        let workers = config.workers();
+        let wanted = if config.node.shards == 0 { workers } else { config.node.shards };
+        let data = DataDir::open(&config.node.data, wanted)?;
+        let shards = data.identity.shards;
+        let catalog = CatalogStore::open(&data.path.join("catalog.redb"), shards)
+            .map_err(StartError::Catalog)?;
+        let disk: Arc<dyn Disk> =
+            Arc::new(RealDisk::new(&data.path).map_err(system("open the data directory"))?);
+        let opened = open_shards(&disk, shards, &config)?;
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .max_blocking_threads(16)
+            .thread_name("control")
+            .enable_all()
+            .build()
+            .map_err(system("start the control threads"))?;
+        let (mut mailboxes, mut ears) = (Vec::new(), Vec::new());
+        for _ in 0..workers.min(shards) {
+            let (mailbox, ear) = Mailbox::new().map_err(system("make a mailbox"))?;
+            mailboxes.push(Arc::new(mailbox));
+            ears.push(ear);
+        }
+        let metrics = Metrics::new().map_err(|e| StartError::Catalog(e.to_string()))?;
+        let handle = runtime.handle().clone();
+        let service =
+            Arc::new(Service::new(config.clone(), catalog, mailboxes.clone(), handle, metrics));
+        let mut broker = Self {
+            service,
+            mailboxes,
+            workers: Vec::new(),
+            acceptors: Vec::new(),
+            http: None,
+            runtime: Some(runtime),
+            native: None,
+            native_unix: None,
+            _data: data,
+        };
+        broker.start_workers(&config, opened, ears)?;
+        broker.open_partitions();
+        broker.deploy_configured(&config)?;
+        broker.open_doors(&config)?;
+        broker.service.set_ready();
+        Ok(broker)
+    }
+
+    fn start_workers(
+        &mut self,
+        config: &Config,
+        opened: Vec<(Shard, ShardFiles)>,
+        ears: Vec<std::os::unix::net::UnixStream>,
+    ) -> Result<(), StartError> {
+        let count = self.mailboxes.len();
+        let mut by_worker: Vec<Vec<_>> = (0..count).map(|_| Vec::new()).collect();
+        for opened in opened {
+            by_worker[usize::from(opened.0.id().0) % count].push(opened);
+        }
+        let cores = core_affinity::get_core_ids().unwrap_or_default();
+        for (id, (shards, ear)) in by_worker.into_iter().zip(ears).enumerate() {
+            let start = WorkerStart {
+                id: id as u16,
+                shards,
+                mailbox: self.mailboxes[id].clone(),
+                ear,
+                service: self.service.clone(),
+                spin: config.node.spin_us,
+                settle_bytes_per_s: config.settle.rate_bytes_per_s / count as u64,
+                // From the last core down: the first is where interrupts tend to go.
+                core: cores.len().checked_sub(1 + id).and_then(|at| cores.get(at)).copied(),
+            };
+            self.workers.push(worker::spawn(start).map_err(system("start a worker"))?);
+        }
+        Ok(())
+    }
+
+    /// Tells the shards which partitions exist, and that they know all.
+    fn open_partitions(&self) {
+        for topic in self.service.catalog().topics() {
+            self.service.open_partitions(topic);
+        }
+        for mailbox in &self.mailboxes {
+            mailbox.send_waiting(Message::CloseUnknown);
+        }
+    }
+
+    fn deploy_configured(&self, config: &Config) -> Result<(), StartError> {
+        for spec in &config.pipelines {
+            let name = spec.name.clone();
+            spec.build()
+                .and_then(|pipeline| self.deploy(pipeline))
+                .map_err(|source| StartError::Pipeline { name, source })?;
+        }
+        Ok(())
+    }
+
+    fn open_doors(&mut self, config: &Config) -> Result<(), StartError> {
+        let node = &config.node;
+        if !node.native.is_empty() {
+            let (acceptor, address) = Acceptor::tcp(node, &self.service)?;
+            self.acceptors.push(acceptor);
+            self.native = Some(address);
+        }
+        if !node.native_unix.is_empty() {
+            self.acceptors.push(Acceptor::unix(&node.native_unix, &self.service)?);
+            self.native_unix = Some(node.native_unix.clone().into());
+        }
+        if !node.http.is_empty() {
+            let address = accept::resolve("http", &node.http, node.allow_remote)?;
+            let server = http::Server::start(self.service.clone(), address).map_err(|e| {
+                StartError::Door { door: "http", address: node.http.clone(), why: e.to_string() }
+            })?;
+            self.http = Some(server);
+        }
+        Ok(())
+    }
+
+    /// Deploys a pipeline: it goes on from where a pipeline of this name stopped. Not to be called
+    /// from an async context.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub fn deploy(&self, pipeline: Pipeline) -> Result<(), Failure> {
+        self.service.runtime().block_on(self.service.clone().deploy(pipeline))
+    }
+
+    /// A client of this node that uses no socket.
+    pub fn client(&self) -> Client {
+        Client::over(Arc::new(InProcess(self.service.clone())))
+    }
+
+    /// What the node does with requests.
+    pub fn service(&self) -> &Arc<Service> {
+        &self.service
+    }
+
+    /// The runtime of the control threads, for tasks of an embedding program.
+    pub fn runtime(&self) -> &tokio::runtime::Handle {
+        self.service.runtime()
+    }
+
+    /// Address of the native door.
+    pub fn native_address(&self) -> Option<SocketAddr> {
+        self.native
+    }
+
+    /// Path of the native door's Unix socket.
+    pub fn native_unix(&self) -> Option<&PathBuf> {
+        self.native_unix.as_ref()
+    }
+
+    /// Address of the HTTP door.
+    pub fn http_address(&self) -> Option<SocketAddr> {
+        self.http.as_ref().map(http::Server::address)
+    }
+
+    /// Stops in order: no new requests, everything synced and materialised. Returns whether it was
+    /// done in time.
+    pub fn stop(mut self, timeout: Duration) -> bool {
+        self.shut_down(timeout)
+    }
+
+    fn shut_down(&mut self, timeout: Duration) -> bool {
+        if self.runtime.is_none() {
+            return true;
+        }
+        self.service.set_draining();
+        self.acceptors.clear();
+        let (done, drained) = std::sync::mpsc::channel();
+        for mailbox in &self.mailboxes {
+            let done = done.clone();
+            mailbox.send_waiting(Message::Drain(Box::new(move || drop(done.send(())))));
+        }
+        let deadline = std::time::Instant::now() + timeout;
+        let in_time = self.mailboxes.iter().all(|_| {
+            let left = deadline.saturating_duration_since(std::time::Instant::now());
+            drained.recv_timeout(left).is_ok()
+        });
+        if let Some(http) = self.http.take() {
+            http.stop();
+        }
+        if in_time {
+            for worker in self.workers.drain(..) {
+                if worker.join().is_err() {
+                    tracing::error!("a worker panicked");
+                }
+            }
+        }
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_timeout(Duration::from_secs(2));
+        }
+        in_time
+    }
+}
+
+impl Drop for Broker {
+    fn drop(&mut self) {
+        self.shut_down(Duration::from_secs(30));
+    }
+}
+
+fn open_shards(
+    disk: &Arc<dyn Disk>,
+    shards: u16,
+    config: &Config,
+) -> Result<Vec<(Shard, ShardFiles)>, StartError> {
+    let open = |id: ShardId| {
+        let dir = layout::shard_dir(id);
+        disk.create_dir(&dir).map_err(|source| flowstone_storage::Error::Io {
+            action: "create",
+            path: dir.clone(),
+            source,
+        })?;
+        let state = StateStore::open(&**disk, &layout::state(&dir))?;
+        for orphan in remove_orphans(&**disk, &dir, &state)? {
+            tracing::info!("removed '{}', which settling had not finished", orphan.display());
+        }
+        let (shard, start) = Shard::open(disk.clone(), &dir, id, config.shard(), &state)?;
+        for note in &start.recovered.notes {
+            tracing::info!(shard = id.0, "recovery: {note:?}");
+        }
+        Ok((shard, ShardFiles { disk: disk.clone(), dir, state, mark: start.mark }))
+    };
+    let open = |id| open(id).map_err(|source| StartError::Shard { shard: id, source });
+    (0..shards).map(ShardId).map(open).collect()
+}

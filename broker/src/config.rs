@@ -1,0 +1,271 @@
+//! Settings of a node: defaults, then the file, then the command line.
+
+use flowstone_core::ShardConfig;
+use flowstone_processor::PipelineSpec;
+use flowstone_storage::LogConfig;
+use flowstone_wire::limits;
+use serde::Deserialize;
+use std::path::{Path, PathBuf};
+
+/// Settings of a node.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// Identity, doors and threads.
+    pub node: Node,
+    /// The shard log.
+    pub log: Log,
+    /// Settling.
+    pub settle: Settle,
+    /// Bounds.
+    pub limits: Limits,
+    /// Pipelines to run, from built-in stages.
+    #[serde(rename = "pipeline")]
+    pub pipelines: Vec<PipelineSpec>,
+}
+
+/// Identity, doors and threads.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Node {
+    /// The data directory.
+    pub data: PathBuf,
+    /// Address of the native door, `host:port`; empty for none. Port 0 takes a free one.
+    pub native: String,
+    /// Path of the native door's Unix socket; empty for none.
+    pub native_unix: String,
+    /// Address of the HTTP door, `host:port`; empty for none. Port 0 takes a free one.
+    pub http: String,
+    /// Worker threads; 0 for half the cores, at least one.
+    pub workers: u16,
+    /// Shards of a new data directory; 0 for as many as workers.
+    pub shards: u16,
+    /// How long an idle worker spins before it parks, in microseconds.
+    pub spin_us: Spin,
+    /// Binding an address that is not loopback is refused unless this is set: there is no
+    /// authentication yet.
+    pub allow_remote: bool,
+}
+
+/// How long an idle worker spins before it parks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(untagged)]
+pub enum Spin {
+    /// So many microseconds.
+    Us(u64),
+    /// Until something happens.
+    Always(Always),
+}
+
+/// The word `always`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Always {
+    /// The word `always`.
+    Always,
+}
+
+impl Spin {
+    /// The bound in microseconds; `None` for no bound.
+    pub fn bound_us(self) -> Option<u64> {
+        match self {
+            Self::Us(us) => Some(us),
+            Self::Always(_) => None,
+        }
+    }
+}
+
+impl Default for Node {
+    fn default() -> Self {
+        Self {
+            data: "flowstone-data".into(),
+            native: "127.0.0.1:7400".into(),
+            native_unix: String::new(),
+            http: "127.0.0.1:7480".into(),
+            workers: 0,
+            shards: 0,
+            spin_us: Spin::Us(50),
+            allow_remote: false,
+        }
+    }
+}
+
+/// The shard log.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Log {
+    /// Bytes of a segment.
+    pub segment_bytes: u64,
+    /// Bytes of sealed segments that are kept hot, per shard, before they are settled.
+    pub hot_bytes: u64,
+    /// How long a write that nobody waits for may go without a sync, in milliseconds.
+    pub flush_ms: u64,
+    /// Bytes that stay free on the disk.
+    pub min_free_bytes: u64,
+}
+
+impl Default for Log {
+    fn default() -> Self {
+        Self { segment_bytes: 128 << 20, hot_bytes: 1 << 30, flush_ms: 10, min_free_bytes: 256 << 20 }
+    }
+}
+
+/// Settling.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Settle {
+    /// Bytes of the log that are settled per second, at most, per node.
+    pub rate_bytes_per_s: u64,
+    /// `zstd` or `none`.
+    pub compression: Compression,
+}
+
+/// How settled blocks are compressed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Compression {
+    /// Not at all.
+    None,
+    /// Zstandard, level 1.
+    Zstd,
+}
+
+impl Default for Settle {
+    fn default() -> Self {
+        Self { rate_bytes_per_s: 64 << 20, compression: Compression::Zstd }
+    }
+}
+
+/// Bounds.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Limits {
+    /// Bytes that may wait for the disk, per shard; more is refused.
+    pub pending_bytes: u64,
+    /// Connections to the native door.
+    pub connections: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { pending_bytes: 64 << 20, connections: 1024 }
+    }
+}
+
+/// A setting that cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The file cannot be read.
+    #[error("cannot read the settings in '{}': {source}", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The file is not valid.
+    #[error("the settings in '{}' are not valid: {source}", path.display())]
+    Parse {
+        /// The file.
+        path: PathBuf,
+        /// Why, with the place.
+        source: Box<toml::de::Error>,
+    },
+    /// A value is out of bounds.
+    #[error("setting {name} is {value}; {rule}")]
+    Value {
+        /// The setting.
+        name: &'static str,
+        /// Its value.
+        value: String,
+        /// What it should be.
+        rule: String,
+    },
+}
+
+impl Config {
+    /// Reads a file.
+    ///
+    /// # Errors
+    /// [`Error`]; unknown keys are refused.
+    pub fn read(path: &Path) -> Result<Self, Error> {
+        let text = std::fs::read_to_string(path)
+            .map_err(|source| Error::Read { path: path.into(), source })?;
+        toml::from_str(&text)
+            .map_err(|source| Error::Parse { path: path.into(), source: Box::new(source) })
+    }
+
+    /// Checks what the types do not.
+    ///
+    /// # Errors
+    /// [`Error::Value`].
+    pub fn check(&self) -> Result<(), Error> {
+        let at_least = |name, value: u64, least: u64| {
+            let rule = format!("it must be at least {least}");
+            if value < least { Err(Error::Value { name, value: value.to_string(), rule }) } else { Ok(()) }
+        };
+        at_least("log.segment_bytes", self.log.segment_bytes, limits::SEGMENT_BYTES_MIN)?;
+        at_least("limits.pending_bytes", self.limits.pending_bytes, 2 * limits::BATCH_BYTES_MAX as u64)?;
+        at_least("settle.rate_bytes_per_s", self.settle.rate_bytes_per_s, 1 << 20)?;
+        at_least("limits.connections", self.limits.connections as u64, 1)?;
+        if usize::from(self.node.shards) > limits::SHARDS_MAX {
+            return Err(Error::Value {
+                name: "node.shards",
+                value: self.node.shards.to_string(),
+                rule: format!("it must be at most {}", limits::SHARDS_MAX),
+            });
+        }
+        Ok(())
+    }
+
+    /// Number of worker threads.
+    pub fn workers(&self) -> u16 {
+        if self.node.workers > 0 {
+            return self.node.workers;
+        }
+        let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        u16::try_from(cores / 2).unwrap_or(u16::MAX).clamp(1, 64)
+    }
+
+    /// What a shard must know.
+    pub fn shard(&self) -> ShardConfig {
+        ShardConfig {
+            log: LogConfig {
+                segment_bytes: self.log.segment_bytes,
+                min_free_bytes: self.log.min_free_bytes,
+            },
+            hot_bytes: self.log.hot_bytes,
+            flush_us: self.log.flush_ms * 1000,
+            pending_bytes: self.limits.pending_bytes,
+            materialize_bytes: self.log.segment_bytes / 2,
+            retain_every_us: 5_000_000,
+            compress: self.settle.compression == Compression::Zstd,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_example_of_the_package_is_valid_and_says_the_defaults() {
+        let text = include_str!("../../systemd/flowstone.toml.example");
+        let config: Config = toml::from_str(text).unwrap();
+        config.check().unwrap();
+        let default = Config::default();
+        assert_eq!(config.log.segment_bytes, default.log.segment_bytes);
+        assert_eq!(config.limits.pending_bytes, default.limits.pending_bytes);
+        assert_eq!(config.node.spin_us, default.node.spin_us);
+    }
+
+    #[test]
+    fn unknown_keys_and_small_values_are_refused() {
+        assert!(toml::from_str::<Config>("[node]\ndatta = \"x\"").is_err());
+        let config: Config = toml::from_str("[log]\nsegment_bytes = 5").unwrap();
+        let text = config.check().unwrap_err().to_string();
+        assert!(text.contains("log.segment_bytes is 5"), "{text}");
+        let spin: Config = toml::from_str("[node]\nspin_us = \"always\"").unwrap();
+        assert_eq!(spin.node.spin_us.bound_us(), None);
+    }
+}

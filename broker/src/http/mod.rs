@@ -1,0 +1,157 @@
+//! The HTTP door: a JSON API, health and metrics, on the control threads.
+//!
+//! Every error is an RFC 9457 problem document; see [`problem`].
+
+mod events;
+mod groups;
+mod idempotency;
+mod problem;
+mod read;
+mod status;
+mod topics;
+
+use crate::service::Service;
+use axum::Router;
+use axum::extract::{DefaultBodyLimit, MatchedPath, Request, State};
+use axum::middleware::Next;
+use axum::response::Response;
+use axum::routing::get;
+use flowstone_wire::limits::HTTP_BODY_BYTES_MAX;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use idempotency::Idempotency;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU32;
+use std::time::Duration;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Semaphore, watch};
+
+/// A peer that has not sent its headers by then is let go.
+const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
+/// Open connections; a further one waits to be accepted.
+const CONNECTIONS_MAX: usize = 1024;
+/// Headers of one request, in bytes.
+const HEADER_BYTES_MAX: usize = 64 << 10;
+
+/// What every handler has.
+pub(crate) struct Door {
+    pub(crate) service: Arc<Service>,
+    idempotency: Idempotency,
+    /// Events without key and partition go round.
+    next_partition: AtomicU32,
+}
+
+type Shared = State<Arc<Door>>;
+
+/// A running HTTP door.
+pub struct Server {
+    address: SocketAddr,
+    stop: watch::Sender<bool>,
+}
+
+fn router(door: Arc<Door>) -> Router {
+    Router::new()
+        .route("/api/v1/topics", get(topics::list).post(topics::create))
+        .route("/api/v1/topics/{topic}", get(topics::describe).delete(topics::delete))
+        .route("/api/v1/events/{topic}", get(read::read).post(events::post))
+        .route("/api/v1/groups", get(groups::list))
+        .route("/api/v1/groups/{group}/offsets", get(groups::read).put(groups::commit))
+        .route("/api/v1/pipelines", get(status::pipelines))
+        .route("/api/v1/shards", get(status::shards))
+        .route("/api/v1/version", get(status::version))
+        .route("/healthz", get(status::healthz))
+        .route("/readyz", get(status::readyz))
+        .route("/metrics", get(status::metrics))
+        .fallback(problem::no_route)
+        .method_not_allowed_fallback(problem::no_method)
+        .layer(axum::middleware::from_fn_with_state(door.clone(), count))
+        .layer(DefaultBodyLimit::max(HTTP_BODY_BYTES_MAX))
+        .with_state(door)
+}
+
+/// Counts requests by route, never by what a peer makes up.
+async fn count(State(door): Shared, request: Request, next: Next) -> Response {
+    let matched = request.extensions().get::<MatchedPath>();
+    let route = matched.map_or("none".to_string(), |m| m.as_str().to_string());
+    let response = next.run(request).await;
+    let status = response.status().as_str().to_string();
+    door.service.metrics.http_requests.with_label_values(&[&route, &status]).inc();
+    response
+}
+
+impl Server {
+    /// Opens the door.
+    ///
+    /// # Errors
+    /// What the operating system says.
+    pub(crate) fn start(service: Arc<Service>, address: SocketAddr) -> std::io::Result<Self> {
+        let runtime = service.runtime().clone();
+        let listener = runtime.block_on(TcpListener::bind(address))?;
+        let address = listener.local_addr()?;
+        let (stop, stopped) = watch::channel(false);
+        let door = Arc::new(Door {
+            service,
+            idempotency: Idempotency::default(),
+            next_partition: AtomicU32::new(0),
+        });
+        runtime.spawn(accept(listener, router(door), stopped));
+        Ok(Self { address, stop })
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Closes the door: no new connections, the open ones end after their request.
+    pub(crate) fn stop(&self) {
+        // Nobody listens any more: it is closed already.
+        let _ = self.stop.send(true);
+    }
+}
+
+async fn accept(listener: TcpListener, router: Router, mut stopped: watch::Receiver<bool>) {
+    let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    loop {
+        let Ok(place) = places.clone().acquire_owned().await else { return };
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            _ = stopped.changed() => return,
+        };
+        match accepted {
+            Ok((stream, _)) => {
+                let (router, stopped) = (router.clone(), stopped.clone());
+                tokio::spawn(async move {
+                    serve(stream, router, stopped).await;
+                    drop(place);
+                });
+            }
+            Err(e) => {
+                tracing::warn!("an HTTP connection was not accepted: {e}");
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        }
+    }
+}
+
+async fn serve(stream: TcpStream, router: Router, mut stopped: watch::Receiver<bool>) {
+    // Without it small answers wait for the peer's acknowledgements.
+    let _ = stream.set_nodelay(true);
+    let connection = hyper::server::conn::http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEADER_TIMEOUT)
+        .max_buf_size(HEADER_BYTES_MAX)
+        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
+    let mut connection = std::pin::pin!(connection);
+    let ended = tokio::select! {
+        ended = connection.as_mut() => ended,
+        _ = stopped.changed() => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(e) = ended {
+        tracing::debug!("an HTTP connection ended: {e}");
+    }
+}

@@ -1,0 +1,79 @@
+//! Errors as RFC 9457 problem documents with a stable `type`.
+
+use axum::Json;
+use axum::extract::rejection::{BytesRejection, JsonRejection, PathRejection, QueryRejection};
+use axum::http::{StatusCode, Uri, header};
+use axum::response::{IntoResponse, Response};
+use flowstone_wire::error::Retry;
+use flowstone_wire::{ErrorCode, Failure};
+use serde_json::json;
+
+/// A failure on its way to an HTTP peer.
+#[derive(Debug)]
+pub(crate) struct Problem(pub(crate) Failure);
+
+/// What a handler gives.
+pub(crate) type Answer<T = Response> = Result<T, Problem>;
+
+impl Problem {
+    pub(crate) fn new(code: ErrorCode, message: impl Into<String>) -> Self {
+        Self(Failure::new(code, message))
+    }
+}
+
+impl From<Failure> for Problem {
+    fn from(failure: Failure) -> Self {
+        Self(failure)
+    }
+}
+
+macro_rules! from_rejection {
+    ($($rejection:ty),*) => {$(
+        impl From<$rejection> for Problem {
+            fn from(rejection: $rejection) -> Self {
+                let code = if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE {
+                    ErrorCode::TooLarge
+                } else {
+                    ErrorCode::InvalidRequest
+                };
+                Self::new(code, rejection.body_text())
+            }
+        }
+    )*};
+}
+from_rejection!(BytesRejection, JsonRejection, PathRejection, QueryRejection);
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let code = self.0.code;
+        let status =
+            StatusCode::from_u16(code.http_status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        let body = Json(json!({
+            "type": format!("urn:flowstone:problem:{}", code.name()),
+            "title": code.name().replace('-', " "),
+            "status": status.as_u16(),
+            "detail": self.0.message,
+            "code": code.number(),
+            "retryable": code.retry() != Retry::Never,
+        }));
+        let kind = [(header::CONTENT_TYPE, "application/problem+json")];
+        if code.retry() == Retry::Later {
+            return (status, kind, [(header::RETRY_AFTER, "1")], body).into_response();
+        }
+        (status, kind, body).into_response()
+    }
+}
+
+pub(super) async fn no_route(uri: Uri) -> Problem {
+    let path: String = uri.path().chars().take(100).collect();
+    Problem::new(ErrorCode::NotFound, format!("there is nothing at '{path}'"))
+}
+
+pub(super) async fn no_method(uri: Uri) -> Response {
+    let path: String = uri.path().chars().take(100).collect();
+    let what = format!("'{path}' does not take this method");
+    let problem = Problem::new(ErrorCode::InvalidRequest, what);
+    let mut response = problem.into_response();
+    *response.status_mut() = StatusCode::METHOD_NOT_ALLOWED;
+    response
+}

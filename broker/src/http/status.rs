@@ -1,0 +1,43 @@
+//! Health, metrics, version, pipelines and shards.
+
+use super::Shared;
+use super::problem::Answer;
+use axum::Json;
+use axum::extract::State;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde_json::json;
+
+/// The process is alive; nothing is asked of the disk.
+pub(super) async fn healthz() -> &'static str {
+    "ok\n"
+}
+
+/// The node takes requests; if not, why.
+pub(super) async fn readyz(State(door): Shared) -> Response {
+    match door.service.not_ready() {
+        None => "ready\n".into_response(),
+        Some(why) => (StatusCode::SERVICE_UNAVAILABLE, format!("{why}\n")).into_response(),
+    }
+}
+
+pub(super) async fn metrics(State(door): Shared) -> Answer {
+    let statuses = door.service.statuses().await?;
+    let page = door.service.metrics.render(door.service.uptime_s(), &statuses);
+    let kind = [(header::CONTENT_TYPE, "text/plain; version=0.0.4")];
+    Ok((kind, page).into_response())
+}
+
+pub(super) async fn version() -> Response {
+    let body = json!({ "name": "flowstone", "version": env!("CARGO_PKG_VERSION") });
+    Json(body).into_response()
+}
+
+pub(super) async fn pipelines(State(door): Shared) -> Answer {
+    Ok(Json(door.service.pipelines().await?).into_response())
+}
+
+pub(super) async fn shards(State(door): Shared) -> Answer {
+    let shards: Vec<_> = door.service.statuses().await?.into_iter().map(|s| s.shard).collect();
+    Ok(Json(shards).into_response())
+}

@@ -1,0 +1,85 @@
+//! `/api/v1/topics`: make, list, describe, delete.
+
+use super::Shared;
+use super::problem::Answer;
+use axum::Json;
+use axum::extract::rejection::JsonRejection;
+use axum::extract::{Path, State};
+use axum::http::StatusCode;
+use axum::response::IntoResponse;
+use flowstone_wire::native::{Topic, TopicSettings, Visibility};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Create {
+    name: String,
+    #[serde(default = "one")]
+    partitions: u32,
+    placement: Option<String>,
+    retention_bytes: Option<u64>,
+    retention_ms: Option<u64>,
+    #[serde(default)]
+    visibility: Visibility,
+}
+
+fn one() -> u32 {
+    1
+}
+
+fn as_json(topic: &Topic) -> Value {
+    json!({
+        "id": topic.id,
+        "name": topic.name,
+        "partitions": topic.partitions.len(),
+        "placement": topic.settings.placement,
+        "retention_bytes": topic.settings.retention_bytes,
+        "retention_ms": topic.settings.retention_ms,
+        "visibility": topic.settings.visibility,
+    })
+}
+
+pub(super) async fn create(
+    State(door): Shared,
+    body: Result<Json<Create>, JsonRejection>,
+) -> Answer {
+    let Json(c) = body?;
+    let settings = TopicSettings {
+        placement: c.placement,
+        retention_bytes: c.retention_bytes,
+        retention_ms: c.retention_ms,
+        visibility: c.visibility,
+    };
+    let topic = door.service.clone().create_topic(c.name, c.partitions, settings).await?;
+    Ok((StatusCode::CREATED, Json(as_json(&topic))).into_response())
+}
+
+pub(super) async fn list(State(door): Shared) -> Answer {
+    let topics: Vec<Value> = door.service.topics(&[])?.iter().map(as_json).collect();
+    Ok(Json(topics).into_response())
+}
+
+pub(super) async fn describe(State(door): Shared, Path(topic): Path<String>) -> Answer {
+    let status = door.service.describe_topic(&topic).await?;
+    let partition = |(index, p): (usize, &flowstone_wire::native::PartitionStatus)| {
+        json!({
+            "partition": index,
+            "start": p.start,
+            "committed": p.committed,
+            "end": p.end,
+            "bytes": p.bytes,
+            "settled_segments": p.settled_segments,
+            "shard": status.topic.partitions[index].shard,
+        })
+    };
+    let mut body = as_json(&status.topic);
+    body["partition_status"] =
+        status.partitions.iter().enumerate().map(partition).collect::<Vec<_>>().into();
+    Ok(Json(body).into_response())
+}
+
+pub(super) async fn delete(State(door): Shared, Path(topic): Path<String>) -> Answer {
+    door.service.clone().delete_topic(topic).await?;
+    Ok(StatusCode::NO_CONTENT.into_response())
+}

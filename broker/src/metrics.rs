@@ -1,0 +1,191 @@
+//! Every metric there is, in one place.
+//!
+//! Counters are kept here; what a shard knows is asked for when somebody reads the page.
+
+use flowstone_core::output::Status;
+use flowstone_wire::BatchHeader;
+use prometheus::core::Collector;
+use prometheus::{
+    Encoder, Gauge, GaugeVec, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge,
+    IntGaugeVec, Opts, Registry, TextEncoder,
+};
+
+/// The metrics of a node.
+pub struct Metrics {
+    registry: Registry,
+    requests: IntCounterVec,
+    produced_records: IntCounter,
+    produced_bytes: IntCounter,
+    pub(crate) http_requests: IntCounterVec,
+    /// Open connections of the native door.
+    pub(crate) connections: IntGauge,
+    /// How long group commits take.
+    pub(crate) sync_seconds: Histogram,
+    /// Shards that take nothing until a restart.
+    pub(crate) fenced_shards: IntGauge,
+    uptime_seconds: Gauge,
+    written_lsn: IntGaugeVec,
+    durable_lsn: IntGaugeVec,
+    hot_bytes: IntGaugeVec,
+    undurable_bytes: IntGaugeVec,
+    pipeline_lag_records: IntGaugeVec,
+    pipeline_processed: IntGaugeVec,
+    pipeline_failed: IntGaugeVec,
+    pipeline_late: IntGaugeVec,
+    pipeline_latency_seconds: GaugeVec,
+}
+
+fn register<C: Collector + Clone + 'static>(
+    registry: &Registry,
+    made: prometheus::Result<C>,
+) -> prometheus::Result<C> {
+    let collector = made?;
+    registry.register(Box::new(collector.clone()))?;
+    Ok(collector)
+}
+
+impl Metrics {
+    /// All metrics, at zero.
+    ///
+    /// # Errors
+    /// If two have one name, which a test rules out.
+    pub fn new() -> prometheus::Result<Self> {
+        let r = Registry::new();
+        let counter = |name: &str, help: &str| register(&r, IntCounter::new(name, help));
+        let gauges = |name: &str, help: &str, labels: &[&str]| {
+            register(&r, IntGaugeVec::new(Opts::new(name, help), labels))
+        };
+        let counters = |name: &str, help: &str, labels: &[&str]| {
+            register(&r, IntCounterVec::new(Opts::new(name, help), labels))
+        };
+        let shard: &[&str] = &["shard"];
+        let pipeline: &[&str] = &["pipeline"];
+        let syncs = HistogramOpts::new("flowstone_sync_duration_seconds", "Time of a group commit.")
+            .buckets(prometheus::exponential_buckets(50e-6, 2.0, 16)?);
+        let info = IntGaugeVec::new(
+            Opts::new("flowstone_build_info", "Always 1; the label has the version."),
+            &["version"],
+        );
+        register(&r, info)?.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
+        Ok(Self {
+            requests: counters("flowstone_requests_total", "Requests of the native door.", &["api"])?,
+            http_requests: counters(
+                "flowstone_http_requests_total",
+                "Requests of the HTTP door.",
+                &["route", "status"],
+            )?,
+            produced_records: counter("flowstone_produce_records_total", "Records that came in.")?,
+            produced_bytes: counter("flowstone_produce_bytes_total", "Bytes of batches that came in.")?,
+            connections: register(
+                &r,
+                IntGauge::new("flowstone_connections", "Open connections of the native door."),
+            )?,
+            sync_seconds: register(&r, Histogram::with_opts(syncs))?,
+            fenced_shards: register(
+                &r,
+                IntGauge::new("flowstone_fenced_shards", "Shards that need a restart."),
+            )?,
+            uptime_seconds: register(
+                &r,
+                Gauge::new("flowstone_uptime_seconds", "Time since the start."),
+            )?,
+            written_lsn: gauges("flowstone_written_lsn", "Last batch in the page cache.", shard)?,
+            durable_lsn: gauges("flowstone_durable_lsn", "Last batch on the disk.", shard)?,
+            hot_bytes: gauges("flowstone_hot_bytes", "Bytes of the log that are not settled.", shard)?,
+            undurable_bytes: gauges("flowstone_undurable_bytes", "Bytes that wait for the disk.", shard)?,
+            pipeline_lag_records: gauges(
+                "flowstone_pipeline_lag_records",
+                "Records that a pipeline has not processed.",
+                pipeline,
+            )?,
+            pipeline_processed: gauges(
+                "flowstone_pipeline_processed_records",
+                "Records that a pipeline has processed since the start.",
+                pipeline,
+            )?,
+            pipeline_failed: gauges(
+                "flowstone_pipeline_failed_records",
+                "Records that went to the dead-letter topic since the start.",
+                pipeline,
+            )?,
+            pipeline_late: gauges(
+                "flowstone_pipeline_late_records",
+                "Records that came too late since the start.",
+                pipeline,
+            )?,
+            pipeline_latency_seconds: register(
+                &r,
+                GaugeVec::new(
+                    Opts::new("flowstone_pipeline_latency_seconds", "From append to processed."),
+                    &["pipeline", "quantile"],
+                ),
+            )?,
+            registry: r,
+        })
+    }
+
+    pub(crate) fn request(&self, api: u16) {
+        // Numbers of no request share a label: a peer must not make up labels.
+        const NAMES: [&str; 15] = [
+            "other", "hello", "list-topics", "create-topic", "delete-topic", "produce", "fetch",
+            "find-offset", "init-producer", "commit-offsets", "read-offsets", "describe-topic",
+            "list-pipelines", "list-groups", "list-shards",
+        ];
+        let name = NAMES.get(usize::from(api)).copied().unwrap_or(NAMES[0]);
+        self.requests.with_label_values(&[name]).inc();
+    }
+
+    pub(crate) fn produced(&self, header: &BatchHeader) {
+        self.produced_records.inc_by(u64::from(header.record_count));
+        self.produced_bytes.inc_by(u64::from(header.size));
+    }
+
+    /// The page for Prometheus.
+    pub(crate) fn render(&self, uptime_s: f64, statuses: &[Status]) -> String {
+        self.uptime_seconds.set(uptime_s);
+        for status in statuses {
+            self.take(status);
+        }
+        let mut page = Vec::new();
+        // Writing to memory does not fail, and the encoder's own checks were passed at registration.
+        let _ = TextEncoder::new().encode(&self.registry.gather(), &mut page);
+        String::from_utf8_lossy(&page).into_owned()
+    }
+
+    fn take(&self, status: &Status) {
+        let shard = status.shard.shard.to_string();
+        let set = |gauge: &IntGaugeVec, label: &str, value: u64| {
+            gauge.with_label_values(&[label]).set(i64::try_from(value).unwrap_or(i64::MAX));
+        };
+        set(&self.written_lsn, &shard, status.shard.written_lsn);
+        set(&self.durable_lsn, &shard, status.shard.durable_lsn);
+        set(&self.hot_bytes, &shard, status.hot_bytes);
+        set(&self.undurable_bytes, &shard, status.undurable_bytes);
+        for task in &status.tasks {
+            set(&self.pipeline_lag_records, &task.name, task.lag);
+            set(&self.pipeline_processed, &task.name, task.processed);
+            set(&self.pipeline_failed, &task.name, task.failed);
+            set(&self.pipeline_late, &task.name, task.late);
+            for (quantile, us) in [("0.5", task.latency_p50_us), ("0.99", task.latency_p99_us)] {
+                let gauge = &self.pipeline_latency_seconds;
+                gauge.with_label_values(&[&task.name[..], quantile]).set(us / 1e6);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_metric_registers_and_the_page_has_them() {
+        let m = Metrics::new().unwrap();
+        m.request(5);
+        m.request(60_000);
+        let page = m.render(1.5, &[]);
+        assert!(page.contains("flowstone_requests_total{api=\"produce\"} 1"), "{page}");
+        assert!(page.contains("flowstone_requests_total{api=\"other\"} 1"), "{page}");
+        assert!(page.contains("flowstone_uptime_seconds 1.5"), "{page}");
+    }
+}

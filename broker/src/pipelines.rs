@@ -1,0 +1,88 @@
+//! Deploying pipelines on a running node: numbers, topics, and a task on every shard.
+
+use crate::service::Service;
+use flowstone_core::Input;
+use flowstone_core::catalog::{Command, Event};
+use flowstone_core::input::{SinkPartition, TaskConfig};
+use flowstone_processor::Pipeline;
+use flowstone_wire::native::{Topic, TopicSettings};
+use flowstone_wire::{ErrorCode, Failure, ShardId};
+use std::sync::Arc;
+
+impl Service {
+    /// Deploys a pipeline: it goes on from where a pipeline of this name stopped. Topics that are not
+    /// there are made: sources with one partition, sinks like the first source, in its placement
+    /// group.
+    ///
+    /// # Errors
+    /// What the catalog says.
+    pub(crate) async fn deploy(self: Arc<Self>, pipeline: Pipeline) -> Result<(), Failure> {
+        let name = pipeline.name().to_string();
+        let event = self.clone().command(Command::RegisterPipeline { name }).await?;
+        let Event::PipelineRegistered(id) = event else {
+            return Err(Failure::new(ErrorCode::Internal, "the catalog gave no number"));
+        };
+        let mut sources = Vec::new();
+        for source in pipeline.sources() {
+            sources.push(self.clone().topic_or_make(source, 1, TopicSettings::default()).await?);
+        }
+        let Some(first) = sources.first() else {
+            let what = format!("pipeline '{}' has no source", pipeline.name());
+            return Err(Failure::new(ErrorCode::InvalidRequest, what));
+        };
+        let group = first.settings.placement.clone().unwrap_or_else(|| first.name.clone());
+        let partitions = first.partitions.len() as u32;
+        let mut sinks = Vec::new();
+        for sink in pipeline.sinks() {
+            let placement = Some(group.clone());
+            let settings = TopicSettings { placement, ..TopicSettings::default() };
+            sinks.push(self.clone().topic_or_make(sink, partitions, settings).await?);
+        }
+        for shard in self.all_shards() {
+            let config = task_config(id, &pipeline, shard, &sources, &sinks);
+            if !config.inputs.is_empty() {
+                self.tell_shard(shard, Input::StartTask(Box::new(config)));
+            }
+        }
+        Ok(())
+    }
+
+    async fn topic_or_make(
+        self: Arc<Self>,
+        name: &str,
+        partitions: u32,
+        settings: TopicSettings,
+    ) -> Result<Topic, Failure> {
+        if let Ok(topic) = self.catalog().topic(name) {
+            return Ok(topic.clone());
+        }
+        self.create_topic(name.to_string(), partitions, settings).await
+    }
+}
+
+/// What the task of a pipeline on one shard must know.
+pub(crate) fn task_config(
+    id: u32,
+    pipeline: &Pipeline,
+    shard: ShardId,
+    sources: &[Topic],
+    sinks: &[Topic],
+) -> TaskConfig {
+    let inputs = sources.iter().flat_map(|t| {
+        let here = t.partitions.iter().enumerate().filter(|(_, p)| p.shard == shard);
+        here.map(|(index, p)| (p.id, index as u32))
+    });
+    let sink = |t: &Topic| {
+        let place = |p: &flowstone_wire::native::Partition| SinkPartition {
+            id: p.id,
+            local: p.shard == shard,
+        };
+        t.partitions.iter().map(place).collect()
+    };
+    TaskConfig {
+        id,
+        pipeline: pipeline.clone(),
+        inputs: inputs.collect(),
+        sinks: sinks.iter().map(sink).collect(),
+    }
+}

@@ -1,0 +1,263 @@
+//! What a node does with a request, whichever door it came through.
+//!
+//! The service belongs to no thread: it finds the shard, asks its worker through the mailbox and
+//! waits for the reply; what concerns the catalog it does itself, on a thread that may wait.
+
+mod describe;
+mod native_requests;
+mod topics;
+
+use crate::catalog_store::CatalogStore;
+use crate::config::Config;
+use crate::mailbox::Mailbox;
+use crate::metrics::Metrics;
+use crate::worker::{ConnectionPermit, Message};
+use flowstone_client::BoxFuture;
+use flowstone_core::catalog::{Command, Event};
+use flowstone_core::{Catalog, Input, Reply, Ticket};
+use flowstone_wire::native::{Acks, HelloAnswer, InitProducerAnswer, ProduceAnswer};
+use flowstone_wire::{CheckedBatch, ErrorCode, Failure, PartitionId, ProducerId, ShardId};
+use std::collections::{BTreeMap, HashMap};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, RwLock};
+use std::time::Instant;
+
+/// Producer numbers set aside at once: a crash loses the rest of them, which is fine.
+const PRODUCERS_PER_TAKE: u64 = 1000;
+
+/// Where partitions live; made again whenever a topic is made or deleted.
+#[derive(Debug, Default)]
+struct Places(HashMap<PartitionId, ShardId>);
+
+impl Places {
+    fn of(catalog: &Catalog) -> Self {
+        let all = catalog.topics().flat_map(|t| &t.partitions);
+        Self(all.map(|p| (p.id, p.shard)).collect())
+    }
+}
+
+/// A node's service. See the module docs.
+pub struct Service {
+    config: Config,
+    catalog: CatalogStore,
+    places: RwLock<Arc<Places>>,
+    mailboxes: Vec<Arc<Mailbox<Message>>>,
+    shards: u16,
+    runtime: tokio::runtime::Handle,
+    /// Producer numbers that are set aside: the next one and how many are left.
+    producers: Mutex<(ProducerId, u64)>,
+    connections: Arc<AtomicUsize>,
+    ready: AtomicBool,
+    draining: AtomicBool,
+    fenced: Mutex<BTreeMap<ShardId, String>>,
+    started: Instant,
+    /// Every metric of the node.
+    pub metrics: Metrics,
+}
+
+impl Service {
+    pub(crate) fn new(
+        config: Config,
+        catalog: CatalogStore,
+        mailboxes: Vec<Arc<Mailbox<Message>>>,
+        runtime: tokio::runtime::Handle,
+        metrics: Metrics,
+    ) -> Self {
+        let current = catalog.current();
+        Self {
+            config,
+            places: RwLock::new(Arc::new(Places::of(&current))),
+            shards: current.shards(),
+            catalog,
+            mailboxes,
+            runtime,
+            producers: Mutex::new((ProducerId(0), 0)),
+            connections: Arc::default(),
+            ready: AtomicBool::new(false),
+            draining: AtomicBool::new(false),
+            fenced: Mutex::default(),
+            started: Instant::now(),
+            metrics,
+        }
+    }
+
+    pub(crate) fn workers(&self) -> u16 {
+        self.mailboxes.len() as u16
+    }
+
+    pub(crate) fn runtime(&self) -> &tokio::runtime::Handle {
+        &self.runtime
+    }
+
+    pub(crate) fn catalog(&self) -> Arc<Catalog> {
+        self.catalog.current()
+    }
+
+    pub(crate) fn hello(&self) -> HelloAnswer {
+        HelloAnswer {
+            broker: format!("flowstone {}", env!("CARGO_PKG_VERSION")),
+            workers: self.workers(),
+            shards: self.shards,
+        }
+    }
+
+    pub(crate) fn connection_permit(&self) -> Option<ConnectionPermit> {
+        // A connection that moves between workers holds two for a moment.
+        ConnectionPermit::take(&self.connections, self.config.limits.connections + 16)
+    }
+
+    pub(crate) fn set_ready(&self) {
+        self.ready.store(true, Ordering::Relaxed);
+    }
+
+    pub(crate) fn set_draining(&self) {
+        self.draining.store(true, Ordering::Relaxed);
+    }
+
+    /// Seconds since the node started.
+    pub fn uptime_s(&self) -> f64 {
+        self.started.elapsed().as_secs_f64()
+    }
+
+    /// Why the node is not ready; `None` if it is.
+    pub fn not_ready(&self) -> Option<String> {
+        if self.draining.load(Ordering::Relaxed) {
+            return Some("the broker is shutting down".into());
+        }
+        if !self.ready.load(Ordering::Relaxed) {
+            return Some("the broker is starting".into());
+        }
+        let fenced = self.fenced.lock().ok()?;
+        let (shard, reason) = fenced.first_key_value()?;
+        Some(format!("shard {shard} takes nothing until a restart: {reason}"))
+    }
+
+    pub(crate) fn shard_fenced(&self, shard: ShardId, reason: String) {
+        self.metrics.fenced_shards.inc();
+        if let Ok(mut fenced) = self.fenced.lock() {
+            fenced.insert(shard, reason);
+        }
+    }
+
+    /// The shard of a partition.
+    pub(crate) fn shard_of(&self, partition: PartitionId) -> Option<ShardId> {
+        self.places.read().ok()?.0.get(&partition).copied()
+    }
+
+    fn require_shard(&self, partition: PartitionId) -> Result<ShardId, Failure> {
+        self.shard_of(partition).ok_or_else(|| {
+            let what = format!("there is no partition {partition}; read the topic's partitions again");
+            Failure::new(ErrorCode::UnknownPartition, what)
+        })
+    }
+
+    fn mailbox(&self, shard: ShardId) -> &Mailbox<Message> {
+        &self.mailboxes[usize::from(shard.0) % self.mailboxes.len()]
+    }
+
+    /// Tells a worker; `false` if its mailbox is full.
+    pub(crate) fn tell_worker(&self, worker: u16, message: Message) -> bool {
+        self.mailboxes.get(usize::from(worker)).is_some_and(|m| m.send(message).is_ok())
+    }
+
+    /// Tells a shard something that must not get lost.
+    pub(crate) fn tell_shard(&self, shard: ShardId, input: Input) {
+        self.mailbox(shard).send_waiting(Message::Tell { shard, input });
+    }
+
+    /// Asks a shard and waits for its reply.
+    ///
+    /// # Errors
+    /// What the shard answers, or [`ErrorCode::Busy`] where its mailbox is full.
+    pub(crate) fn ask(
+        &self,
+        shard: ShardId,
+        make: impl FnOnce(Ticket) -> Input + Send + 'static,
+    ) -> BoxFuture<'static, Result<Reply, Failure>> {
+        let (sender, receiver) = tokio::sync::oneshot::channel();
+        // Whoever asked may have gone; then nobody wants the reply.
+        let reply = Box::new(move |result| drop(sender.send(result)));
+        let message = Message::Call { shard, make: Box::new(make), reply };
+        let sent = self.mailbox(shard).send(message).is_ok();
+        Box::pin(async move {
+            if !sent {
+                let what = "the worker has too many requests waiting; slow down and try again";
+                return Err(Failure::new(ErrorCode::Busy, what));
+            }
+            receiver.await.unwrap_or_else(|_| {
+                Err(Failure::new(ErrorCode::ShuttingDown, "the broker is shutting down"))
+            })
+        })
+    }
+
+    /// Appends a batch.
+    pub(crate) fn produce(
+        &self,
+        partition: PartitionId,
+        batch: CheckedBatch,
+        acks: Acks,
+    ) -> BoxFuture<'static, Result<ProduceAnswer, Failure>> {
+        let asked = self.require_shard(partition).map(|shard| {
+            self.metrics.produced(batch.header());
+            self.ask(shard, move |t| Input::Produce { ticket: Some(t), partition, batch, acks })
+        });
+        Box::pin(async move {
+            match asked?.await? {
+                Reply::Produced(answer) => Ok(answer),
+                other => Err(unexpected(&other)),
+            }
+        })
+    }
+
+    /// A new idempotent producer.
+    ///
+    /// # Errors
+    /// What storing the catalog says.
+    pub(crate) async fn init_producer(self: Arc<Self>) -> Result<InitProducerAnswer, Failure> {
+        if let Some(id) = self.take_producer() {
+            return Ok(InitProducerAnswer { id, epoch: 0 });
+        }
+        let this = self.clone();
+        let taken = self.command(Command::TakeProducers { count: PRODUCERS_PER_TAKE }).await?;
+        let Event::ProducersTaken(first) = taken else {
+            return Err(Failure::new(ErrorCode::Internal, "the catalog gave no numbers"));
+        };
+        if let Ok(mut producers) = this.producers.lock() {
+            *producers = (ProducerId(first.0 + 1), PRODUCERS_PER_TAKE - 1);
+        }
+        Ok(InitProducerAnswer { id: first, epoch: 0 })
+    }
+
+    fn take_producer(&self) -> Option<ProducerId> {
+        let mut producers = self.producers.lock().ok()?;
+        let (next, left) = *producers;
+        *producers = (ProducerId(next.0 + 1), left.checked_sub(1)?);
+        Some(next)
+    }
+
+    /// Stores a command, on a thread that may wait for the disk.
+    pub(crate) async fn command(self: Arc<Self>, command: Command) -> Result<Event, Failure> {
+        let runtime = self.runtime.clone();
+        let applied = runtime.spawn_blocking(move || {
+            let event = self.catalog.apply(command)?;
+            if let Ok(mut places) = self.places.write() {
+                *places = Arc::new(Places::of(&self.catalog.current()));
+            }
+            Ok(event)
+        });
+        applied.await.unwrap_or_else(|e| {
+            Err(Failure::new(ErrorCode::Internal, format!("the catalog's thread failed: {e}")))
+        })
+    }
+
+    /// The shards of the node.
+    pub(crate) fn all_shards(&self) -> impl Iterator<Item = ShardId> + use<> {
+        (0..self.shards).map(ShardId)
+    }
+}
+
+/// A reply that does not belong to its request.
+pub(crate) fn unexpected(reply: &Reply) -> Failure {
+    let what = format!("a shard answered with something else: {reply:?}");
+    Failure::new(ErrorCode::Internal, what.chars().take(200).collect::<String>())
+}

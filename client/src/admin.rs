@@ -1,0 +1,144 @@
+//! What an operator asks of a broker: topics, groups, pipelines, shards and places.
+
+use crate::client::Client;
+use crate::error::Error;
+use crate::transport::Route;
+use bytes::Bytes;
+use flowstone_wire::native::{
+    CreateTopic, DeleteTopic, DescribeTopic, FindOffset, ListGroups, ListPipelines, ListShards,
+    ListTopics, Partition, PipelineStatus, Place, Request, ShardStatus, Topic, TopicSettings,
+    TopicStatus,
+};
+use flowstone_wire::{ErrorCode, Failure, Offset, name};
+
+/// All of these fail as [`Client::call`] does, and with what is said at each.
+impl Client {
+    /// Makes a topic of `partitions` partitions.
+    ///
+    /// # Errors
+    /// The broker refuses with [`ErrorCode::TopicExists`], [`ErrorCode::InvalidName`] or
+    /// [`ErrorCode::LimitReached`].
+    pub async fn create_topic(
+        &self,
+        name: &str,
+        partitions: u32,
+        settings: TopicSettings,
+    ) -> Result<Topic, Error> {
+        name::check("topic", name)?;
+        let name = name.to_owned();
+        self.ask(&CreateTopic {
+            name,
+            partitions,
+            settings,
+        })
+        .await
+    }
+
+    /// Deletes a topic and all its records.
+    ///
+    /// # Errors
+    /// The broker refuses with [`ErrorCode::UnknownTopic`].
+    pub async fn delete_topic(&self, name: &str) -> Result<(), Error> {
+        let name = name.to_owned();
+        self.ask(&DeleteTopic { name }).await
+    }
+
+    /// All topics.
+    ///
+    /// # Errors
+    /// As [`Client::call`].
+    pub async fn topics(&self) -> Result<Vec<Topic>, Error> {
+        self.ask(&ListTopics { names: Vec::new() }).await
+    }
+
+    /// One topic and where its partitions live.
+    ///
+    /// # Errors
+    /// [`ErrorCode::UnknownTopic`] if there is none of this name.
+    pub async fn topic(&self, name: &str) -> Result<Topic, Error> {
+        let names = vec![name.to_owned()];
+        let topics = self.ask(&ListTopics { names }).await?;
+        topics.into_iter().find(|t| t.name == name).ok_or_else(|| {
+            Error::Refused(Failure::new(
+                ErrorCode::UnknownTopic,
+                format!("there is no topic {name:?}; create it first"),
+            ))
+        })
+    }
+
+    /// How a topic stands: bounds and bytes of every partition.
+    ///
+    /// # Errors
+    /// The broker refuses with [`ErrorCode::UnknownTopic`].
+    pub async fn describe(&self, name: &str) -> Result<TopicStatus, Error> {
+        let name = name.to_owned();
+        self.ask(&DescribeTopic { name }).await
+    }
+
+    /// How the pipelines stand.
+    ///
+    /// # Errors
+    /// As [`Client::call`].
+    pub async fn pipelines(&self) -> Result<Vec<PipelineStatus>, Error> {
+        self.ask(&ListPipelines {}).await
+    }
+
+    /// Names of the consumer groups that have positions.
+    ///
+    /// # Errors
+    /// As [`Client::call`].
+    pub async fn groups(&self) -> Result<Vec<String>, Error> {
+        self.ask(&ListGroups {}).await
+    }
+
+    /// How the shards stand.
+    ///
+    /// # Errors
+    /// As [`Client::call`].
+    pub async fn shards(&self) -> Result<Vec<ShardStatus>, Error> {
+        self.ask(&ListShards {}).await
+    }
+
+    /// The offset of a place in the partition with this index in its topic.
+    ///
+    /// # Errors
+    /// [`ErrorCode::UnknownTopic`]; [`Error::Invalid`] if the topic has no such partition.
+    pub async fn offset_of(
+        &self,
+        topic: &str,
+        partition_index: u32,
+        place: Place,
+    ) -> Result<Offset, Error> {
+        let topic = self.topic(topic).await?;
+        let Partition { id, shard } = partition_of(&topic, partition_index)?;
+        let request = FindOffset {
+            partition: id,
+            place,
+        };
+        let route = Route::Shard(shard);
+        Ok(self.call(route, &request, Bytes::new()).await?.0)
+    }
+
+    async fn ask<R: Request>(&self, request: &R) -> Result<R::Answer, Error> {
+        Ok(self.call(Route::Any, request, Bytes::new()).await?.0)
+    }
+}
+
+/// The partition with this index in its topic.
+///
+/// # Errors
+/// [`Error::Invalid`] if there is none.
+pub(crate) fn partition_of(topic: &Topic, index: u32) -> Result<Partition, Error> {
+    topic
+        .partitions
+        .get(index as usize)
+        .copied()
+        .ok_or_else(|| no_partition(&topic.name, index, topic.partitions.len()))
+}
+
+/// The error for a partition that the topic does not have.
+pub(crate) fn no_partition(topic: &str, index: u32, partitions: usize) -> Error {
+    Error::Invalid(format!(
+        "topic '{topic}' has no partition {index}; it has {partitions}, counted from 0"
+    ))
+}

@@ -1,0 +1,27 @@
+//! Producing: records are gathered into batches, numbered, sent and, where that is safe, sent again.
+//!
+//! ```text
+//!  enqueue --> accumulator (per partition) --> lane (per partition) --> transport
+//!     |          open batch, full batches        numbers, order,
+//!     v                                          retries
+//!   ticket <---------- outcome of the batch -------+
+//! ```
+//! The accumulators are the only thing that callers and the one sender task share.
+
+mod accumulator;
+mod budget;
+mod builder;
+mod lane;
+mod options;
+mod producer;
+mod renumber;
+mod sender;
+mod shared;
+mod ticket;
+
+pub use builder::ProducerBuilder;
+pub use producer::Producer;
+pub use ticket::{Receipt, Ticket};
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,215 @@
+//! The input partitions of a task: positions, watermarks, and which of them are idle.
+//!
+//! A partition's watermark is the largest timestamp seen, capped to a little ahead of the clock,
+//! minus the allowed disorder. The task's is the lowest among partitions that are not idle. Neither
+//! ever goes back. `ts < watermark` is final.
+
+use crate::pipeline::PipelineOptions;
+use flowstone_wire::{Offset, PartitionId};
+
+/// One input partition.
+#[derive(Debug)]
+pub(crate) struct InputPartition {
+    pub(crate) partition: PartitionId,
+    /// Next offset to read.
+    pub(crate) position: Offset,
+    /// `i64::MIN` before the first record.
+    pub(crate) watermark_ms: i64,
+    /// When it last had something to read, by the caller's clock; not part of the state.
+    active_ms: Option<i64>,
+    idle: bool,
+    /// Position or watermark is not in a delta yet.
+    changed: bool,
+    dirty: bool,
+}
+
+/// All input partitions, and the watermark of the task.
+#[derive(Debug)]
+pub(crate) struct Inputs {
+    /// Ordered by partition.
+    list: Vec<InputPartition>,
+    watermark_ms: i64,
+    watermark_changed: bool,
+}
+
+impl Inputs {
+    pub(crate) fn new() -> Self {
+        Self {
+            list: Vec::new(),
+            watermark_ms: i64::MIN,
+            watermark_changed: false,
+        }
+    }
+
+    /// The index of a partition.
+    #[inline]
+    pub(crate) fn find(&self, partition: PartitionId) -> Option<usize> {
+        self.list
+            .binary_search_by_key(&partition, |i| i.partition)
+            .ok()
+    }
+
+    /// Adds a partition from `position` on; one that is known stays as it is.
+    pub(crate) fn add(&mut self, partition: PartitionId, position: Offset) {
+        if self.find(partition).is_none() {
+            self.set(partition, position, i64::MIN);
+            if let Some(at) = self.find(partition) {
+                self.list[at].changed = true;
+            }
+        }
+    }
+
+    /// Takes over positions from a delta; they become dirty.
+    pub(crate) fn set(&mut self, partition: PartitionId, position: Offset, watermark_ms: i64) {
+        let at = match self.list.binary_search_by_key(&partition, |i| i.partition) {
+            Ok(at) => at,
+            Err(at) => {
+                let input = InputPartition {
+                    partition,
+                    position,
+                    watermark_ms,
+                    active_ms: None,
+                    idle: false,
+                    changed: false,
+                    dirty: true,
+                };
+                self.list.insert(at, input);
+                at
+            }
+        };
+        let input = &mut self.list[at];
+        input.position = position;
+        input.watermark_ms = watermark_ms;
+        input.changed = false;
+        input.dirty = true;
+    }
+
+    /// Takes over the task's watermark from a delta or from outside.
+    pub(crate) fn set_watermark(&mut self, watermark_ms: i64) {
+        self.watermark_ms = watermark_ms;
+    }
+
+    /// Nothing is dirty: all of it came from outside.
+    pub(crate) fn clean(&mut self) {
+        for input in &mut self.list {
+            input.dirty = false;
+        }
+    }
+
+    #[inline]
+    pub(crate) fn at(&self, at: usize) -> &InputPartition {
+        &self.list[at]
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &InputPartition> {
+        self.list.iter()
+    }
+
+    /// The task's watermark; `i64::MIN` as long as there is none.
+    #[inline]
+    pub(crate) fn watermark_ms(&self) -> i64 {
+        self.watermark_ms
+    }
+
+    /// The partition has something to read at `now_ms`.
+    pub(crate) fn touch(&mut self, at: usize, now_ms: i64) {
+        self.list[at].active_ms = Some(now_ms);
+    }
+
+    /// All partitions count as active from `now_ms` on.
+    pub(crate) fn touch_all(&mut self, now_ms: i64) {
+        for input in &mut self.list {
+            input.active_ms = Some(now_ms);
+        }
+    }
+
+    /// Finds out which partitions are idle, and moves the watermark if that frees it.
+    pub(crate) fn start_step(&mut self, now_ms: i64, options: &PipelineOptions) {
+        for input in &mut self.list {
+            let active_ms = *input.active_ms.get_or_insert(now_ms);
+            input.idle = now_ms.saturating_sub(active_ms) >= options.idle_ms.max(1);
+        }
+        self.raise_watermark();
+    }
+
+    fn raise_watermark(&mut self) {
+        let active = self.list.iter().filter(|i| !i.idle);
+        if let Some(lowest_ms) = active.map(|i| i.watermark_ms).min()
+        {
+            self.watermark_ms = lowest_ms;
+            self.watermark_changed = true;
+        }
+    }
+
+    /// Everything before `position` was dealt with.
+    #[inline]
+    pub(crate) fn advance(&mut self, at: usize, position: Offset) {
+        let input = &mut self.list[at];
+        if position > input.position {
+            input.position = position;
+            input.changed = true;
+        }
+    }
+
+    /// A record of this time was seen.
+    #[inline]
+    pub(crate) fn observe(
+        &mut self,
+        at: usize,
+        timestamp: i64,
+        now_ms: i64,
+        options: &PipelineOptions,
+    ) {
+        let cap_ms = now_ms.saturating_add(options.max_future_skew_ms);
+        let watermark_ms = timestamp
+            .min(cap_ms)
+            .saturating_sub(options.out_of_order_ms);
+        let input = &mut self.list[at];
+        let before_ms = input.watermark_ms;
+        if watermark_ms > before_ms {
+            input.watermark_ms = watermark_ms;
+            input.changed = true;
+            // One that was ahead of the task's watermark did not hold it back.
+            if before_ms <= self.watermark_ms {
+                self.raise_watermark();
+            }
+        }
+    }
+
+    /// When the watermark may move because a partition becomes idle, if nothing arrives.
+    pub(crate) fn idle_deadline_ms(&self, options: &PipelineOptions) -> Option<i64> {
+        let active = || self.list.iter().filter(|i| !i.idle);
+        if !active().any(|i| i.watermark_ms > self.watermark_ms) {
+            return None;
+        }
+        active()
+            .filter(|i| i.watermark_ms <= self.watermark_ms)
+            .filter_map(|i| i.active_ms)
+            .map(|active_ms| active_ms.saturating_add(options.idle_ms.max(1)))
+            .max()
+    }
+
+    /// Hands out the partitions that changed since the last call.
+    pub(crate) fn take_changed(&mut self, mut each: impl FnMut(&InputPartition)) {
+        for input in &mut self.list {
+            if std::mem::take(&mut input.changed) {
+                input.dirty = true;
+                each(input);
+            }
+        }
+    }
+
+    /// The task's watermark, if it changed since the last call.
+    pub(crate) fn take_changed_watermark(&mut self) -> Option<i64> {
+        std::mem::take(&mut self.watermark_changed).then_some(self.watermark_ms)
+    }
+
+    /// Hands out the partitions that are dirty.
+    pub(crate) fn take_dirty(&mut self, mut each: impl FnMut(&InputPartition)) {
+        for input in &mut self.list {
+            if std::mem::take(&mut input.dirty) {
+                each(input);
+            }
+        }
+    }
+}

@@ -1,0 +1,412 @@
+//! A task: a pipeline on one shard, run in steps that each give out one delta.
+//!
+//! ```text
+//! step:  due timers --> record --> due timers --> record --> ... --> delta
+//!                         |
+//!                         +- ok:      keep changes and outputs, position + 1, watermark
+//!                         +- retry:   undo, end the step, wait until the deadline, same record again
+//!                         \- give up: undo, record to the dead letters, position + 1, watermark
+//! ```
+//!
+//! Timers that the watermark has made due fire before the next record, so that results do not
+//! depend on how the input is cut into steps.
+
+mod dead_letter;
+mod feed;
+mod fire;
+mod replay;
+mod retries;
+mod stored;
+
+use crate::context::deliver;
+use crate::delta::Delta;
+use crate::inputs::Inputs;
+use crate::pipeline::{Pipeline, Plan};
+use crate::processor::{Processor, TimeKind};
+use crate::record::Record;
+use crate::timers::Origin;
+use crate::unit::{Fault, Unit};
+use dead_letter::DeadLetter;
+use feed::{Feed, Resume};
+use flowstone_wire::{BatchHeader, ErrorCode, Failure, Offset, PartitionId, RecordView};
+use retries::{Cause, Retries, Verdict};
+use std::ops::ControlFlow;
+
+/// A batch for a step.
+#[derive(Clone, Copy, Debug)]
+pub struct Input<'a> {
+    /// The input partition.
+    pub partition: PartitionId,
+    /// The stamped header.
+    pub header: BatchHeader,
+    /// The records, decompressed.
+    pub body: &'a [u8],
+}
+
+/// How much one step may do. Limits are looked at between records: one record or timer is always
+/// dealt with, and as a whole.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StepLimits {
+    /// Most records and timers.
+    pub max_records: usize,
+    /// Most bytes of outputs and state changes together.
+    pub max_output_bytes: usize,
+}
+
+impl Default for StepLimits {
+    fn default() -> Self {
+        Self {
+            max_records: 4096,
+            max_output_bytes: 1 << 20,
+        }
+    }
+}
+
+/// What a task has done since it was made in this process; replayed deltas do not count.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TaskStats {
+    /// Input records dealt with, those that failed included.
+    pub processed: u64,
+    /// Timers that fired, those that failed included.
+    pub timers: u64,
+    /// Records emitted to sinks, without late ones and dead letters.
+    pub emitted: u64,
+    /// Records and timers that went to the dead letters.
+    pub failed: u64,
+    /// Attempts that failed and were, or will be, followed by another.
+    pub retried: u64,
+    /// Records that went to the late ones.
+    pub late: u64,
+}
+
+/// A pipeline at work on one shard.
+///
+/// If code of a stage panics inside [`Task::step`], throw the task away and make it anew from what
+/// is stored.
+pub struct Task {
+    pipeline: Pipeline,
+    processors: Vec<Box<dyn Processor>>,
+    unit: Unit,
+    inputs: Inputs,
+    retries: Retries,
+    resume: Option<Resume>,
+    /// Whether a step has run; before, the first deadline is now.
+    started: bool,
+    /// Whether the stored watermark is another one.
+    watermark_dirty: bool,
+    /// Whether the last delta said that event timers that are due have not all fired.
+    clock_was_behind: bool,
+    unclaimed: u64,
+    stats: TaskStats,
+}
+
+/// Why a step ends before its input does.
+enum Stop {
+    /// A limit is reached, or something must be tried again later.
+    Pause,
+    /// The input is not what it should be.
+    Fault(Failure),
+}
+
+/// What is left of the limits of a step.
+struct Budget {
+    records: usize,
+    bytes: usize,
+}
+
+impl Budget {
+    /// Takes one record or timer out of the budget, if there is any left.
+    #[inline]
+    fn take_one(&mut self, unit: &Unit) -> ControlFlow<Stop> {
+        if self.records == 0 || unit.step_bytes() > self.bytes {
+            return ControlFlow::Break(Stop::Pause);
+        }
+        self.records -= 1;
+        ControlFlow::Continue(())
+    }
+}
+
+impl Task {
+    /// A task that starts from nothing, reading each of `partitions` from the given offset.
+    pub fn new(pipeline: &Pipeline, partitions: &[(PartitionId, Offset)]) -> Self {
+        let plan = &pipeline.plan;
+        let mut task = Self {
+            pipeline: pipeline.clone(),
+            processors: plan.nodes.iter().map(|node| (node.factory)()).collect(),
+            unit: Unit::new(plan),
+            inputs: Inputs::new(),
+            retries: Retries::default(),
+            resume: None,
+            started: false,
+            watermark_dirty: false,
+            clock_was_behind: false,
+            unclaimed: 0,
+            stats: TaskStats::default(),
+        };
+        for &(partition, start) in partitions {
+            task.add_partition(partition, start);
+        }
+        task
+    }
+
+    /// Reads one more partition, from `start` on. One that the task knows stays where it is.
+    pub fn add_partition(&mut self, partition: PartitionId, start: Offset) {
+        self.inputs.add(partition, start);
+    }
+
+    /// The pipeline.
+    pub fn pipeline(&self) -> &Pipeline {
+        &self.pipeline
+    }
+
+    /// The next offset to read from `partition`; `None` if it is not an input of this task.
+    pub fn position(&self, partition: PartitionId) -> Option<Offset> {
+        let at = self.inputs.find(partition)?;
+        Some(self.inputs.at(at).position)
+    }
+
+    /// All input partitions with the next offset to read.
+    pub fn positions(&self) -> impl Iterator<Item = (PartitionId, Offset)> {
+        self.inputs.iter().map(|i| (i.partition, i.position))
+    }
+
+    /// Event time, milliseconds since 1970; `i64::MIN` as long as it is not known.
+    pub fn watermark(&self) -> i64 {
+        self.inputs.watermark_ms()
+    }
+
+    /// What the task has done.
+    pub fn stats(&self) -> TaskStats {
+        self.stats
+    }
+
+    /// Memory of state and timers, in bytes.
+    pub fn state_bytes(&self) -> usize {
+        self.unit.state_bytes()
+    }
+
+    /// Entries that were loaded or replayed for stages that the pipeline does not have (any more).
+    /// They stay where they are stored, unused.
+    pub fn unclaimed(&self) -> u64 {
+        self.unclaimed
+    }
+
+    /// When the next step is worth its while even if nothing arrives, milliseconds since 1970: a
+    /// timer, another attempt, or a partition that becomes idle. A time in the past means at once.
+    pub fn deadline(&self) -> Option<i64> {
+        if let Some(at_ms) = self.retries.until_ms() {
+            return Some(at_ms);
+        }
+        if !self.started {
+            return Some(i64::MIN);
+        }
+        let event_ms = self.unit.timers.next_at_ms(TimeKind::Event);
+        if event_ms.is_some_and(|at_ms| at_ms <= self.watermark()) {
+            return Some(i64::MIN);
+        }
+        let idle_ms = self
+            .inputs
+            .idle_deadline_ms(self.pipeline.options())
+            .filter(|_| event_ms.is_some());
+        let processing_ms = self.unit.timers.next_at_ms(TimeKind::Processing);
+        [idle_ms, processing_ms].into_iter().flatten().min()
+    }
+
+    /// Runs one step at `now_ms` (milliseconds since 1970) over `input`: batches of its partitions,
+    /// those of one partition in the order of their offsets. Records below the position are skipped,
+    /// control batches are passed over. Give every partition that has something to read its share:
+    /// one that gets nothing for `idle_ms` no longer holds the watermark back.
+    ///
+    /// The delta must be appended before the next step; `None` if nothing changed. The first step
+    /// gives out the positions at which the task starts.
+    ///
+    /// # Errors
+    /// [`ErrorCode::UnknownPartition`] for a batch of a partition that is not an input, and
+    /// [`ErrorCode::Damaged`] for a body that is not what its header says. What was done before is
+    /// given out first: the error comes from the next step.
+    pub fn step(
+        &mut self,
+        now_ms: i64,
+        input: &[Input<'_>],
+        limits: StepLimits,
+    ) -> Result<Option<Delta>, Failure> {
+        if self.retries.until_ms().is_some_and(|at_ms| now_ms < at_ms) {
+            return Ok(None);
+        }
+        self.start_step(now_ms, input);
+        let budget = Budget {
+            records: limits.max_records.max(1),
+            bytes: limits.max_output_bytes,
+        };
+        let end = self.work(input, budget);
+        let delta = self.finish_step();
+        match end {
+            ControlFlow::Break(Stop::Fault(failure)) if delta.is_none() => Err(failure),
+            _ => Ok(delta),
+        }
+    }
+
+    fn start_step(&mut self, now_ms: i64, input: &[Input<'_>]) {
+        self.started = true;
+        self.unit.now_ms = now_ms;
+        if self.retries.wake() {
+            // Nothing was read while the task waited: that makes nobody idle.
+            self.inputs.touch_all(now_ms);
+        }
+        for batch in input {
+            if let Some(at) = self.inputs.find(batch.partition)
+                && feed::next_offset(&batch.header) > self.inputs.at(at).position
+            {
+                self.inputs.touch(at, now_ms);
+            }
+        }
+        self.inputs.start_step(now_ms, self.pipeline.options());
+    }
+
+    fn work(&mut self, input: &[Input<'_>], mut budget: Budget) -> ControlFlow<Stop> {
+        self.fire_due(&mut budget)?;
+        for batch in input {
+            self.run_batch(batch, &mut budget)?;
+        }
+        ControlFlow::Continue(())
+    }
+
+    fn run_batch(&mut self, batch: &Input<'_>, budget: &mut Budget) -> ControlFlow<Stop> {
+        let Some(at) = self.inputs.find(batch.partition) else {
+            return ControlFlow::Break(Stop::Fault(Failure::new(
+                ErrorCode::UnknownPartition,
+                format!(
+                    "partition {} is not an input of pipeline '{}': add it to the task",
+                    batch.partition,
+                    self.pipeline.name()
+                ),
+            )));
+        };
+        let end = feed::next_offset(&batch.header);
+        if end <= self.inputs.at(at).position {
+            return ControlFlow::Continue(());
+        }
+        if !batch.header.is_control() {
+            let mut feed = Feed::new(batch, self.resume.take(), self.inputs.at(at).position);
+            let result = self.run_records(at, &mut feed, budget);
+            if result.is_break() {
+                self.resume = feed.resume();
+                return result;
+            }
+        }
+        self.inputs.advance(at, end);
+        ControlFlow::Continue(())
+    }
+
+    fn run_records(
+        &mut self,
+        at: usize,
+        feed: &mut Feed<'_>,
+        budget: &mut Budget,
+    ) -> ControlFlow<Stop> {
+        while let Some(view) = feed.next() {
+            let view = match view {
+                Ok(view) => view,
+                Err(failure) => return ControlFlow::Break(Stop::Fault(failure)),
+            };
+            if view.offset >= self.inputs.at(at).position {
+                budget.take_one(&self.unit)?;
+                self.run_record(at, &view)?;
+                self.stats.processed += 1;
+            }
+            feed.done();
+            self.fire_due(budget)?;
+        }
+        ControlFlow::Continue(())
+    }
+
+    fn run_record(&mut self, at: usize, view: &RecordView<'_>) -> ControlFlow<Stop> {
+        let plan: &Plan = &self.pipeline.plan;
+        let mut record = Record {
+            partition: self.inputs.at(at).partition,
+            offset: view.offset,
+            timestamp: view.timestamp,
+            key: view.key,
+            value: view.value,
+            headers: view.into(),
+        };
+        self.unit.begin(Origin {
+            partition: record.partition,
+            offset: record.offset,
+            ..Origin::default()
+        });
+        let mut time_ms = Some(view.timestamp);
+        if let Some(event_time) = &plan.event_time {
+            match event_time(&record) {
+                Ok(ms) => (record.timestamp, time_ms) = (ms, Some(ms)),
+                Err(error) => {
+                    time_ms = None;
+                    self.unit.fail(None, error);
+                }
+            }
+        }
+        if self.unit.fault.is_none() {
+            let processors = &mut self.processors;
+            deliver(
+                &mut self.unit,
+                plan,
+                &plan.root,
+                None,
+                processors,
+                &record,
+                false,
+            );
+        }
+        let cause = || Cause::Record(record.partition, record.offset);
+        if let Some((fault, attempts)) = self.end_unit(cause)? {
+            let letter = DeadLetter {
+                plan: &self.pipeline.plan,
+                fault: &fault,
+                attempts,
+                partition: record.partition,
+                offset: record.offset,
+            };
+            letter.push_record(&mut self.unit.outputs, view);
+        }
+        self.inputs
+            .advance(at, Offset(view.offset.0.saturating_add(1)));
+        if let Some(time_ms) = time_ms {
+            let (now_ms, options) = (self.unit.now_ms, &self.pipeline.plan.options);
+            self.inputs.observe(at, time_ms, now_ms, options);
+        }
+        ControlFlow::Continue(())
+    }
+
+    /// Keeps the unit, or undoes it. Says what failed and in how many attempts if it is given up.
+    #[inline]
+    fn end_unit(
+        &mut self,
+        cause: impl FnOnce() -> Cause,
+    ) -> ControlFlow<Stop, Option<(Fault, u32)>> {
+        let Some(fault) = self.unit.end() else {
+            self.stats.emitted += self.unit.emitted;
+            self.stats.late += self.unit.late;
+            if !self.retries.is_empty() {
+                self.retries.done(&cause());
+            }
+            return ControlFlow::Continue(None);
+        };
+        let options = &self.pipeline.plan.options;
+        match self
+            .retries
+            .failed(cause(), &fault.error, options, self.unit.now_ms)
+        {
+            Verdict::Again => {
+                self.stats.retried += 1;
+                ControlFlow::Break(Stop::Pause)
+            }
+            Verdict::GiveUp { attempts } => {
+                self.stats.failed += 1;
+                ControlFlow::Continue(Some((fault, attempts)))
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

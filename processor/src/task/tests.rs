@@ -1,0 +1,6 @@
+//! Tests of tasks, by subject.
+
+mod failure;
+mod input;
+mod replay;
+mod time;

@@ -1,0 +1,276 @@
+//! The timers of a task, ordered by when they are due, with an undo journal for the current unit.
+
+use crate::processor::TimeKind;
+use crate::store::ENTRY_COST_BYTES;
+use flowstone_wire::{Offset, PartitionId};
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// What a change of a timer is taken to cost in a delta beside its key.
+const CHANGE_COST_BYTES: usize = 56;
+
+/// The identity of a timer among those of its kind; the order is the one in which they fire: of
+/// several that are due at the same time a stage comes before the ones behind it.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct TimerId {
+    pub(crate) at_ms: i64,
+    pub(crate) node: u16,
+    pub(crate) key: Vec<u8>,
+}
+
+/// The record that a unit of work, or a timer, came from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Origin {
+    pub(crate) partition: PartitionId,
+    pub(crate) offset: Offset,
+    /// Of the record's key as the stage that set the timer saw it.
+    pub(crate) key_hash: u64,
+    /// Whether that key was another one than the input record's.
+    pub(crate) rekeyed: bool,
+}
+
+type Queue = BTreeMap<TimerId, Origin>;
+
+/// All timers of a task.
+#[derive(Debug, Default)]
+pub(crate) struct Timers {
+    event: Queue,
+    processing: Queue,
+    size_bytes: usize,
+    undo: Vec<(TimeKind, TimerId, Option<Origin>)>,
+    /// The first one of an id says whether it was there before the step.
+    changed: Vec<(TimeKind, TimerId, bool)>,
+    changed_mark: usize,
+    change_bytes: usize,
+    change_bytes_mark: usize,
+    dirty: BTreeSet<(TimeKind, TimerId)>,
+}
+
+fn cost(id: &TimerId) -> usize {
+    id.key.len() + size_of::<TimerId>() + size_of::<Origin>() + ENTRY_COST_BYTES
+}
+
+impl Timers {
+    fn queue(&self, kind: TimeKind) -> &Queue {
+        match kind {
+            TimeKind::Event => &self.event,
+            TimeKind::Processing => &self.processing,
+        }
+    }
+
+    fn queue_mut(&mut self, kind: TimeKind) -> &mut Queue {
+        match kind {
+            TimeKind::Event => &mut self.event,
+            TimeKind::Processing => &mut self.processing,
+        }
+    }
+
+    /// Sets a timer; one that is set already keeps its origin.
+    pub(crate) fn set(&mut self, kind: TimeKind, id: TimerId, origin: Origin) {
+        if !self.queue(kind).contains_key(&id) {
+            self.change(kind, id, Some(origin));
+        }
+    }
+
+    pub(crate) fn cancel(&mut self, kind: TimeKind, id: TimerId) {
+        if self.queue(kind).contains_key(&id) {
+            self.change(kind, id, None);
+        }
+    }
+
+    fn change(&mut self, kind: TimeKind, id: TimerId, origin: Option<Origin>) {
+        let old = self.replace(kind, &id, origin);
+        self.changed.push((kind, id.clone(), old.is_some()));
+        self.change_bytes += id.key.len() + CHANGE_COST_BYTES;
+        self.undo.push((kind, id, old));
+    }
+
+    fn replace(&mut self, kind: TimeKind, id: &TimerId, origin: Option<Origin>) -> Option<Origin> {
+        let old = match origin {
+            Some(origin) => {
+                self.size_bytes += cost(id);
+                self.queue_mut(kind).insert(id.clone(), origin)
+            }
+            None => self.queue_mut(kind).remove(id),
+        };
+        if old.is_some() {
+            self.size_bytes -= cost(id);
+        }
+        old
+    }
+
+    /// The kind of the next timer that is due at this watermark and this time.
+    #[inline]
+    pub(crate) fn due(&self, watermark_ms: i64, now_ms: i64) -> Option<TimeKind> {
+        let is_due = |queue: &Queue, time_ms| {
+            queue
+                .first_key_value()
+                .is_some_and(|(id, _)| id.at_ms <= time_ms)
+        };
+        if is_due(&self.event, watermark_ms) {
+            Some(TimeKind::Event)
+        } else if is_due(&self.processing, now_ms) {
+            Some(TimeKind::Processing)
+        } else {
+            None
+        }
+    }
+
+    /// Takes out the first timer of this kind, as part of the unit.
+    pub(crate) fn take_first(&mut self, kind: TimeKind) -> Option<(TimerId, Origin)> {
+        let (id, origin) = self.queue(kind).first_key_value()?;
+        let (id, origin) = (id.clone(), *origin);
+        self.change(kind, id.clone(), None);
+        Some((id, origin))
+    }
+
+    /// When the first timer of this kind is due.
+    pub(crate) fn next_at_ms(&self, kind: TimeKind) -> Option<i64> {
+        self.queue(kind).first_key_value().map(|(id, _)| id.at_ms)
+    }
+
+    /// Cost of all timers in memory.
+    pub(crate) fn size_bytes(&self) -> usize {
+        self.size_bytes
+    }
+
+    /// Cost of the changes of this step.
+    pub(crate) fn change_bytes(&self) -> usize {
+        self.change_bytes
+    }
+
+    /// Cost of the changes of this unit.
+    pub(crate) fn unit_change_bytes(&self) -> usize {
+        self.change_bytes - self.change_bytes_mark
+    }
+
+    /// The changes of the unit count.
+    #[inline]
+    pub(crate) fn commit_unit(&mut self) {
+        self.undo.clear();
+        self.changed_mark = self.changed.len();
+        self.change_bytes_mark = self.change_bytes;
+    }
+
+    /// The changes of the unit never were.
+    pub(crate) fn roll_back_unit(&mut self) {
+        while let Some((kind, id, old)) = self.undo.pop() {
+            self.replace(kind, &id, old);
+        }
+        self.changed.truncate(self.changed_mark);
+        self.change_bytes = self.change_bytes_mark;
+    }
+
+    /// Ends the step: hands out every timer that it changed, with its origin if it is set now.
+    pub(crate) fn finish_step(&mut self, mut each: impl FnMut(TimeKind, TimerId, Option<Origin>)) {
+        let mut changed = std::mem::take(&mut self.changed);
+        // Stable, so that the first entry of an id stays first and is the one that is kept.
+        changed.sort_by(|a, b| (a.0, &a.1).cmp(&(b.0, &b.1)));
+        changed.dedup_by(|b, a| a.0 == b.0 && a.1 == b.1);
+        for (kind, id, existed) in changed.drain(..) {
+            let origin = self.queue(kind).get(&id).copied();
+            if origin.is_some() || existed {
+                self.dirty.insert((kind, id.clone()));
+                each(kind, id, origin);
+            }
+        }
+        self.changed = changed;
+        self.changed_mark = 0;
+        self.change_bytes = 0;
+        self.change_bytes_mark = 0;
+    }
+
+    /// Replays a change.
+    pub(crate) fn apply(&mut self, kind: TimeKind, id: TimerId, origin: Option<Origin>) {
+        self.replace(kind, &id, origin);
+        self.dirty.insert((kind, id));
+    }
+
+    /// Takes over a timer from outside; it is not dirty.
+    pub(crate) fn load(&mut self, kind: TimeKind, id: &TimerId, origin: Origin) {
+        self.replace(kind, id, Some(origin));
+    }
+
+    /// The timers that changed since the last call, with their origin if they are set.
+    pub(crate) fn take_dirty(&mut self, mut each: impl FnMut(TimeKind, &TimerId, Option<&Origin>)) {
+        for (kind, id) in std::mem::take(&mut self.dirty) {
+            each(kind, &id, self.queue(kind).get(&id));
+        }
+    }
+
+    /// Every timer.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (TimeKind, &TimerId, &Origin)> {
+        [TimeKind::Event, TimeKind::Processing]
+            .into_iter()
+            .flat_map(|kind| {
+                self.queue(kind)
+                    .iter()
+                    .map(move |(id, origin)| (kind, id, origin))
+            })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn id(at_ms: i64, node: u16) -> TimerId {
+        TimerId {
+            at_ms,
+            node,
+            key: vec![1],
+        }
+    }
+
+    #[test]
+    fn an_undone_unit_leaves_no_trace() {
+        let mut timers = Timers::default();
+        timers.set(TimeKind::Event, id(5, 0), Origin::default());
+        timers.commit_unit();
+        let size_bytes = timers.size_bytes();
+        timers.take_first(TimeKind::Event).unwrap();
+        timers.set(TimeKind::Processing, id(1, 0), Origin::default());
+        timers.roll_back_unit();
+        assert_eq!(timers.size_bytes(), size_bytes);
+        assert_eq!(timers.iter().count(), 1);
+        let mut changes = Vec::new();
+        timers.finish_step(|_, id, origin| changes.push((id, origin.is_some())));
+        assert_eq!(changes, [(id(5, 0), true)]);
+    }
+
+    #[test]
+    fn event_timers_come_first_and_a_stage_before_the_ones_behind_it() {
+        let mut timers = Timers::default();
+        for (kind, at_ms, node) in [
+            (TimeKind::Processing, 1, 0),
+            (TimeKind::Event, 7, 1),
+            (TimeKind::Event, 7, 0),
+        ] {
+            timers.set(kind, id(at_ms, node), Origin::default());
+        }
+        let mut order = Vec::new();
+        while let Some(kind) = timers.due(7, 1) {
+            let (id, _) = timers.take_first(kind).unwrap();
+            order.push((kind, id.node));
+        }
+        assert_eq!(
+            order,
+            [
+                (TimeKind::Event, 0),
+                (TimeKind::Event, 1),
+                (TimeKind::Processing, 0)
+            ]
+        );
+        assert_eq!(timers.due(i64::MAX, i64::MAX), None);
+    }
+
+    #[test]
+    fn what_came_and_went_within_a_step_is_in_no_delta() {
+        let mut timers = Timers::default();
+        timers.set(TimeKind::Event, id(5, 0), Origin::default());
+        timers.cancel(TimeKind::Event, id(5, 0));
+        timers.commit_unit();
+        timers.finish_step(|_, id, _| panic!("{id:?}"));
+        assert_eq!(timers.size_bytes(), 0);
+    }
+}
