@@ -134,8 +134,7 @@ impl Inputs {
 
     fn raise_watermark(&mut self) {
         let active = self.list.iter().filter(|i| !i.idle);
-        if let Some(lowest_ms) = active.map(|i| i.watermark_ms).min()
-        {
+        if let Some(lowest_ms) = active.map(|i| i.watermark_ms).min() {
             self.watermark_ms = lowest_ms;
             self.watermark_changed = true;
         }

@@ -119,6 +119,7 @@ impl Rig {
             }
         }
         let Some(delta) = delta else {
+            self.check();
             return Ok(false);
         };
         assert!(!delta.state.is_empty());

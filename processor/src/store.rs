@@ -208,7 +208,6 @@ impl Store {
             }
         }
         self.undo_keys.clear();
-        self.changed.truncate(self.changed_mark);
         self.change_bytes = self.change_bytes_mark;
     }
 
@@ -389,5 +388,16 @@ mod tests {
         store.commit_unit();
         store.finish_step(|_, key, _| panic!("{key:?}"));
         store.take_dirty(|_, key, _| panic!("{key:?}"));
+    }
+
+    #[test]
+    fn what_was_undone_is_in_no_delta() {
+        let mut store = Store::new(1);
+        store.load(0, b"k", b"old");
+        store.put(0, b"k", b"new");
+        store.put(0, b"other", b"new");
+        store.roll_back_unit();
+        store.finish_step(|_, key, _| panic!("{key:?}"));
+        assert_eq!(store.get(0, b"k"), Some(&b"old"[..]));
     }
 }

@@ -10,6 +10,8 @@ mod read;
 mod status;
 mod topics;
 
+pub(crate) use read::{parse_place, row as record_as_json};
+
 use crate::service::Service;
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, MatchedPath, Request, State};

@@ -61,6 +61,11 @@ impl Connection {
         self.written.ring();
     }
 
+    /// Whether answers wait to be written.
+    pub(super) fn has_unwritten(&self) -> bool {
+        self.out_bytes.get() > 0
+    }
+
     fn has_room(&self) -> bool {
         self.under_way.borrow().len() + self.out.borrow().len() < CONNECTION_REQUESTS_MAX
             && self.out_bytes.get() < UNWRITTEN_BYTES_MAX

@@ -145,7 +145,7 @@ impl Worker {
             _ => None,
         };
         let Some(handle) = handle else {
-            let _ = self.syncer.send((id, job));
+            let _ = self.syncer.send(Some((id, job)));
             return;
         };
         let worker = self.clone();

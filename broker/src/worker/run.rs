@@ -28,6 +28,8 @@ const RING_ENTRIES: u32 = 1024;
 const MESSAGES_PER_ROUND: usize = 256;
 /// Deadlines are kept to this, in milliseconds.
 const TICK: Duration = Duration::from_millis(5);
+/// A stopping worker waits this long for peers to take their answers.
+const LINGER: Duration = Duration::from_millis(500);
 /// With nothing due a parked worker looks at its shards this often.
 const IDLE_TICK: Duration = Duration::from_millis(250);
 
@@ -52,7 +54,8 @@ pub(super) struct Worker {
     pub(super) next_connection: Cell<u64>,
     pub(super) service: Arc<Service>,
     pub(super) background: Sender<Job>,
-    pub(super) syncer: Sender<(ShardId, SyncJob)>,
+    /// `None` ends the thread.
+    pub(super) syncer: Sender<Option<(ShardId, SyncJob)>>,
     pub(super) clock: Clock,
     /// The runtime is io_uring.
     pub(super) uring: bool,
@@ -133,8 +136,10 @@ async fn run(start: WorkerStart, uring: bool) {
     });
     monoio::spawn(tick(worker.clone()));
     pump(&worker, start.ear, start.spin).await;
+    worker.close_connections().await;
+    // The threads are told: tasks that still hold the worker would keep the channels open.
     let _ = worker.background.send(Job::Stop);
-    drop(worker);
+    let _ = worker.syncer.send(None);
     for thread in [helper, sync_thread].into_iter().flatten() {
         if thread.join().is_err() {
             tracing::error!("a helper thread of worker {} panicked", start.id);
@@ -144,11 +149,11 @@ async fn run(start: WorkerStart, uring: bool) {
 
 /// Syncs what is more than one file, and everything where there is no io_uring.
 fn run_syncs(
-    jobs: &Receiver<(ShardId, SyncJob)>,
+    jobs: &Receiver<Option<(ShardId, SyncJob)>>,
     service: &Service,
     done: impl Fn(ShardId, Done),
 ) {
-    while let Ok((shard, job)) = jobs.recv() {
+    while let Ok(Some((shard, job))) = jobs.recv() {
         let start = Instant::now();
         let result = job.run().map_err(|e| e.to_string());
         service.metrics.sync_seconds.observe(start.elapsed().as_secs_f64());
@@ -284,11 +289,18 @@ impl Worker {
             return;
         }
         if let Some(done) = self.draining.borrow_mut().take() {
-            for connection in self.connections.borrow().values() {
-                connection.close();
-            }
             self.stopped.set(true);
             done();
         }
+    }
+
+    /// Lets the answers that are there reach their peers, within reason, then closes.
+    async fn close_connections(&self) {
+        let end = Instant::now() + LINGER;
+        let all: Vec<Rc<Connection>> = self.connections.borrow().values().cloned().collect();
+        while Instant::now() < end && all.iter().any(|c| c.has_unwritten()) {
+            monoio::time::sleep(Duration::from_millis(1)).await;
+        }
+        all.iter().for_each(|c| c.close());
     }
 }

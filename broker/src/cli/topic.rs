@@ -1,0 +1,179 @@
+//! `flowstone topic`: make, list, describe, delete.
+
+use super::Outcome;
+use super::connect::{Connect, block_on};
+use super::format::{bytes, millis};
+use clap::ValueEnum;
+use comfy_table::{Table, presets};
+use flowstone_client::{Topic, TopicSettings, Visibility};
+use serde_json::json;
+
+#[derive(clap::Subcommand)]
+pub(super) enum Command {
+    /// Make a topic.
+    Create {
+        /// Its name.
+        name: String,
+        /// Number of partitions.
+        #[arg(long, short, default_value_t = 1)]
+        partitions: u32,
+        /// Placement group: topics that are processed together share one.
+        #[arg(long)]
+        placement: Option<String>,
+        /// Bytes to keep per partition.
+        #[arg(long)]
+        retention_bytes: Option<u64>,
+        /// Milliseconds to keep a record.
+        #[arg(long)]
+        retention_ms: Option<u64>,
+        /// Up to where readers see.
+        #[arg(long, value_enum, default_value_t = See::Committed)]
+        visibility: See,
+        #[command(flatten)]
+        output: Options,
+    },
+    /// List topics.
+    List {
+        #[command(flatten)]
+        output: Options,
+    },
+    /// Show the partitions of a topic.
+    Describe {
+        /// Its name.
+        name: String,
+        #[command(flatten)]
+        output: Options,
+    },
+    /// Delete a topic and all its records.
+    Delete {
+        /// Its name.
+        name: String,
+        #[command(flatten)]
+        output: Options,
+    },
+}
+
+#[derive(clap::Args)]
+pub(super) struct Options {
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    connect: Connect,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+pub(super) enum See {
+    /// Records that cannot vanish any more.
+    Committed,
+    /// Records in the page cache as well.
+    Written,
+}
+
+pub(super) fn run(command: Command) -> Outcome {
+    block_on(async {
+        match command {
+            Command::Create {
+                name,
+                partitions,
+                placement,
+                retention_bytes,
+                retention_ms,
+                visibility,
+                output,
+            } => {
+                let visibility = match visibility {
+                    See::Committed => Visibility::Committed,
+                    See::Written => Visibility::Written,
+                };
+                let settings =
+                    TopicSettings { placement, retention_bytes, retention_ms, visibility };
+                let client = output.connect.client().await?;
+                let topic = client.create_topic(&name, partitions, settings).await?;
+                if output.json {
+                    println!("{}", as_json(&topic));
+                } else {
+                    println!("created topic {name} with {partitions} partition(s)");
+                }
+                Ok(())
+            }
+            Command::List { output } => list(&output).await,
+            Command::Describe { name, output } => describe(&name, &output).await,
+            Command::Delete { name, output } => {
+                output.connect.client().await?.delete_topic(&name).await?;
+                if output.json {
+                    println!("{}", json!({ "deleted": name }));
+                } else {
+                    println!("deleted topic {name}");
+                }
+                Ok(())
+            }
+        }
+    })
+}
+
+fn as_json(topic: &Topic) -> serde_json::Value {
+    json!({
+        "name": topic.name,
+        "partitions": topic.partitions.len(),
+        "placement": topic.settings.placement,
+        "retention_bytes": topic.settings.retention_bytes,
+        "retention_ms": topic.settings.retention_ms,
+        "visibility": topic.settings.visibility,
+    })
+}
+
+fn table(head: &[&str]) -> Table {
+    let mut table = Table::new();
+    table.load_style(presets::NOTHING).set_header(head);
+    table
+}
+
+async fn list(output: &Options) -> Outcome {
+    let topics = output.connect.client().await?.topics().await?;
+    if output.json {
+        println!("{}", json!(topics.iter().map(as_json).collect::<Vec<_>>()));
+        return Ok(());
+    }
+    if topics.is_empty() {
+        println!("no topics; make one with `flowstone topic create NAME`");
+        return Ok(());
+    }
+    let mut table = table(&["TOPIC", "PARTITIONS", "KEEP", "FOR", "PLACEMENT"]);
+    for t in &topics {
+        table.add_row([
+            t.name.clone(),
+            t.partitions.len().to_string(),
+            t.settings.retention_bytes.map_or("all".into(), bytes),
+            t.settings.retention_ms.map_or("ever".into(), millis),
+            t.settings.placement.clone().unwrap_or_else(|| "-".into()),
+        ]);
+    }
+    println!("{table}");
+    Ok(())
+}
+
+async fn describe(name: &str, output: &Options) -> Outcome {
+    let status = output.connect.client().await?.describe(name).await?;
+    if output.json {
+        let mut body = as_json(&status.topic);
+        body["partition_status"] = json!(status.partitions);
+        println!("{body}");
+        return Ok(());
+    }
+    let mut table =
+        table(&["PARTITION", "SHARD", "START", "COMMITTED", "END", "KEPT", "SETTLED SEGMENTS"]);
+    for (index, p) in status.partitions.iter().enumerate() {
+        table.add_row([
+            index.to_string(),
+            status.topic.partitions[index].shard.to_string(),
+            p.start.to_string(),
+            p.committed.to_string(),
+            p.end.to_string(),
+            bytes(p.bytes),
+            p.settled_segments.to_string(),
+        ]);
+    }
+    println!("{table}");
+    Ok(())
+}
