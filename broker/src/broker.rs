@@ -297,7 +297,7 @@ impl Drop for Broker {
     }
 }
 
-fn open_shards(
+pub(crate) fn open_shards(
     disk: &Arc<dyn Disk>,
     shards: u16,
     config: &Config,

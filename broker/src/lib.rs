@@ -17,9 +17,11 @@
 //! | [`metrics`] | every metric there is |
 //! | [`cli`] | the command line |
 //! | [`demo`] | this computer's telemetry, as a demonstration |
+//! | [`bench`] | measuring, beside raw figures of the machine |
 #![forbid(unsafe_code)]
 #![cfg_attr(test, allow(clippy::unwrap_used, reason = "tests may"))]
 
+pub mod bench;
 pub mod broker;
 mod catalog_store;
 pub mod cli;

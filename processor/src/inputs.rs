@@ -134,7 +134,9 @@ impl Inputs {
 
     fn raise_watermark(&mut self) {
         let active = self.list.iter().filter(|i| !i.idle);
-        if let Some(lowest_ms) = active.map(|i| i.watermark_ms).min() {
+        if let Some(lowest_ms) = active.map(|i| i.watermark_ms).min()
+            && lowest_ms > self.watermark_ms
+        {
             self.watermark_ms = lowest_ms;
             self.watermark_changed = true;
         }

@@ -208,6 +208,7 @@ impl Store {
             }
         }
         self.undo_keys.clear();
+        self.changed.truncate(self.changed_mark);
         self.change_bytes = self.change_bytes_mark;
     }
 

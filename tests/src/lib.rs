@@ -1,1 +1,2 @@
-//! Placeholder.
+//! Nothing but a place for the tests of the whole workspace to hang on.
+#![forbid(unsafe_code)]

@@ -180,14 +180,14 @@ impl Worker {
 
 /// The clock of a worker.
 #[derive(Debug)]
-pub(super) struct Clock(std::time::Instant);
+pub(crate) struct Clock(std::time::Instant);
 
 impl Clock {
-    pub(super) fn start() -> Self {
+    pub(crate) fn start() -> Self {
         Self(std::time::Instant::now())
     }
 
-    pub(super) fn now(&self) -> Now {
+    pub(crate) fn now(&self) -> Now {
         Now { unix_ms: unix_ms(), mono_us: self.0.elapsed().as_micros() as u64 }
     }
 }

@@ -10,7 +10,7 @@ mod host;
 mod run;
 mod session;
 
-pub(crate) use host::unix_ms;
+pub(crate) use host::{Clock, unix_ms};
 pub(crate) use run::{WorkerStart, spawn};
 pub(crate) use session::check_batch;
 

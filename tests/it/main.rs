@@ -1,0 +1,45 @@
+//! The real binary over real sockets: one file per kind of promise.
+#![forbid(unsafe_code)]
+#![allow(clippy::unwrap_used, reason = "tests may")]
+
+//mod bad_http;
+//mod bad_input;
+mod child;
+//mod command_line;
+mod crash;
+mod crash_connected;
+mod dice;
+//mod disk_full;
+//mod doors;
+//mod embedded;
+//mod exactly_once;
+mod http;
+//mod http_api;
+mod load;
+
+//mod raw;
+mod reading;
+mod server;
+//mod settling;
+
+/// A file without its `mod` line is compiled by nobody and tests nothing.
+#[test]
+fn no_file_is_forgotten() {
+    let dir = concat!(env!("CARGO_MANIFEST_DIR"), "/it");
+    let text = include_str!("main.rs");
+    let mut seen = 0;
+    for entry in std::fs::read_dir(dir).unwrap() {
+        let name = entry.unwrap().file_name().into_string().unwrap();
+        let Some(module) = name.strip_suffix(".rs").filter(|m| *m != "main") else {
+            continue;
+        };
+        let line = format!("mod {module};");
+        assert!(text.lines().any(|l| l == line), "main.rs lacks `{line}`");
+        seen += 1;
+    }
+    assert_eq!(
+        seen,
+        text.lines().filter(|l| l.starts_with("mod ")).count(),
+        "a `mod` line stands for something else than a file in {dir}"
+    );
+}
