@@ -33,7 +33,10 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     }
     engine.wait_durable()?;
     for (name, q) in [("p50", 0.5), ("p99", 0.99), ("p99.9", 0.999)] {
-        println!("append to task {name}: {:.2} us", latency.value_at_quantile(q) as f64 / 1000.0);
+        println!(
+            "append to task {name}: {:.2} us",
+            latency.value_at_quantile(q) as f64 / 1000.0
+        );
     }
     Ok(())
 }

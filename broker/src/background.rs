@@ -97,25 +97,45 @@ impl Background {
     /// Reads at once, queues the rest.
     fn take(&mut self, shard: ShardId, output: Output) {
         match output {
-            Output::ReadSettled { ticket, segment, offset, max_bytes, bounds } => {
+            Output::ReadSettled {
+                ticket,
+                segment,
+                offset,
+                max_bytes,
+                bounds,
+            } => {
                 let read = self.reader(shard, segment);
                 let result = read.and_then(|r| r.read(offset, max_bytes as usize));
                 let reply = result.map(|(slices, _)| Reply::Fetched(bounds, slices));
                 self.reply(shard, ticket, reply);
             }
-            Output::FindSettledTime { ticket, segment, timestamp } => {
+            Output::FindSettledTime {
+                ticket,
+                segment,
+                timestamp,
+            } => {
                 let read = self.reader(shard, segment);
-                let found = read.and_then(|r| {
-                    Ok(r.find_time(timestamp)?.unwrap_or(r.meta().next_offset))
-                });
+                let found =
+                    read.and_then(|r| Ok(r.find_time(timestamp)?.unwrap_or(r.meta().next_offset)));
                 self.reply(shard, ticket, found.map(Reply::Found));
             }
-            Output::ReadForTask { id, segment, offset } => {
+            Output::ReadForTask {
+                id,
+                segment,
+                offset,
+            } => {
                 let read = self.reader(shard, segment);
                 let result = read.and_then(|r| r.read(offset, TASK_READ_BYTES));
                 let result = result.map(|(slices, _)| slices).map_err(|e| e.to_string());
                 let partition = segment.partition;
-                (self.done)(shard, Done::TaskBatches { id, partition, result });
+                (self.done)(
+                    shard,
+                    Done::TaskBatches {
+                        id,
+                        partition,
+                        result,
+                    },
+                );
             }
             other => self.upkeep.push_back((shard, other)),
         }
@@ -166,7 +186,9 @@ impl Background {
         metas: Vec<SettledMeta>,
         upto: Lsn,
     ) -> Result<(Vec<SettledMeta>, Lsn), Error> {
-        self.files[&shard].state.commit_settled(Some(upto), &metas, &[])?;
+        self.files[&shard]
+            .state
+            .commit_settled(Some(upto), &metas, &[])?;
         Ok((metas, upto))
     }
 
@@ -175,7 +197,9 @@ impl Background {
             Output::Settle(input) => self.start_settling(shard, input),
             Output::DropSettled(segments) => self.drop_settled(shard, &segments),
             other => {
-                let Some(files) = self.files.get_mut(&shard) else { return };
+                let Some(files) = self.files.get_mut(&shard) else {
+                    return;
+                };
                 if let Some(done) = files.keep_up(other) {
                     (self.done)(shard, done);
                 }
@@ -200,11 +224,17 @@ impl Background {
         segments: &[(flowstone_wire::PartitionId, flowstone_wire::Offset)],
     ) {
         for (partition, first_offset) in segments {
-            let segment = SegmentId { partition: *partition, first_offset: *first_offset };
+            let segment = SegmentId {
+                partition: *partition,
+                first_offset: *first_offset,
+            };
             self.readers.remove(&(shard, segment));
         }
         if let Err(e) = self.files[&shard].drop_settled(segments) {
-            tracing::warn!(shard = shard.0, "expired segments are removed at the next start: {e}");
+            tracing::warn!(
+                shard = shard.0,
+                "expired segments are removed at the next start: {e}"
+            );
         }
     }
 }

@@ -52,7 +52,14 @@ pub struct Figure {
 impl Figure {
     /// A figure by itself.
     pub fn new(name: impl Into<String>, value: f64, unit: &'static str) -> Self {
-        Self { name: name.into(), value, unit, raw: None, ratio: None, target: None }
+        Self {
+            name: name.into(),
+            value,
+            unit,
+            raw: None,
+            ratio: None,
+            target: None,
+        }
     }
 
     /// Beside a raw figure.
@@ -81,6 +88,8 @@ pub fn start_broker(dir: &Path) -> Result<(Broker, String), StartError> {
     config.node.native = "127.0.0.1:0".into();
     config.node.http = String::new();
     let broker = Broker::start(config)?;
-    let address = broker.native_address().expect("the native door was asked for");
+    let address = broker
+        .native_address()
+        .expect("the native door was asked for");
     Ok((broker, format!("tcp://{address}")))
 }

@@ -99,7 +99,11 @@ impl Broker {
     pub fn start(config: Config) -> Result<Self, StartError> {
         config.check()?;
         let workers = config.workers();
-        let wanted = if config.node.shards == 0 { workers } else { config.node.shards };
+        let wanted = if config.node.shards == 0 {
+            workers
+        } else {
+            config.node.shards
+        };
         let data = DataDir::open(&config.node.data, wanted)?;
         let shards = data.identity.shards;
         let catalog = CatalogStore::open(&data.path.join("catalog.redb"), shards)
@@ -122,8 +126,13 @@ impl Broker {
         }
         let metrics = Metrics::new().map_err(|e| StartError::Catalog(e.to_string()))?;
         let handle = runtime.handle().clone();
-        let service =
-            Arc::new(Service::new(config.clone(), catalog, mailboxes.clone(), handle, metrics));
+        let service = Arc::new(Service::new(
+            config.clone(),
+            catalog,
+            mailboxes.clone(),
+            handle,
+            metrics,
+        ));
         let mut broker = Self {
             service,
             mailboxes,
@@ -165,9 +174,14 @@ impl Broker {
                 spin: config.node.spin_us,
                 settle_bytes_per_s: config.settle.rate_bytes_per_s / count as u64,
                 // From the last core down: the first is where interrupts tend to go.
-                core: cores.len().checked_sub(1 + id).and_then(|at| cores.get(at)).copied(),
+                core: cores
+                    .len()
+                    .checked_sub(1 + id)
+                    .and_then(|at| cores.get(at))
+                    .copied(),
             };
-            self.workers.push(worker::spawn(start).map_err(system("start a worker"))?);
+            self.workers
+                .push(worker::spawn(start).map_err(system("start a worker"))?);
         }
         Ok(())
     }
@@ -200,13 +214,18 @@ impl Broker {
             self.native = Some(address);
         }
         if !node.native_unix.is_empty() {
-            self.acceptors.push(Acceptor::unix(&node.native_unix, &self.service)?);
+            self.acceptors
+                .push(Acceptor::unix(&node.native_unix, &self.service)?);
             self.native_unix = Some(node.native_unix.clone().into());
         }
         if !node.http.is_empty() {
             let address = accept::resolve("http", &node.http, node.allow_remote)?;
             let server = http::Server::start(self.service.clone(), address).map_err(|e| {
-                StartError::Door { door: "http", address: node.http.clone(), why: e.to_string() }
+                StartError::Door {
+                    door: "http",
+                    address: node.http.clone(),
+                    why: e.to_string(),
+                }
             })?;
             self.http = Some(server);
         }
@@ -219,7 +238,9 @@ impl Broker {
     /// # Errors
     /// What is wrong with it.
     pub fn deploy(&self, pipeline: Pipeline) -> Result<(), Failure> {
-        self.service.runtime().block_on(self.service.clone().deploy(pipeline))
+        self.service
+            .runtime()
+            .block_on(self.service.clone().deploy(pipeline))
     }
 
     /// A client of this node that uses no socket.
@@ -267,7 +288,10 @@ impl Broker {
         let (done, drained) = std::sync::mpsc::channel();
         for mailbox in &self.mailboxes {
             let done = done.clone();
-            mailbox.send_waiting(Message::Drain(Box::new(move || drop(done.send(())))));
+            mailbox.send_waiting(Message::Drain(Box::new(move || {
+                // Nobody waits any more: the time is over.
+                let _ = done.send(());
+            })));
         }
         let deadline = std::time::Instant::now() + timeout;
         let in_time = self.mailboxes.iter().all(|_| {
@@ -304,20 +328,32 @@ pub(crate) fn open_shards(
 ) -> Result<Vec<(Shard, ShardFiles)>, StartError> {
     let open = |id: ShardId| {
         let dir = layout::shard_dir(id);
-        disk.create_dir(&dir).map_err(|source| flowstone_storage::Error::Io {
-            action: "create",
-            path: dir.clone(),
-            source,
-        })?;
+        disk.create_dir(&dir)
+            .map_err(|source| flowstone_storage::Error::Io {
+                action: "create",
+                path: dir.clone(),
+                source,
+            })?;
         let state = StateStore::open(&**disk, &layout::state(&dir))?;
         for orphan in remove_orphans(&**disk, &dir, &state)? {
-            tracing::info!("removed '{}', which settling had not finished", orphan.display());
+            tracing::info!(
+                "removed '{}', which settling had not finished",
+                orphan.display()
+            );
         }
         let (shard, start) = Shard::open(disk.clone(), &dir, id, config.shard(), &state)?;
         for note in &start.recovered.notes {
             tracing::info!(shard = id.0, "recovery: {note:?}");
         }
-        Ok((shard, ShardFiles { disk: disk.clone(), dir, state, mark: start.mark }))
+        Ok((
+            shard,
+            ShardFiles {
+                disk: disk.clone(),
+                dir,
+                state,
+                mark: start.mark,
+            },
+        ))
     };
     let open = |id| open(id).map_err(|source| StartError::Shard { shard: id, source });
     (0..shards).map(ShardId).map(open).collect()

@@ -21,7 +21,9 @@ pub(crate) struct CatalogStore {
 
 impl std::fmt::Debug for CatalogStore {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("CatalogStore").field("path", &self.path).finish_non_exhaustive()
+        f.debug_struct("CatalogStore")
+            .field("path", &self.path)
+            .finish_non_exhaustive()
     }
 }
 
@@ -48,7 +50,10 @@ impl CatalogStore {
 
     /// The catalog as it is now.
     pub(crate) fn current(&self) -> Arc<Catalog> {
-        self.current.read().expect("nothing panics while it is held").clone()
+        self.current
+            .read()
+            .expect("nothing panics while it is held")
+            .clone()
     }
 
     /// Applies a command and stores it. Waits for the disk.
@@ -57,7 +62,10 @@ impl CatalogStore {
     /// What is wrong with the command, or [`ErrorCode::Internal`] where it could not be stored.
     pub(crate) fn apply(&self, command: Command) -> Result<Event, Failure> {
         let db = self.writer.lock().map_err(|_| {
-            Failure::new(ErrorCode::Internal, "the catalog is not usable; restart the broker")
+            Failure::new(
+                ErrorCode::Internal,
+                "the catalog is not usable; restart the broker",
+            )
         })?;
         let mut next = Catalog::clone(&self.current());
         let (event, rows) = next.apply(command)?;
@@ -80,7 +88,10 @@ impl CatalogStore {
                 Failure::new(ErrorCode::Internal, what)
             })?;
         }
-        *self.current.write().expect("nothing panics while it is held") = Arc::new(next);
+        *self
+            .current
+            .write()
+            .expect("nothing panics while it is held") = Arc::new(next);
         Ok(event)
     }
 }

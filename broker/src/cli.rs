@@ -25,7 +25,10 @@ pub(crate) struct Failed {
 
 impl Failed {
     pub(crate) fn new(code: u8, message: impl Into<String>) -> Self {
-        Self { code, message: message.into() }
+        Self {
+            code,
+            message: message.into(),
+        }
     }
 }
 
@@ -53,7 +56,11 @@ impl From<flowstone_wire::Failure> for Failed {
 impl From<std::io::Error> for Failed {
     fn from(e: std::io::Error) -> Self {
         // Whoever read the output has seen enough.
-        let code = if e.kind() == std::io::ErrorKind::BrokenPipe { 0 } else { 1 };
+        let code = if e.kind() == std::io::ErrorKind::BrokenPipe {
+            0
+        } else {
+            1
+        };
         Self::new(code, e.to_string())
     }
 }

@@ -106,7 +106,12 @@ pub struct Log {
 
 impl Default for Log {
     fn default() -> Self {
-        Self { segment_bytes: 128 << 20, hot_bytes: 1 << 30, flush_ms: 10, min_free_bytes: 256 << 20 }
+        Self {
+            segment_bytes: 128 << 20,
+            hot_bytes: 1 << 30,
+            flush_ms: 10,
+            min_free_bytes: 256 << 20,
+        }
     }
 }
 
@@ -132,7 +137,10 @@ pub enum Compression {
 
 impl Default for Settle {
     fn default() -> Self {
-        Self { rate_bytes_per_s: 64 << 20, compression: Compression::Zstd }
+        Self {
+            rate_bytes_per_s: 64 << 20,
+            compression: Compression::Zstd,
+        }
     }
 }
 
@@ -148,7 +156,10 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { pending_bytes: 64 << 20, connections: 1024 }
+        Self {
+            pending_bytes: 64 << 20,
+            connections: 1024,
+        }
     }
 }
 
@@ -189,10 +200,14 @@ impl Config {
     /// # Errors
     /// [`Error`]; unknown keys are refused.
     pub fn read(path: &Path) -> Result<Self, Error> {
-        let text = std::fs::read_to_string(path)
-            .map_err(|source| Error::Read { path: path.into(), source })?;
-        toml::from_str(&text)
-            .map_err(|source| Error::Parse { path: path.into(), source: Box::new(source) })
+        let text = std::fs::read_to_string(path).map_err(|source| Error::Read {
+            path: path.into(),
+            source,
+        })?;
+        toml::from_str(&text).map_err(|source| Error::Parse {
+            path: path.into(),
+            source: Box::new(source),
+        })
     }
 
     /// Checks what the types do not.
@@ -202,11 +217,31 @@ impl Config {
     pub fn check(&self) -> Result<(), Error> {
         let at_least = |name, value: u64, least: u64| {
             let rule = format!("it must be at least {least}");
-            if value < least { Err(Error::Value { name, value: value.to_string(), rule }) } else { Ok(()) }
+            if value < least {
+                Err(Error::Value {
+                    name,
+                    value: value.to_string(),
+                    rule,
+                })
+            } else {
+                Ok(())
+            }
         };
-        at_least("log.segment_bytes", self.log.segment_bytes, limits::SEGMENT_BYTES_MIN)?;
-        at_least("limits.pending_bytes", self.limits.pending_bytes, 2 * limits::BATCH_BYTES_MAX as u64)?;
-        at_least("settle.rate_bytes_per_s", self.settle.rate_bytes_per_s, 1 << 20)?;
+        at_least(
+            "log.segment_bytes",
+            self.log.segment_bytes,
+            limits::SEGMENT_BYTES_MIN,
+        )?;
+        at_least(
+            "limits.pending_bytes",
+            self.limits.pending_bytes,
+            2 * limits::BATCH_BYTES_MAX as u64,
+        )?;
+        at_least(
+            "settle.rate_bytes_per_s",
+            self.settle.rate_bytes_per_s,
+            1 << 20,
+        )?;
         at_least("limits.connections", self.limits.connections as u64, 1)?;
         if usize::from(self.node.shards) > limits::SHARDS_MAX {
             return Err(Error::Value {

@@ -67,7 +67,10 @@ impl DataDir {
     /// # Errors
     /// [`Error`].
     pub fn open(path: &Path, shards: u16) -> Result<Self, Error> {
-        let io = |source| Error::Io { path: path.into(), source };
+        let io = |source| Error::Io {
+            path: path.into(),
+            source,
+        };
         fs::create_dir_all(path).map_err(io)?;
         let lock = lock(path)?;
         let file = path.join(IDENTITY);
@@ -76,7 +79,11 @@ impl DataDir {
             create(path, &file, shards).map_err(io)?;
         }
         let identity = read(path)?;
-        Ok(Self { path: path.into(), identity, _lock: lock })
+        Ok(Self {
+            path: path.into(),
+            identity,
+            _lock: lock,
+        })
     }
 }
 
@@ -85,9 +92,14 @@ impl DataDir {
 /// # Errors
 /// [`Error::Io`], [`Error::Format`].
 pub fn read(path: &Path) -> Result<Identity, Error> {
-    let format = |what: String| Error::Format { path: path.into(), what };
-    let text = fs::read_to_string(path.join(IDENTITY))
-        .map_err(|source| Error::Io { path: path.into(), source })?;
+    let format = |what: String| Error::Format {
+        path: path.into(),
+        what,
+    };
+    let text = fs::read_to_string(path.join(IDENTITY)).map_err(|source| Error::Io {
+        path: path.into(),
+        source,
+    })?;
     let identity: Identity = toml::from_str(&text).map_err(|e| format(e.to_string()))?;
     if identity.format_version > FORMAT_VERSION {
         let what = format!(
@@ -103,8 +115,15 @@ pub fn read(path: &Path) -> Result<Identity, Error> {
 }
 
 fn lock(path: &Path) -> Result<File, Error> {
-    let io = |source| Error::Io { path: path.into(), source };
-    let options = OpenOptions::new().create(true).truncate(false).write(true).to_owned();
+    let io = |source| Error::Io {
+        path: path.into(),
+        source,
+    };
+    let options = OpenOptions::new()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .to_owned();
     let file = options.open(path.join(LOCK)).map_err(io)?;
     match flock(&file, FlockOperation::NonBlockingLockExclusive) {
         Ok(()) => Ok(file),
@@ -115,14 +134,22 @@ fn lock(path: &Path) -> Result<File, Error> {
 
 /// A directory with somebody else's files is not made ours.
 fn refuse_foreign(path: &Path) -> Result<(), Error> {
-    let io = |source| Error::Io { path: path.into(), source };
+    let io = |source| Error::Io {
+        path: path.into(),
+        source,
+    };
     for entry in fs::read_dir(path).map_err(io)? {
         let name = entry.map_err(io)?.file_name();
         // What a start that was cut short may have left.
-        let ours = [LOCK, "flowstone.toml.tmp", "lost+found"].iter().any(|n| name == *n);
+        let ours = [LOCK, "flowstone.toml.tmp", "lost+found"]
+            .iter()
+            .any(|n| name == *n);
         if !ours {
             let what = format!("it has no {IDENTITY} and is not empty ({})", name.display());
-            return Err(Error::Format { path: path.into(), what });
+            return Err(Error::Format {
+                path: path.into(),
+                what,
+            });
         }
     }
     Ok(())
@@ -160,14 +187,20 @@ mod tests {
     fn a_directory_is_made_once_locked_and_foreign_ones_are_left_alone() {
         let dir = tempfile::tempdir().unwrap();
         let first = DataDir::open(dir.path(), 3).unwrap();
-        assert!(matches!(DataDir::open(dir.path(), 3), Err(Error::InUse { .. })));
+        assert!(matches!(
+            DataDir::open(dir.path(), 3),
+            Err(Error::InUse { .. })
+        ));
         let identity = first.identity.clone();
         drop(first);
         let again = DataDir::open(dir.path(), 9).unwrap();
         assert_eq!(again.identity, identity, "the number of shards is fixed");
         let foreign = tempfile::tempdir().unwrap();
         fs::write(foreign.path().join("thesis.txt"), "x").unwrap();
-        assert!(matches!(DataDir::open(foreign.path(), 1), Err(Error::Format { .. })));
+        assert!(matches!(
+            DataDir::open(foreign.path(), 1),
+            Err(Error::Format { .. })
+        ));
     }
 
     #[test]
@@ -176,7 +209,11 @@ mod tests {
         drop(DataDir::open(dir.path(), 1).unwrap());
         let file = dir.path().join(IDENTITY);
         let text = fs::read_to_string(&file).unwrap();
-        fs::write(&file, text.replace("format_version = 1", "format_version = 99")).unwrap();
+        fs::write(
+            &file,
+            text.replace("format_version = 1", "format_version = 99"),
+        )
+        .unwrap();
         let text = DataDir::open(dir.path(), 1).unwrap_err().to_string();
         assert!(text.contains("its format is 99"), "{text}");
     }

@@ -69,15 +69,30 @@ pub struct Seen {
 fn pipeline(start: Instant, to_task: &Arc<Mutex<Times>>) -> Result<Pipeline, Failure> {
     let seen = to_task.clone();
     let probe = builtin::filter(move |record: &flowstone_processor::Record<'_>| {
-        let sent = record.headers.get(SENT).and_then(|b| b.try_into().ok()).map(u64::from_le_bytes);
+        let sent = record
+            .headers
+            .get(SENT)
+            .and_then(|b| b.try_into().ok())
+            .map(u64::from_le_bytes);
         if let (Some(sent), Ok(mut times)) = (sent, seen.lock()) {
-            note(&mut times, start.elapsed().saturating_sub(Duration::from_nanos(sent)));
+            note(
+                &mut times,
+                start.elapsed().saturating_sub(Duration::from_nanos(sent)),
+            );
         }
         true
     });
-    let window = builtin::Window { field: "value".into(), size_ms: 1000, allowed_lateness_ms: 0 };
-    let zscore =
-        builtin::Zscore { field: "value".into(), samples: 250, min_samples: 100, threshold: 6.0 };
+    let window = builtin::Window {
+        field: "value".into(),
+        size_ms: 1000,
+        allowed_lateness_ms: 0,
+    };
+    let zscore = builtin::Zscore {
+        field: "value".into(),
+        samples: 250,
+        min_samples: 100,
+        threshold: 6.0,
+    };
     let mut builder = Pipeline::new("watch")?;
     builder.source(TOPIC);
     let all = builder.add(flowstone_processor::NodeRef::INPUT, "probe", probe);
@@ -129,7 +144,12 @@ impl Demo {
             to_durable: times(),
             raw_fdatasync,
         };
-        Ok(Self { start, broker, _dir: dir, seen })
+        Ok(Self {
+            start,
+            broker,
+            _dir: dir,
+            seen,
+        })
     }
 
     /// Samples, sends and watches until `stop` says so; shows what was seen after every sample.
@@ -143,7 +163,13 @@ impl Demo {
     ) -> Result<(), Error> {
         let client = self.broker.client();
         let producer = client.producer(TOPIC).open().await?;
-        let open = |topic| client.consumer(topic).from(ReadFrom::Start).max_wait_ms(100).open();
+        let open = |topic| {
+            client
+                .consumer(topic)
+                .from(ReadFrom::Start)
+                .max_wait_ms(100)
+                .open()
+        };
         let (mut windows, mut alerts) = (open(WINDOWS).await?, open(ALERTS).await?);
         let mut telemetry = Telemetry::default();
         let mut sent: Vec<Vec<u8>> = Vec::new();
@@ -222,7 +248,9 @@ impl Seen {
     fn take_windows(&mut self, batch: &flowstone_client::Records) {
         for record in batch {
             let value = record.value.and_then(|v| serde_json::from_slice(v).ok());
-            let Some(window): Option<serde_json::Value> = value else { continue };
+            let Some(window): Option<serde_json::Value> = value else {
+                continue;
+            };
             self.windows += 1;
             let key = window["key"].as_str().unwrap_or("-").to_string();
             self.last_windows.insert(key, window);
@@ -232,7 +260,9 @@ impl Seen {
     fn take_alerts(&mut self, batch: &flowstone_client::Records) {
         for record in batch {
             let value = record.value.and_then(|v| serde_json::from_slice(v).ok());
-            let Some(alert): Option<serde_json::Value> = value else { continue };
+            let Some(alert): Option<serde_json::Value> = value else {
+                continue;
+            };
             self.alerts += 1;
             self.last_alerts.push_front(alert);
             self.last_alerts.truncate(ALERTS_SHOWN);

@@ -21,12 +21,25 @@ pub(crate) struct ShardFiles {
 /// What came of work that an output asked for.
 #[derive(Debug)]
 pub(crate) enum Done {
-    Reply { ticket: Ticket, result: Result<Reply, Failure> },
+    Reply {
+        ticket: Ticket,
+        result: Result<Reply, Failure>,
+    },
     Spare(Result<Arc<dyn DiskFile>, Error>),
-    Synced { upto: Lsn, result: Result<(), String> },
-    Materialized { upto: Lsn, result: Result<(), String> },
+    Synced {
+        upto: Lsn,
+        result: Result<(), String>,
+    },
+    Materialized {
+        upto: Lsn,
+        result: Result<(), String>,
+    },
     Settled(Result<(Vec<SettledMeta>, Lsn), Error>),
-    TaskBatches { id: u32, partition: PartitionId, result: Result<Vec<bytes::Bytes>, String> },
+    TaskBatches {
+        id: u32,
+        partition: PartitionId,
+        result: Result<Vec<bytes::Bytes>, String>,
+    },
 }
 
 impl Done {
@@ -38,9 +51,15 @@ impl Done {
             Self::Synced { upto, result } => Input::Synced { upto, result },
             Self::Materialized { upto, result } => Input::Materialized { upto, result },
             Self::Settled(result) => Input::Settled(result),
-            Self::TaskBatches { id, partition, result } => {
-                Input::TaskBatches { id, partition, result }
-            }
+            Self::TaskBatches {
+                id,
+                partition,
+                result,
+            } => Input::TaskBatches {
+                id,
+                partition,
+                result,
+            },
         })
     }
 }
@@ -50,12 +69,23 @@ impl ShardFiles {
     pub(crate) fn keep_up(&mut self, output: Output) -> Option<Done> {
         match output {
             spare @ Output::AllocateSpare(..) => crate::background::allocate(&spare),
-            Output::Materialize { changes, upto, clean } => {
+            Output::Materialize {
+                changes,
+                upto,
+                clean,
+            } => {
                 let result = self.state.apply(upto, &changes).and_then(|()| {
-                    let state = MarkState { durable: upto, clean, ..self.mark.state() };
+                    let state = MarkState {
+                        durable: upto,
+                        clean,
+                        ..self.mark.state()
+                    };
                     self.mark.store(state)
                 });
-                Some(Done::Materialized { upto, result: result.map_err(|e| e.to_string()) })
+                Some(Done::Materialized {
+                    upto,
+                    result: result.map_err(|e| e.to_string()),
+                })
             }
             Output::RemoveFiles(paths) => {
                 for path in paths {
@@ -81,7 +111,11 @@ impl ShardFiles {
             let path = dir.join(layout::settled_name(*first));
             match self.disk.remove(&path) {
                 Err(e) if e.kind() != ErrorKind::NotFound => {
-                    return Err(Error::Io { action: "remove", path, source: e });
+                    return Err(Error::Io {
+                        action: "remove",
+                        path,
+                        source: e,
+                    });
                 }
                 _ => {}
             }

@@ -27,7 +27,7 @@ use flowstone_wire::{
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel};
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
 
 const SHARD: ShardId = ShardId(0);
@@ -83,7 +83,7 @@ impl Engine {
         let shards = data.identity.shards;
         if shards != 1 {
             let what = format!("it has {shards} shards, an engine serves one; use a broker");
-            let path = data.path.clone();
+            let path = data.path;
             return Err(crate::data_dir::Error::Format { path, what }.into());
         }
         let catalog = CatalogStore::open(&data.path.join("catalog.redb"), shards)
@@ -139,7 +139,10 @@ impl Engine {
     fn open_topic(&mut self, topic: &Topic) {
         let config = partition_config(&topic.settings);
         for p in &topic.partitions {
-            self.step(Input::OpenPartition { partition: p.id, config: config.clone() });
+            self.step(Input::OpenPartition {
+                partition: p.id,
+                config: config.clone(),
+            });
         }
     }
 
@@ -149,7 +152,9 @@ impl Engine {
     /// What the catalog says.
     pub fn topic(&mut self, name: &str, partitions: u32) -> Result<EngineTopic, Failure> {
         let topic = self.topic_or_make(name, partitions, TopicSettings::default())?;
-        Ok(EngineTopic { partitions: topic.partitions.iter().map(|p| p.id).collect() })
+        Ok(EngineTopic {
+            partitions: topic.partitions.iter().map(|p| p.id).collect(),
+        })
     }
 
     fn topic_or_make(
@@ -162,12 +167,19 @@ impl Engine {
             return Ok(topic.clone());
         }
         let name = name.to_string();
-        match self.catalog.apply(Command::CreateTopic { name, partitions, settings })? {
+        match self.catalog.apply(Command::CreateTopic {
+            name,
+            partitions,
+            settings,
+        })? {
             Event::TopicCreated(topic) => {
                 self.open_topic(&topic);
                 Ok(topic)
             }
-            _ => Err(Failure::new(ErrorCode::Internal, "the catalog made no topic")),
+            _ => Err(Failure::new(
+                ErrorCode::Internal,
+                "the catalog made no topic",
+            )),
         }
     }
 
@@ -181,10 +193,16 @@ impl Engine {
         let Event::PipelineRegistered(id) =
             self.catalog.apply(Command::RegisterPipeline { name })?
         else {
-            return Err(Failure::new(ErrorCode::Internal, "the catalog gave no number"));
+            return Err(Failure::new(
+                ErrorCode::Internal,
+                "the catalog gave no number",
+            ));
         };
         let mut topics = |names: &[String]| -> Result<Vec<Topic>, Failure> {
-            names.iter().map(|n| self.topic_or_make(n, 1, TopicSettings::default())).collect()
+            names
+                .iter()
+                .map(|n| self.topic_or_make(n, 1, TopicSettings::default()))
+                .collect()
         };
         let (sources, sinks) = (topics(pipeline.sources())?, topics(pipeline.sinks())?);
         let config = task_config(id, pipeline, SHARD, &sources, &sinks);
@@ -256,7 +274,12 @@ impl Engine {
         // Acks none: the place is known at once, and the turn below writes it anyway.
         let (ticket, acks) = (Some(ticket), Acks::None);
         let lsn = self.shard.log().next_lsn();
-        let input = Input::Produce { ticket, partition, batch, acks };
+        let input = Input::Produce {
+            ticket,
+            partition,
+            batch,
+            acks,
+        };
         self.shard.step(now, input, &mut self.outbox);
         let reply = self.perform();
         self.shard.step(now, Input::Turn, &mut self.outbox);
@@ -265,9 +288,15 @@ impl Engine {
             return Err(Failure::new(ErrorCode::ShardFenced, reason));
         }
         match reply {
-            Some(Ok(Reply::Produced(answer))) => Ok(Appended { offset: answer.base_offset, lsn }),
+            Some(Ok(Reply::Produced(answer))) => Ok(Appended {
+                offset: answer.base_offset,
+                lsn,
+            }),
             Some(Err(failure)) => Err(failure),
-            _ => Err(Failure::new(ErrorCode::Internal, "the shard gave no answer")),
+            _ => Err(Failure::new(
+                ErrorCode::Internal,
+                "the shard gave no answer",
+            )),
         }
     }
 
@@ -279,13 +308,14 @@ impl Engine {
     /// Takes in what the helper threads have done, and fires timers that are due. To be called now
     /// and then, and while waiting.
     pub fn poll(&mut self) {
-        loop {
-            match self.done.try_recv() {
-                Ok(done) => self.take(done),
-                Err(TryRecvError::Empty | TryRecvError::Disconnected) => break,
-            }
+        while let Ok(done) = self.done.try_recv() {
+            self.take(done);
         }
-        if self.shard.deadline().is_some_and(|at| at <= self.clock.now().mono_us) {
+        if self
+            .shard
+            .deadline()
+            .is_some_and(|at| at <= self.clock.now().mono_us)
+        {
             self.step(Input::Tick);
         }
     }
@@ -324,7 +354,8 @@ impl Engine {
     /// How the shard, its partitions and its tasks stand.
     pub fn status(&mut self) -> Option<Status> {
         let ticket = self.ticket();
-        self.shard.step(self.clock.now(), Input::Status { ticket }, &mut self.outbox);
+        self.shard
+            .step(self.clock.now(), Input::Status { ticket }, &mut self.outbox);
         match self.perform() {
             Some(Ok(Reply::Status(status))) => Some(*status),
             _ => None,
@@ -358,7 +389,13 @@ impl Engine {
 fn run_syncs(jobs: &Receiver<Option<SyncJob>>, done: &Sender<Done>) {
     while let Ok(Some(job)) = jobs.recv() {
         let result = job.run().map_err(|e| e.to_string());
-        if done.send(Done::Synced { upto: job.upto, result }).is_err() {
+        if done
+            .send(Done::Synced {
+                upto: job.upto,
+                result,
+            })
+            .is_err()
+        {
             return;
         }
     }

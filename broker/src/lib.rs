@@ -21,6 +21,7 @@
 #![forbid(unsafe_code)]
 #![cfg_attr(test, allow(clippy::unwrap_used, reason = "tests may"))]
 
+mod background;
 pub mod bench;
 pub mod broker;
 mod catalog_store;
@@ -28,9 +29,8 @@ pub mod cli;
 pub mod config;
 pub mod data_dir;
 pub mod demo;
-pub mod engine;
-mod background;
 mod effects;
+pub mod engine;
 pub mod http;
 mod mailbox;
 pub mod metrics;

@@ -25,7 +25,14 @@ impl<M> Mailbox<M> {
         let (bell, ear) = UnixStream::pair()?;
         bell.set_nonblocking(true)?;
         let queue = ArrayQueue::new(CAPACITY);
-        Ok((Self { queue, parked: AtomicBool::new(false), bell }, ear))
+        Ok((
+            Self {
+                queue,
+                parked: AtomicBool::new(false),
+                bell,
+            },
+            ear,
+        ))
     }
 
     /// Puts a message in, or gives it back if the mailbox is full.

@@ -60,25 +60,41 @@ impl Metrics {
         };
         let shard: &[&str] = &["shard"];
         let pipeline: &[&str] = &["pipeline"];
-        let syncs = HistogramOpts::new("flowstone_sync_duration_seconds", "Time of a group commit.")
-            .buckets(prometheus::exponential_buckets(50e-6, 2.0, 16)?);
+        let syncs =
+            HistogramOpts::new("flowstone_sync_duration_seconds", "Time of a group commit.")
+                .buckets(prometheus::exponential_buckets(50e-6, 2.0, 16)?);
         let info = IntGaugeVec::new(
-            Opts::new("flowstone_build_info", "Always 1; the label has the version."),
+            Opts::new(
+                "flowstone_build_info",
+                "Always 1; the label has the version.",
+            ),
             &["version"],
         );
-        register(&r, info)?.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
+        register(&r, info)?
+            .with_label_values(&[env!("CARGO_PKG_VERSION")])
+            .set(1);
         Ok(Self {
-            requests: counters("flowstone_requests_total", "Requests of the native door.", &["api"])?,
+            requests: counters(
+                "flowstone_requests_total",
+                "Requests of the native door.",
+                &["api"],
+            )?,
             http_requests: counters(
                 "flowstone_http_requests_total",
                 "Requests of the HTTP door.",
                 &["route", "status"],
             )?,
             produced_records: counter("flowstone_produce_records_total", "Records that came in.")?,
-            produced_bytes: counter("flowstone_produce_bytes_total", "Bytes of batches that came in.")?,
+            produced_bytes: counter(
+                "flowstone_produce_bytes_total",
+                "Bytes of batches that came in.",
+            )?,
             connections: register(
                 &r,
-                IntGauge::new("flowstone_connections", "Open connections of the native door."),
+                IntGauge::new(
+                    "flowstone_connections",
+                    "Open connections of the native door.",
+                ),
             )?,
             sync_seconds: register(&r, Histogram::with_opts(syncs))?,
             fenced_shards: register(
@@ -89,10 +105,22 @@ impl Metrics {
                 &r,
                 Gauge::new("flowstone_uptime_seconds", "Time since the start."),
             )?,
-            written_lsn: gauges("flowstone_written_lsn", "Last batch in the page cache.", shard)?,
+            written_lsn: gauges(
+                "flowstone_written_lsn",
+                "Last batch in the page cache.",
+                shard,
+            )?,
             durable_lsn: gauges("flowstone_durable_lsn", "Last batch on the disk.", shard)?,
-            hot_bytes: gauges("flowstone_hot_bytes", "Bytes of the log that are not settled.", shard)?,
-            undurable_bytes: gauges("flowstone_undurable_bytes", "Bytes that wait for the disk.", shard)?,
+            hot_bytes: gauges(
+                "flowstone_hot_bytes",
+                "Bytes of the log that are not settled.",
+                shard,
+            )?,
+            undurable_bytes: gauges(
+                "flowstone_undurable_bytes",
+                "Bytes that wait for the disk.",
+                shard,
+            )?,
             pipeline_lag_records: gauges(
                 "flowstone_pipeline_lag_records",
                 "Records that a pipeline has not processed.",
@@ -116,7 +144,10 @@ impl Metrics {
             pipeline_latency_seconds: register(
                 &r,
                 GaugeVec::new(
-                    Opts::new("flowstone_pipeline_latency_seconds", "From append to processed."),
+                    Opts::new(
+                        "flowstone_pipeline_latency_seconds",
+                        "From append to processed.",
+                    ),
                     &["pipeline", "quantile"],
                 ),
             )?,
@@ -127,9 +158,21 @@ impl Metrics {
     pub(crate) fn request(&self, api: u16) {
         // Numbers of no request share a label: a peer must not make up labels.
         const NAMES: [&str; 15] = [
-            "other", "hello", "list-topics", "create-topic", "delete-topic", "produce", "fetch",
-            "find-offset", "init-producer", "commit-offsets", "read-offsets", "describe-topic",
-            "list-pipelines", "list-groups", "list-shards",
+            "other",
+            "hello",
+            "list-topics",
+            "create-topic",
+            "delete-topic",
+            "produce",
+            "fetch",
+            "find-offset",
+            "init-producer",
+            "commit-offsets",
+            "read-offsets",
+            "describe-topic",
+            "list-pipelines",
+            "list-groups",
+            "list-shards",
         ];
         let name = NAMES.get(usize::from(api)).copied().unwrap_or(NAMES[0]);
         self.requests.with_label_values(&[name]).inc();
@@ -155,7 +198,9 @@ impl Metrics {
     fn take(&self, status: &Status) {
         let shard = status.shard.shard.to_string();
         let set = |gauge: &IntGaugeVec, label: &str, value: u64| {
-            gauge.with_label_values(&[label]).set(i64::try_from(value).unwrap_or(i64::MAX));
+            gauge
+                .with_label_values(&[label])
+                .set(i64::try_from(value).unwrap_or(i64::MAX));
         };
         set(&self.written_lsn, &shard, status.shard.written_lsn);
         set(&self.durable_lsn, &shard, status.shard.durable_lsn);
@@ -168,7 +213,9 @@ impl Metrics {
             set(&self.pipeline_late, &task.name, task.late);
             for (quantile, us) in [("0.5", task.latency_p50_us), ("0.99", task.latency_p99_us)] {
                 let gauge = &self.pipeline_latency_seconds;
-                gauge.with_label_values(&[&task.name[..], quantile]).set(us / 1e6);
+                gauge
+                    .with_label_values(&[&task.name[..], quantile])
+                    .set(us / 1e6);
             }
         }
     }
@@ -184,8 +231,14 @@ mod tests {
         m.request(5);
         m.request(60_000);
         let page = m.render(1.5, &[]);
-        assert!(page.contains("flowstone_requests_total{api=\"produce\"} 1"), "{page}");
-        assert!(page.contains("flowstone_requests_total{api=\"other\"} 1"), "{page}");
+        assert!(
+            page.contains("flowstone_requests_total{api=\"produce\"} 1"),
+            "{page}"
+        );
+        assert!(
+            page.contains("flowstone_requests_total{api=\"other\"} 1"),
+            "{page}"
+        );
         assert!(page.contains("flowstone_uptime_seconds 1.5"), "{page}");
     }
 }

@@ -18,25 +18,46 @@ impl Service {
     /// What the catalog says.
     pub(crate) async fn deploy(self: Arc<Self>, pipeline: Pipeline) -> Result<(), Failure> {
         let name = pipeline.name().to_string();
-        let event = self.clone().command(Command::RegisterPipeline { name }).await?;
+        let event = self
+            .clone()
+            .command(Command::RegisterPipeline { name })
+            .await?;
         let Event::PipelineRegistered(id) = event else {
-            return Err(Failure::new(ErrorCode::Internal, "the catalog gave no number"));
+            return Err(Failure::new(
+                ErrorCode::Internal,
+                "the catalog gave no number",
+            ));
         };
         let mut sources = Vec::new();
         for source in pipeline.sources() {
-            sources.push(self.clone().topic_or_make(source, 1, TopicSettings::default()).await?);
+            sources.push(
+                self.clone()
+                    .topic_or_make(source, 1, TopicSettings::default())
+                    .await?,
+            );
         }
         let Some(first) = sources.first() else {
             let what = format!("pipeline '{}' has no source", pipeline.name());
             return Err(Failure::new(ErrorCode::InvalidRequest, what));
         };
-        let group = first.settings.placement.clone().unwrap_or_else(|| first.name.clone());
+        let group = first
+            .settings
+            .placement
+            .clone()
+            .unwrap_or_else(|| first.name.clone());
         let partitions = first.partitions.len() as u32;
         let mut sinks = Vec::new();
         for sink in pipeline.sinks() {
             let placement = Some(group.clone());
-            let settings = TopicSettings { placement, ..TopicSettings::default() };
-            sinks.push(self.clone().topic_or_make(sink, partitions, settings).await?);
+            let settings = TopicSettings {
+                placement,
+                ..TopicSettings::default()
+            };
+            sinks.push(
+                self.clone()
+                    .topic_or_make(sink, partitions, settings)
+                    .await?,
+            );
         }
         for shard in self.all_shards() {
             let config = task_config(id, &pipeline, shard, &sources, &sinks);
@@ -56,7 +77,8 @@ impl Service {
         if let Ok(topic) = self.catalog().topic(name) {
             return Ok(topic.clone());
         }
-        self.create_topic(name.to_string(), partitions, settings).await
+        self.create_topic(name.to_string(), partitions, settings)
+            .await
     }
 }
 
@@ -69,7 +91,11 @@ pub(crate) fn task_config(
     sinks: &[Topic],
 ) -> TaskConfig {
     let inputs = sources.iter().flat_map(|t| {
-        let here = t.partitions.iter().enumerate().filter(|(_, p)| p.shard == shard);
+        let here = t
+            .partitions
+            .iter()
+            .enumerate()
+            .filter(|(_, p)| p.shard == shard);
         here.map(|(index, p)| (p.id, index as u32))
     });
     let sink = |t: &Topic| {

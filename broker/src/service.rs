@@ -129,7 +129,9 @@ impl Service {
         }
         let fenced = self.fenced.lock().ok()?;
         let (shard, reason) = fenced.first_key_value()?;
-        Some(format!("shard {shard} takes nothing until a restart: {reason}"))
+        Some(format!(
+            "shard {shard} takes nothing until a restart: {reason}"
+        ))
     }
 
     pub(crate) fn shard_fenced(&self, shard: ShardId, reason: String) {
@@ -146,7 +148,8 @@ impl Service {
 
     fn require_shard(&self, partition: PartitionId) -> Result<ShardId, Failure> {
         self.shard_of(partition).ok_or_else(|| {
-            let what = format!("there is no partition {partition}; read the topic's partitions again");
+            let what =
+                format!("there is no partition {partition}; read the topic's partitions again");
             Failure::new(ErrorCode::UnknownPartition, what)
         })
     }
@@ -157,12 +160,15 @@ impl Service {
 
     /// Tells a worker; `false` if its mailbox is full.
     pub(crate) fn tell_worker(&self, worker: u16, message: Message) -> bool {
-        self.mailboxes.get(usize::from(worker)).is_some_and(|m| m.send(message).is_ok())
+        self.mailboxes
+            .get(usize::from(worker))
+            .is_some_and(|m| m.send(message).is_ok())
     }
 
     /// Tells a shard something that must not get lost.
     pub(crate) fn tell_shard(&self, shard: ShardId, input: Input) {
-        self.mailbox(shard).send_waiting(Message::Tell { shard, input });
+        self.mailbox(shard)
+            .send_waiting(Message::Tell { shard, input });
     }
 
     /// Asks a shard and waits for its reply.
@@ -177,7 +183,11 @@ impl Service {
         let (sender, receiver) = tokio::sync::oneshot::channel();
         // Whoever asked may have gone; then nobody wants the reply.
         let reply = Box::new(move |result| drop(sender.send(result)));
-        let message = Message::Call { shard, make: Box::new(make), reply };
+        let message = Message::Call {
+            shard,
+            make: Box::new(make),
+            reply,
+        };
         let sent = self.mailbox(shard).send(message).is_ok();
         Box::pin(async move {
             if !sent {
@@ -185,7 +195,10 @@ impl Service {
                 return Err(Failure::new(ErrorCode::Busy, what));
             }
             receiver.await.unwrap_or_else(|_| {
-                Err(Failure::new(ErrorCode::ShuttingDown, "the broker is shutting down"))
+                Err(Failure::new(
+                    ErrorCode::ShuttingDown,
+                    "the broker is shutting down",
+                ))
             })
         })
     }
@@ -199,7 +212,12 @@ impl Service {
     ) -> BoxFuture<'static, Result<ProduceAnswer, Failure>> {
         let asked = self.require_shard(partition).map(|shard| {
             self.metrics.produced(batch.header());
-            self.ask(shard, move |t| Input::Produce { ticket: Some(t), partition, batch, acks })
+            self.ask(shard, move |t| Input::Produce {
+                ticket: Some(t),
+                partition,
+                batch,
+                acks,
+            })
         });
         Box::pin(async move {
             match asked?.await? {
@@ -218,14 +236,24 @@ impl Service {
             return Ok(InitProducerAnswer { id, epoch: 0 });
         }
         let this = self.clone();
-        let taken = self.command(Command::TakeProducers { count: PRODUCERS_PER_TAKE }).await?;
+        let taken = self
+            .command(Command::TakeProducers {
+                count: PRODUCERS_PER_TAKE,
+            })
+            .await?;
         let Event::ProducersTaken(first) = taken else {
-            return Err(Failure::new(ErrorCode::Internal, "the catalog gave no numbers"));
+            return Err(Failure::new(
+                ErrorCode::Internal,
+                "the catalog gave no numbers",
+            ));
         };
         if let Ok(mut producers) = this.producers.lock() {
             *producers = (ProducerId(first.0 + 1), PRODUCERS_PER_TAKE - 1);
         }
-        Ok(InitProducerAnswer { id: first, epoch: 0 })
+        Ok(InitProducerAnswer {
+            id: first,
+            epoch: 0,
+        })
     }
 
     fn take_producer(&self) -> Option<ProducerId> {
@@ -246,7 +274,10 @@ impl Service {
             Ok(event)
         });
         applied.await.unwrap_or_else(|e| {
-            Err(Failure::new(ErrorCode::Internal, format!("the catalog's thread failed: {e}")))
+            Err(Failure::new(
+                ErrorCode::Internal,
+                format!("the catalog's thread failed: {e}"),
+            ))
         })
     }
 
@@ -259,5 +290,8 @@ impl Service {
 /// A reply that does not belong to its request.
 pub(crate) fn unexpected(reply: &Reply) -> Failure {
     let what = format!("a shard answered with something else: {reply:?}");
-    Failure::new(ErrorCode::Internal, what.chars().take(200).collect::<String>())
+    Failure::new(
+        ErrorCode::Internal,
+        what.chars().take(200).collect::<String>(),
+    )
 }

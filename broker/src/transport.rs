@@ -21,9 +21,15 @@ impl Transport for InProcess {
         Box::pin(async move {
             let (header, payload) = match answer.await {
                 Ok(answer) => answer,
-                Err(failure) => (flowstone_wire::native::encode(&Err::<(), _>(failure))?, Vec::new()),
+                Err(failure) => (
+                    flowstone_wire::native::encode(&Err::<(), _>(failure))?,
+                    Vec::new(),
+                ),
             };
-            Ok(RawAnswer { header: header.into(), payload })
+            Ok(RawAnswer {
+                header: header.into(),
+                payload,
+            })
         })
     }
 }

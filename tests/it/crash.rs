@@ -31,12 +31,19 @@ struct Book {
 impl Book {
     fn place(&mut self, partition: u32, offset: u64, tag: Tag) {
         let known = self.places.entry((partition, offset)).or_insert(tag);
-        assert_eq!(*known, tag, "partition {partition} offset {offset} was given out twice");
+        assert_eq!(
+            *known, tag,
+            "partition {partition} offset {offset} was given out twice"
+        );
     }
 
     fn acked(&mut self, acked: Acked) {
         self.place(acked.partition, acked.offset, acked.tag);
-        assert!(self.acked.insert(acked.tag), "{:?} was acknowledged twice", acked.tag);
+        assert!(
+            self.acked.insert(acked.tag),
+            "{:?} was acknowledged twice",
+            acked.tag
+        );
     }
 
     fn seen(&mut self, partition: u32, offset: u64, tag: Tag) {
@@ -63,7 +70,10 @@ impl Book {
             self.places.len(),
             wrong[0],
             wrong[wrong.len() - 1],
-            wrong.iter().filter(|(place, _)| self.seen.contains(place)).count(),
+            wrong
+                .iter()
+                .filter(|(place, _)| self.seen.contains(place))
+                .count(),
             log.len(),
             log.keys().next(),
         );
@@ -84,7 +94,10 @@ impl Book {
                 let mut there = session.iter().filter(|(_, p)| *p == partition);
                 let first_missing = there.find(|(tag, _)| !stored.contains(tag));
                 let behind_it = there.find(|(tag, _)| stored.contains(tag));
-                assert!(behind_it.is_none(), "{first_missing:?} is not there, {behind_it:?} is");
+                assert!(
+                    behind_it.is_none(),
+                    "{first_missing:?} is not there, {behind_it:?} is"
+                );
             }
         }
     }
@@ -107,7 +120,8 @@ async fn read_on(
         while let Ok(records) = consumer.next_batch().await {
             for record in &records {
                 let tag = Tag::of(record.value);
-                seen.send((records.partition(), record.offset.0, tag)).unwrap();
+                seen.send((records.partition(), record.offset.0, tag))
+                    .unwrap();
             }
             positions[records.partition() as usize] = records.next_offset();
         }
@@ -137,7 +151,11 @@ async fn one_life(
             partitions: PARTITIONS,
             producer,
             first: book.next_number.get(&producer).copied().unwrap_or(0),
-            acks: if producer % 2 == 0 { Acks::Durable } else { Acks::Written },
+            acks: if producer % 2 == 0 {
+                Acks::Durable
+            } else {
+                Acks::Written
+            },
             window: 200,
             finish: false,
             dice: Dice::new(dice.next()),
@@ -178,7 +196,10 @@ async fn what_was_acknowledged_survives_kill_9() {
     let mut server = site.start();
     let settings = TopicSettings::default();
     let client = server.client().await;
-    client.create_topic(TOPIC, PARTITIONS, settings).await.unwrap();
+    client
+        .create_topic(TOPIC, PARTITIONS, settings)
+        .await
+        .unwrap();
     drop(client);
     for _ in 0..kills(50) {
         positions = one_life(server, &mut book, &mut dice, positions).await;

@@ -21,7 +21,10 @@ type Order = BTreeMap<(u32, u32), Vec<Tag>>;
 fn order_of(tags: impl IntoIterator<Item = (u32, Tag)>) -> Order {
     let mut order = Order::new();
     for (partition, tag) in tags {
-        order.entry((tag.producer, partition)).or_default().push(tag);
+        order
+            .entry((tag.producer, partition))
+            .or_default()
+            .push(tag);
     }
     order
 }
@@ -39,7 +42,11 @@ fn spawn_load(
             partitions: PARTITIONS,
             producer,
             first: 0,
-            acks: if producer == 0 { Acks::Written } else { Acks::Durable },
+            acks: if producer == 0 {
+                Acks::Written
+            } else {
+                Acks::Durable
+            },
             window: 300,
             finish: true,
             dice: Dice::new(dice.next()),
@@ -92,7 +99,10 @@ async fn a_producer_that_stays_up_loses_and_doubles_nothing() {
     let server = site.start();
     let client = Client::connect(&site.unix_url()).await.unwrap();
     let settings = TopicSettings::default();
-    client.create_topic(TOPIC, PARTITIONS, settings).await.unwrap();
+    client
+        .create_topic(TOPIC, PARTITIONS, settings)
+        .await
+        .unwrap();
     let mut dice = Dice::new(2);
     let (stop, stopped) = watch::channel(false);
     let (acked, mut acks) = mpsc::unbounded_channel();
@@ -106,7 +116,12 @@ async fn a_producer_that_stays_up_loses_and_doubles_nothing() {
         acked.push(ack);
     }
     let failed: Vec<_> = sent.iter().flat_map(|s| &s.failed).collect();
-    assert!(failed.is_empty(), "{} failed: {:?}", failed.len(), failed[0]);
+    assert!(
+        failed.is_empty(),
+        "{} failed: {:?}",
+        failed.len(),
+        failed[0]
+    );
     let tags = sent.iter().flat_map(|s| &s.records);
     let sent = order_of(tags.map(|(tag, partition)| (*partition, *tag)));
 
@@ -119,16 +134,27 @@ async fn a_producer_that_stays_up_loses_and_doubles_nothing() {
     })
     .await;
     let count = stored.len();
-    assert!(order_of(stored) == sent, "what is stored is not what was sent");
+    assert!(
+        order_of(stored) == sent,
+        "what is stored is not what was sent"
+    );
     assert_eq!(acked.len(), count);
     for ack in &acked {
-        assert_eq!(places[&ack.tag], (ack.partition, ack.offset), "a receipt of {:?}", ack.tag);
+        assert_eq!(
+            places[&ack.tag],
+            (ack.partition, ack.offset),
+            "a receipt of {:?}",
+            ack.tag
+        );
     }
     let mut seen = Vec::new();
     while seen.len() < count {
         seen.push(within("the reader", reads.recv()).await.unwrap());
     }
-    assert!(order_of(seen.iter().copied()) == sent, "what was read is not what was sent");
+    assert!(
+        order_of(seen.iter().copied()) == sent,
+        "what was read is not what was sent"
+    );
     let unique: BTreeSet<_> = seen.iter().collect();
     assert_eq!(unique.len(), count);
     eprintln!("{count} records, each stored and read once");

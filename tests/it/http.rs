@@ -32,10 +32,22 @@ impl Answer {
     /// Holds the answer against a problem document of this status and name.
     #[track_caller]
     pub(crate) fn is_problem(&self, status: u16, name: &str) {
-        assert_eq!(self.status, status, "{}", String::from_utf8_lossy(&self.body));
-        assert_eq!(self.header("content-type"), Some("application/problem+json"));
+        assert_eq!(
+            self.status,
+            status,
+            "{}",
+            String::from_utf8_lossy(&self.body)
+        );
+        assert_eq!(
+            self.header("content-type"),
+            Some("application/problem+json")
+        );
         let problem = self.json();
-        assert_eq!(problem["type"], format!("urn:flowstone:problem:{name}"), "{problem}");
+        assert_eq!(
+            problem["type"],
+            format!("urn:flowstone:problem:{name}"),
+            "{problem}"
+        );
         assert_eq!(problem["status"], status, "{problem}");
         assert!(problem["title"].is_string(), "{problem}");
         let detail = problem["detail"].as_str().unwrap_or_default();
@@ -45,7 +57,12 @@ impl Answer {
     /// Holds the answer against a status.
     #[track_caller]
     pub(crate) fn expect(self, status: u16) -> Self {
-        assert_eq!(self.status, status, "{}", String::from_utf8_lossy(&self.body));
+        assert_eq!(
+            self.status,
+            status,
+            "{}",
+            String::from_utf8_lossy(&self.body)
+        );
         self
     }
 }
@@ -70,7 +87,8 @@ impl Http {
     /// Sends a JSON body.
     pub(crate) async fn json(self, method: &str, path: &str, body: &Value) -> Answer {
         let kind = [("content-type", "application/json")];
-        self.send(method, path, &kind, body.to_string().as_bytes()).await
+        self.send(method, path, &kind, body.to_string().as_bytes())
+            .await
     }
 
     /// Sends a request and reads its answer.
@@ -123,7 +141,9 @@ fn head_end(bytes: &[u8]) -> Option<usize> {
 }
 
 fn is_whole(bytes: &[u8]) -> bool {
-    let Some(end) = head_end(bytes) else { return false };
+    let Some(end) = head_end(bytes) else {
+        return false;
+    };
     let answer = parse_head(&bytes[..end]);
     let length = answer.header("content-length").and_then(|l| l.parse().ok());
     length.is_some_and(|length: usize| bytes.len() >= end + 4 + length)
@@ -134,7 +154,11 @@ fn parse(bytes: &[u8]) -> Answer {
         .unwrap_or_else(|| panic!("no HTTP answer: {}", String::from_utf8_lossy(bytes)));
     let mut answer = parse_head(&bytes[..end]);
     answer.body = bytes[end + 4..].to_vec();
-    assert_eq!(answer.header("transfer-encoding"), None, "not in this client");
+    assert_eq!(
+        answer.header("transfer-encoding"),
+        None,
+        "not in this client"
+    );
     if let Some(length) = answer.header("content-length") {
         assert_eq!(length, answer.body.len().to_string(), "cut off");
     }

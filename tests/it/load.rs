@@ -108,9 +108,16 @@ impl Load {
         acked: &mpsc::UnboundedSender<Acked>,
     ) {
         for number in self.first.. {
-            let tag = Tag { producer: self.producer, number };
+            let tag = Tag {
+                producer: self.producer,
+                number,
+            };
             let partition = self.dice.below(u64::from(self.partitions)) as u32;
-            let most = if self.dice.once_in(16) { PADDING_MAX } else { 200 };
+            let most = if self.dice.once_in(16) {
+                PADDING_MAX
+            } else {
+                200
+            };
             let padding = self.dice.below(most as u64) as usize;
             let record = Record::new(tag.value(padding)).partition(partition);
             // Nothing is awaited between the record and its note: a stop does not come between.
@@ -137,10 +144,16 @@ fn take_up(
     acked: &mpsc::UnboundedSender<Acked>,
 ) {
     match result {
-        Ok(Receipt { partition, offset, .. }) => {
+        Ok(Receipt {
+            partition, offset, ..
+        }) => {
             let offset = offset.0;
             // Whoever counts them may have enough.
-            let _ = acked.send(Acked { tag, partition, offset });
+            let _ = acked.send(Acked {
+                tag,
+                partition,
+                offset,
+            });
         }
         Err(error) => sent.failed.push((tag, error)),
     }

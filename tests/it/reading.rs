@@ -12,11 +12,19 @@ pub(crate) async fn visit_all(
     let mut consumer = client.consumer(topic).open().await.unwrap();
     let mut ends = Vec::new();
     for partition in consumer.partitions().collect::<Vec<_>>() {
-        let end = client.offset_of(topic, partition, Place::End).await.unwrap();
+        let end = client
+            .offset_of(topic, partition, Place::End)
+            .await
+            .unwrap();
         ends.push((partition, end));
     }
-    while ends.iter().any(|(p, end)| consumer.position(*p).unwrap() < *end) {
-        let records = within("records below the end", consumer.next_batch()).await.unwrap();
+    while ends
+        .iter()
+        .any(|(p, end)| consumer.position(*p).unwrap() < *end)
+    {
+        let records = within("records below the end", consumer.next_batch())
+            .await
+            .unwrap();
         for record in &records {
             visit(records.partition(), record);
         }

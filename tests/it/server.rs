@@ -54,9 +54,8 @@ impl Site {
 
     /// Changes the settings for the next start. The segments are as small as they may be.
     pub(crate) fn set(&self, log: &str, rest: &str) {
-        let text = format!(
-            "[log]\nsegment_bytes = 67108864\nmin_free_bytes = 1048576\n{log}\n{rest}\n"
-        );
+        let text =
+            format!("[log]\nsegment_bytes = 67108864\nmin_free_bytes = 1048576\n{log}\n{rest}\n");
         std::fs::write(self.config(), text).unwrap();
     }
 

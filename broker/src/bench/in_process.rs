@@ -51,11 +51,20 @@ pub fn run(dir: &Path, bytes: usize, count: u64, per_s: u64) -> Result<InProcess
         .build()?;
     engine.deploy(&pipeline)?;
     let value = vec![7u8; bytes];
-    let mut result = InProcess { to_task: times(), to_output: times(), to_durable: times() };
+    let mut result = InProcess {
+        to_task: times(),
+        to_output: times(),
+        to_durable: times(),
+    };
     let mut undurable = std::collections::VecDeque::new();
     let begin = start.elapsed();
     for n in 0..count {
-        let due = begin + Duration::from_nanos(n.saturating_mul(1_000_000_000).checked_div(per_s).unwrap_or(0));
+        let due = begin
+            + Duration::from_nanos(
+                n.saturating_mul(1_000_000_000)
+                    .checked_div(per_s)
+                    .unwrap_or(0),
+            );
         while start.elapsed() < due {
             engine.poll();
             settle(&engine, start, &mut undurable, &mut result.to_durable);

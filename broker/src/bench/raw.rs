@@ -31,7 +31,8 @@ pub fn crc_bytes_per_s() -> f64 {
     })
 }
 
-fn crc32(bytes: &[u8]) -> u32 {
+/// The checksum of batches.
+pub fn crc32(bytes: &[u8]) -> u32 {
     crc32fast::hash(bytes)
 }
 
@@ -46,7 +47,12 @@ fn best_of(rounds: u32, mut round: impl FnMut() -> usize) -> f64 {
 
 fn allocated(dir: &Path) -> io::Result<File> {
     let path = dir.join("raw");
-    let file = OpenOptions::new().read(true).write(true).create(true).truncate(true).open(&path)?;
+    let file = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .open(&path)?;
     fallocate(&file, FallocateFlags::empty(), 0, FILE_BYTES)?;
     file.sync_all()?;
     std::fs::remove_file(&path)?;

@@ -62,7 +62,10 @@ fn on_own_runtime<T>(future: impl Future<Output = Result<T, Error>>) -> Result<T
 pub fn make_topic(url: &str, topic: &str, partitions: u32) -> Result<(), Error> {
     on_own_runtime(async {
         let client = Client::connect(url).await?;
-        match client.create_topic(topic, partitions, TopicSettings::default()).await {
+        match client
+            .create_topic(topic, partitions, TopicSettings::default())
+            .await
+        {
             Err(e) if e.code() == Some(flowstone_client::ErrorCode::TopicExists) => Ok(()),
             other => other.map(|_| ()),
         }
@@ -82,7 +85,11 @@ pub fn produce(load: &Load) -> Result<Throughput, Error> {
             std::thread::spawn(move || on_own_runtime(produce_one(load, index, barrier)))
         })
         .collect();
-    let mut sum = Throughput { records: 0, seconds: 0.0, bytes: 0 };
+    let mut sum = Throughput {
+        records: 0,
+        seconds: 0.0,
+        bytes: 0,
+    };
     for thread in threads {
         let one = thread.join().unwrap_or(Err(Error::Closed))?;
         sum.records += one.records;
@@ -106,8 +113,12 @@ async fn produce_one(load: Load, index: u32, barrier: Arc<Barrier>) -> Result<Th
     let end = start + Duration::from_secs_f64(load.seconds);
     let mut records = 0u64;
     let mut last = None;
-    while records % 256 != 0 || Instant::now() < end {
-        last = Some(producer.enqueue(Record::new(&value[..]).partition(index)).await?);
+    while !records.is_multiple_of(256) || Instant::now() < end {
+        last = Some(
+            producer
+                .enqueue(Record::new(&value[..]).partition(index))
+                .await?,
+        );
         records += 1;
     }
     producer.flush().await?;
@@ -115,7 +126,11 @@ async fn produce_one(load: Load, index: u32, barrier: Arc<Barrier>) -> Result<Th
         ticket.wait().await?;
     }
     let seconds = start.elapsed().as_secs_f64();
-    Ok(Throughput { records, seconds, bytes: records * load.bytes as u64 })
+    Ok(Throughput {
+        records,
+        seconds,
+        bytes: records * load.bytes as u64,
+    })
 }
 
 /// Reads a topic from its start to its end, every checksum checked.
@@ -142,7 +157,11 @@ pub fn consume(url: &str, topic: &str) -> Result<Throughput, Error> {
                 bytes += r.value.map_or(0, <[u8]>::len) as u64;
             }
         }
-        Ok(Throughput { records, seconds: start.elapsed().as_secs_f64(), bytes })
+        Ok(Throughput {
+            records,
+            seconds: start.elapsed().as_secs_f64(),
+            bytes,
+        })
     })
 }
 

@@ -18,7 +18,10 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 /// How soon a listener notices that it should stop.
-const POLL: Timespec = Timespec { tv_sec: 0, tv_nsec: 100_000_000 };
+const POLL: Timespec = Timespec {
+    tv_sec: 0,
+    tv_nsec: 100_000_000,
+};
 /// After an error of accept (no file descriptors left) the next is tried this much later.
 const PAUSE: Duration = Duration::from_millis(50);
 
@@ -39,8 +42,11 @@ pub(super) fn resolve(
     address: &str,
     allow_remote: bool,
 ) -> Result<SocketAddr, StartError> {
-    let refuse =
-        |why: &str| StartError::Door { door, address: address.into(), why: why.into() };
+    let refuse = |why: &str| StartError::Door {
+        door,
+        address: address.into(),
+        why: why.into(),
+    };
     let found = address
         .to_socket_addrs()
         .map_err(|e| refuse(&e.to_string()))?
@@ -97,7 +103,10 @@ impl Acceptor {
         let thread = std::thread::Builder::new()
             .name("accept".into())
             .spawn(move || run(&listener, &service, &stopping))?;
-        Ok(Self { stop, thread: Some(thread) })
+        Ok(Self {
+            stop,
+            thread: Some(thread),
+        })
     }
 }
 
@@ -124,8 +133,14 @@ fn run(listener: &Listener, service: &Service, stop: &AtomicBool) {
         match accept(listener) {
             Ok(socket) => {
                 // Over the limit it is closed at once: the peer sees it.
-                let Some(permit) = service.connection_permit() else { continue };
-                let incoming = Incoming { socket, buffered: BytesMut::new(), permit };
+                let Some(permit) = service.connection_permit() else {
+                    continue;
+                };
+                let incoming = Incoming {
+                    socket,
+                    buffered: BytesMut::new(),
+                    permit,
+                };
                 service.tell_worker(next_worker, Message::Connection(incoming));
                 next_worker = (next_worker + 1) % service.workers();
             }

@@ -112,7 +112,10 @@ fn produce(args: &Args) -> Result<Vec<Figure>, Failed> {
     drop(ground.broker);
     let group = 8 << 20;
     let synced = raw::synced_bytes_per_s(ground.dir.path(), group, 1 << 30)? / MB;
-    let name = format!("produce, {} B, {} producer(s), acks {:?}", args.size, args.producers, args.acks);
+    let name = format!(
+        "produce, {} B, {} producer(s), acks {:?}",
+        args.size, args.producers, args.acks
+    );
     Ok(vec![
         Figure::new("raw: memcpy", raw::memcpy_bytes_per_s() / MB, "MB/s"),
         Figure::new("raw: crc32", raw::crc_bytes_per_s() / MB, "MB/s"),
@@ -143,11 +146,26 @@ fn latency(args: &Args) -> Result<Vec<Figure>, Failed> {
     let sync = raw::fdatasync(ground.dir.path(), 4096, 2_000)?;
     let mut figures = Vec::new();
     for (name, q) in [("p50", 0.5), ("p99", 0.99), ("p99.9", 0.999)] {
-        figures.push(Figure::new(format!("raw: TCP echo {name}"), us(&echo, q), "us"));
-        figures.push(Figure::new(format!("raw: 4 KiB + fdatasync {name}"), us(&sync, q), "us"));
-        let held = if args.acks == AckLevel::Durable { &sync } else { &echo };
+        figures.push(Figure::new(
+            format!("raw: TCP echo {name}"),
+            us(&echo, q),
+            "us",
+        ));
+        figures.push(Figure::new(
+            format!("raw: 4 KiB + fdatasync {name}"),
+            us(&sync, q),
+            "us",
+        ));
+        let held = if args.acks == AckLevel::Durable {
+            &sync
+        } else {
+            &echo
+        };
         let figure = Figure::new(
-            format!("ack {:?} at {}/s, {} B, {name}", args.acks, args.rate, args.size),
+            format!(
+                "ack {:?} at {}/s, {} B, {name}",
+                args.acks, args.rate, args.size
+            ),
             us(&taken, q),
             "us",
         );
@@ -169,12 +187,32 @@ fn pipeline(args: &Args) -> Result<Vec<Figure>, Failed> {
     let mut figures = Vec::new();
     for (name, q) in [("p50", 0.5), ("p99", 0.99), ("p99.9", 0.999)] {
         let raw_write = us(&write, q);
-        figures.push(Figure::new(format!("raw: write {} B {name}", args.size), raw_write, "us"));
-        figures.push(Figure::new(format!("raw: 4 KiB + fdatasync {name}"), us(&sync, q), "us"));
-        figures.push(Figure::new(format!("append to task {name}"), us(&taken.to_task, q), "us"));
-        let output = Figure::new(format!("append to output written {name}"), us(&taken.to_output, q), "us");
+        figures.push(Figure::new(
+            format!("raw: write {} B {name}", args.size),
+            raw_write,
+            "us",
+        ));
+        figures.push(Figure::new(
+            format!("raw: 4 KiB + fdatasync {name}"),
+            us(&sync, q),
+            "us",
+        ));
+        figures.push(Figure::new(
+            format!("append to task {name}"),
+            us(&taken.to_task, q),
+            "us",
+        ));
+        let output = Figure::new(
+            format!("append to output written {name}"),
+            us(&taken.to_output, q),
+            "us",
+        );
         figures.push(output.beside(raw_write));
-        let durable = Figure::new(format!("append to durable {name}"), us(&taken.to_durable, q), "us");
+        let durable = Figure::new(
+            format!("append to durable {name}"),
+            us(&taken.to_durable, q),
+            "us",
+        );
         figures.push(durable.beside(us(&sync, q)));
     }
     Ok(figures)
@@ -189,7 +227,13 @@ fn print(figures: &[Figure], json: bool) {
     table.load_style(presets::NOTHING);
     table.set_header(["FIGURE", "VALUE", "UNIT", "RAW", "RATIO"]);
     for f in figures {
-        let show = |v: f64| if v >= 1000.0 { format!("{v:.0}") } else { format!("{v:.2}") };
+        let show = |v: f64| {
+            if v >= 1000.0 {
+                format!("{v:.0}")
+            } else {
+                format!("{v:.2}")
+            }
+        };
         table.add_row([
             f.name.clone(),
             show(f.value),

@@ -7,7 +7,12 @@ use flowstone_client::Client;
 #[derive(clap::Args, Clone, Debug)]
 pub(super) struct Connect {
     /// The broker: tcp://HOST:PORT or unix:///PATH.
-    #[arg(long, env = "FLOWSTONE_URL", default_value = "tcp://127.0.0.1:7400", global = true)]
+    #[arg(
+        long,
+        env = "FLOWSTONE_URL",
+        default_value = "tcp://127.0.0.1:7400",
+        global = true
+    )]
     pub(super) url: String,
 }
 
@@ -19,5 +24,8 @@ impl Connect {
 
 /// Runs a client's future on this thread.
 pub(super) fn block_on<T>(future: impl Future<Output = Result<T, Failed>>) -> Result<T, Failed> {
-    tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(future)
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?
+        .block_on(future)
 }

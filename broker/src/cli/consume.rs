@@ -79,7 +79,10 @@ async fn ends(
     }
     let mut ends = BTreeMap::new();
     for index in consumer.partitions() {
-        ends.insert(index, client.offset_of(&args.topic, index, Place::End).await?);
+        ends.insert(
+            index,
+            client.offset_of(&args.topic, index, Place::End).await?,
+        );
     }
     Ok(Some(ends))
 }
@@ -99,7 +102,11 @@ async fn print_all(
     args: &Args,
     ends: Option<BTreeMap<u32, Offset>>,
 ) -> Outcome {
-    let format = if args.json { &Format::Json } else { &args.format };
+    let format = if args.json {
+        &Format::Json
+    } else {
+        &args.format
+    };
     let mut out = BufWriter::with_capacity(256 << 10, std::io::stdout().lock());
     let mut left = args.max.unwrap_or(u64::MAX);
     while left > 0 && !at_end(consumer, ends.as_ref())? {

@@ -13,7 +13,11 @@ pub(super) fn bytes(bytes: u64) -> String {
         value /= 1024.0;
         unit += 1;
     }
-    if unit == 0 { format!("{bytes} B") } else { format!("{value:.1} {}", UNITS[unit]) }
+    if unit == 0 {
+        format!("{bytes} B")
+    } else {
+        format!("{value:.1} {}", UNITS[unit])
+    }
 }
 
 /// Milliseconds in the unit that fits.
@@ -62,15 +66,21 @@ impl std::str::FromStr for Format {
         let (mut pieces, mut plain) = (Vec::new(), String::new());
         let mut chars = text.chars();
         while let Some(c) = chars.next() {
-            match (c, if matches!(c, '%' | '\\') { chars.next() } else { None }) {
+            match (
+                c,
+                if matches!(c, '%' | '\\') {
+                    chars.next()
+                } else {
+                    None
+                },
+            ) {
                 ('\\', Some('n')) => plain.push('\n'),
                 ('\\', Some('t')) => plain.push('\t'),
                 ('\\', Some('\\')) => plain.push('\\'),
                 ('%', Some('%')) => plain.push('%'),
                 ('%', Some(field)) => {
-                    let piece = field_of(field).ok_or_else(|| {
-                        format!("'%{field}' is not one of %p %o %t %k %v %h %%")
-                    })?;
+                    let piece = field_of(field)
+                        .ok_or_else(|| format!("'%{field}' is not one of %p %o %t %k %v %h %%"))?;
                     pieces.push(Piece::Text(std::mem::take(&mut plain)));
                     pieces.push(piece);
                 }
@@ -113,9 +123,9 @@ impl Format {
                 out.write_all(b"\n")
             }
             Self::Json => writeln!(out, "{}", record_as_json(index, r)),
-            Self::Pieces(pieces) => {
-                pieces.iter().try_for_each(|piece| piece.print(out, index, r))
-            }
+            Self::Pieces(pieces) => pieces
+                .iter()
+                .try_for_each(|piece| piece.print(out, index, r)),
         }
     }
 }
@@ -149,7 +159,9 @@ mod tests {
     #[test]
     fn formats_parse_and_mistakes_are_told() {
         let f: Format = "%p:%o\\t%k=%v%%\\n".parse().unwrap();
-        let Format::Pieces(pieces) = f else { panic!("{f:?}") };
+        let Format::Pieces(pieces) = f else {
+            panic!("{f:?}")
+        };
         assert_eq!(pieces.len(), 8, "{pieces:?}");
         assert!("%x".parse::<Format>().unwrap_err().contains("%x"));
         assert!("a\\q".parse::<Format>().is_err());

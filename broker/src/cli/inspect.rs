@@ -46,7 +46,10 @@ pub(super) fn run(args: &Args) -> Outcome {
         println!("{all}");
     }
     if damage > 0 {
-        return Err(Failed::new(5, format!("{damage} damaged place(s) were found")));
+        return Err(Failed::new(
+            5,
+            format!("{damage} damaged place(s) were found"),
+        ));
     }
     Ok(())
 }
@@ -77,14 +80,26 @@ fn as_json(id: ShardId, report: &ShardReport) -> serde_json::Value {
 
 fn print(id: ShardId, report: &ShardReport) {
     let mark = &report.mark;
-    let stopped = if mark.clean { "stopped in order" } else { "not stopped in order" };
+    let stopped = if mark.clean {
+        "stopped in order"
+    } else {
+        "not stopped in order"
+    };
     println!(
         "shard {id}: durable to LSN {} at least, epoch {}, {} start(s), {stopped}",
         mark.durable, mark.epoch, mark.incarnation
     );
     let mut table = Table::new();
     table.load_style(presets::NOTHING);
-    table.set_header(["SEGMENT", "FIRST LSN", "LAST LSN", "BATCHES", "RECORDS", "BYTES", "BEHIND"]);
+    table.set_header([
+        "SEGMENT",
+        "FIRST LSN",
+        "LAST LSN",
+        "BATCHES",
+        "RECORDS",
+        "BYTES",
+        "BEHIND",
+    ]);
     for s in &report.segments {
         table.add_row([
             s.path.display().to_string(),
@@ -105,7 +120,11 @@ fn print(id: ShardId, report: &ShardReport) {
             match &s.state {
                 Ok(m) => table.add_row([
                     s.path.display().to_string(),
-                    format!("{} to {}", m.first_offset, m.next_offset.0.saturating_sub(1)),
+                    format!(
+                        "{} to {}",
+                        m.first_offset,
+                        m.next_offset.0.saturating_sub(1)
+                    ),
                     m.records.to_string(),
                     bytes(m.bytes),
                 ]),

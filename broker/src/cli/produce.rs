@@ -66,14 +66,28 @@ pub(super) fn run(args: Args) -> Outcome {
     } else {
         let file = File::open(&args.file)
             .map_err(|e| Failed::new(1, format!("cannot read '{}': {e}", args.file)))?;
-        let length = file.metadata().ok().filter(std::fs::Metadata::is_file).map(|m| m.len());
+        let length = file
+            .metadata()
+            .ok()
+            .filter(std::fs::Metadata::is_file)
+            .map(|m| m.len());
         (Box::new(BufReader::with_capacity(256 << 10, file)), length)
     };
     block_on(async {
         let client = args.connect.client().await?;
-        let producer = client.producer(&args.topic).acks(args.acks.acks()).open().await?;
+        let producer = client
+            .producer(&args.topic)
+            .acks(args.acks.acks())
+            .open()
+            .await?;
         let start = Instant::now();
-        let mut sender = Sender { args: &args, producer, waiting: VecDeque::new(), records: 0, bytes: 0 };
+        let mut sender = Sender {
+            args: &args,
+            producer,
+            waiting: VecDeque::new(),
+            records: 0,
+            bytes: 0,
+        };
         sender.send_all(input, progress(length)).await?;
         let seconds = start.elapsed().as_secs_f64();
         let (records, bytes) = (sender.records, sender.bytes);
@@ -96,8 +110,9 @@ fn progress(length: Option<u64>) -> ProgressBar {
         return ProgressBar::hidden();
     };
     let style = "{bar:40} {bytes}/{total_bytes} {bytes_per_sec} {eta} left";
-    ProgressBar::new(length)
-        .with_style(ProgressStyle::with_template(style).unwrap_or_else(|_| ProgressStyle::default_bar()))
+    ProgressBar::new(length).with_style(
+        ProgressStyle::with_template(style).unwrap_or_else(|_| ProgressStyle::default_bar()),
+    )
 }
 
 struct Sender<'a> {
@@ -163,13 +178,14 @@ impl Sender<'_> {
     }
 
     fn key_of(&self, line: &[u8], field: &str) -> Result<Vec<u8>, Failed> {
-        let bad = |why: &str| {
-            Failed::new(1, format!("line {} has no key: {why}", self.records + 1))
-        };
+        let bad =
+            |why: &str| Failed::new(1, format!("line {} has no key: {why}", self.records + 1));
         let value: serde_json::Value =
             serde_json::from_slice(line).map_err(|e| bad(&format!("it is not JSON: {e}")))?;
         match value.get(field) {
-            None | Some(serde_json::Value::Null) => Err(bad(&format!("field '{field}' is not there"))),
+            None | Some(serde_json::Value::Null) => {
+                Err(bad(&format!("field '{field}' is not there")))
+            }
             Some(serde_json::Value::String(text)) => Ok(text.clone().into_bytes()),
             Some(other) => Ok(other.to_string().into_bytes()),
         }

@@ -44,8 +44,14 @@ fn settings(args: &Args) -> Result<Config, Failed> {
     };
     let node = &mut config.node;
     node.data = args.data.clone().unwrap_or(std::mem::take(&mut node.data));
-    node.native = args.native.clone().unwrap_or(std::mem::take(&mut node.native));
-    node.native_unix = args.native_unix.clone().unwrap_or(std::mem::take(&mut node.native_unix));
+    node.native = args
+        .native
+        .clone()
+        .unwrap_or(std::mem::take(&mut node.native));
+    node.native_unix = args
+        .native_unix
+        .clone()
+        .unwrap_or(std::mem::take(&mut node.native_unix));
     node.http = args.http.clone().unwrap_or(std::mem::take(&mut node.http));
     node.workers = args.workers.unwrap_or(node.workers);
     Ok(config)
@@ -56,10 +62,15 @@ pub(super) fn log_to_stderr(default: &str) {
     let filter = tracing_subscriber::EnvFilter::try_from_env("FLOWSTONE_LOG")
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(default));
     let terminal = std::io::stderr().is_terminal();
-    let builder =
-        tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr);
     // A second subscriber in one process is refused; the first goes on.
-    let _ = if terminal { builder.try_init() } else { builder.json().try_init() };
+    let _ = if terminal {
+        builder.try_init()
+    } else {
+        builder.json().try_init()
+    };
 }
 
 pub(super) fn run(args: Args) -> Outcome {
@@ -77,7 +88,10 @@ pub(super) fn run(args: Args) -> Outcome {
     if broker.stop(STOP_TIMEOUT) {
         return Ok(());
     }
-    Err(Failed::new(1, "the broker did not stop in time; the next start recovers"))
+    Err(Failed::new(
+        1,
+        "the broker did not stop in time; the next start recovers",
+    ))
 }
 
 fn announce(broker: &Broker, json: bool) -> Outcome {
@@ -90,15 +104,25 @@ fn announce(broker: &Broker, json: bool) -> Outcome {
         writeln!(out, "{line}")?;
     } else {
         let show = |a: Option<String>| a.unwrap_or_else(|| "off".into());
-        let unix = unix.map(|p| format!(" native_unix={p}")).unwrap_or_default();
-        writeln!(out, "ready native={} http={}{unix}", show(native), show(http))?;
+        let unix = unix
+            .map(|p| format!(" native_unix={p}"))
+            .unwrap_or_default();
+        writeln!(
+            out,
+            "ready native={} http={}{unix}",
+            show(native),
+            show(http)
+        )?;
     }
     Ok(out.flush()?)
 }
 
 /// Waits for SIGTERM or SIGINT; a second one ends the process at once.
 async fn stop_signal() -> std::io::Result<()> {
-    let (mut term, mut int) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    let (mut term, mut int) = (
+        signal(SignalKind::terminate())?,
+        signal(SignalKind::interrupt())?,
+    );
     tokio::select! {
         _ = term.recv() => {}
         _ = int.recv() => {}
@@ -116,7 +140,9 @@ async fn stop_signal() -> std::io::Result<()> {
 
 /// Tells systemd that the append path lives: every worker has answered, and no shard is fenced.
 async fn watchdog(service: std::sync::Arc<crate::service::Service>) {
-    let Some(interval) = sd_notify::watchdog_enabled() else { return };
+    let Some(interval) = sd_notify::watchdog_enabled() else {
+        return;
+    };
     loop {
         tokio::time::sleep(interval / 3).await;
         if service.statuses().await.is_ok() && service.not_ready().is_none() {

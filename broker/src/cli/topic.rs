@@ -86,8 +86,12 @@ pub(super) fn run(command: Command) -> Outcome {
                     See::Committed => Visibility::Committed,
                     See::Written => Visibility::Written,
                 };
-                let settings =
-                    TopicSettings { placement, retention_bytes, retention_ms, visibility };
+                let settings = TopicSettings {
+                    placement,
+                    retention_bytes,
+                    retention_ms,
+                    visibility,
+                };
                 let client = output.connect.client().await?;
                 let topic = client.create_topic(&name, partitions, settings).await?;
                 if output.json {
@@ -161,8 +165,15 @@ async fn describe(name: &str, output: &Options) -> Outcome {
         println!("{body}");
         return Ok(());
     }
-    let mut table =
-        table(&["PARTITION", "SHARD", "START", "COMMITTED", "END", "KEPT", "SETTLED SEGMENTS"]);
+    let mut table = table(&[
+        "PARTITION",
+        "SHARD",
+        "START",
+        "COMMITTED",
+        "END",
+        "KEPT",
+        "SETTLED SEGMENTS",
+    ]);
     for (index, p) in status.partitions.iter().enumerate() {
         table.add_row([
             index.to_string(),

@@ -42,7 +42,9 @@ pub fn page(seen: &Seen) -> String {
 
 fn latencies(seen: &Seen) -> Table {
     let mut table = Table::new();
-    table.load_style(presets::NOTHING).set_header(["LATENCY, us", "P50", "P99", "P99.9"]);
+    table
+        .load_style(presets::NOTHING)
+        .set_header(["LATENCY, us", "P50", "P99", "P99.9"]);
     let mut row = |name: &str, t: &Times| {
         let q = |q| format!("{:.1}", us(t, q));
         table.add_row([name.to_string(), q(0.5), q(0.99), q(0.999)]);

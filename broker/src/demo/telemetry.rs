@@ -43,14 +43,21 @@ impl Telemetry {
     fn cpu(&mut self, text: &str, out: &mut Vec<(String, f64)>) {
         for line in text.lines() {
             let mut fields = line.split_whitespace();
-            let Some(name) = fields.next().filter(|n| n.starts_with("cpu") && n.len() > 3) else {
+            let Some(name) = fields
+                .next()
+                .filter(|n| n.starts_with("cpu") && n.len() > 3)
+            else {
                 continue;
             };
             let ticks: Vec<f64> = fields.map_while(|f| f.parse().ok()).collect();
             let idle: f64 = ticks.iter().skip(3).take(2).sum();
             let total = self.grown(&format!("{name}.total"), ticks.iter().take(8).sum());
             let idle = self.grown(&format!("{name}.idle"), idle);
-            let busy = if total > 0.0 { 100.0 * (total - idle) / total } else { 0.0 };
+            let busy = if total > 0.0 {
+                100.0 * (total - idle) / total
+            } else {
+                0.0
+            };
             out.push((format!("{name}.busy_pct"), busy));
         }
     }
@@ -62,7 +69,9 @@ impl Telemetry {
             let fields: Vec<&str> = line.split_whitespace().collect();
             let sectors = |at: usize| fields.get(at).and_then(|f| f.parse::<f64>().ok());
             // Field 2 is the name; loops and memory disks are not devices.
-            let device = fields.get(2).is_some_and(|n| !n.starts_with("loop") && !n.starts_with("zram"));
+            let device = fields
+                .get(2)
+                .is_some_and(|n| !n.starts_with("loop") && !n.starts_with("zram"));
             if let (true, Some(r), Some(w)) = (device, sectors(5), sectors(9)) {
                 read += r;
                 written += w;
@@ -78,9 +87,13 @@ impl Telemetry {
     fn network(&mut self, text: &str, seconds: f64, out: &mut Vec<(String, f64)>) {
         let (mut received, mut sent) = (0.0, 0.0);
         for line in text.lines().skip(2) {
-            let Some((name, fields)) = line.split_once(':') else { continue };
-            let fields: Vec<f64> =
-                fields.split_whitespace().map_while(|f| f.parse().ok()).collect();
+            let Some((name, fields)) = line.split_once(':') else {
+                continue;
+            };
+            let fields: Vec<f64> = fields
+                .split_whitespace()
+                .map_while(|f| f.parse().ok())
+                .collect();
             if name.trim() != "lo" && fields.len() > 8 {
                 received += fields[0];
                 sent += fields[8];
@@ -116,12 +129,22 @@ mod tests {
         t.cpu("cpu 1 2\ncpu0 20 0 20 140 20 0 0 0 0 0\n", &mut out);
         assert_eq!(out[1], ("cpu0.busy_pct".into(), 20.0));
         out.clear();
-        let line = |r, w| format!(" 254 0 vda 1 2 {r} 4 5 6 {w} 8\n 7 0 loop0 1 2 999 4 5 6 999 8\n");
+        let line =
+            |r, w| format!(" 254 0 vda 1 2 {r} 4 5 6 {w} 8\n 7 0 loop0 1 2 999 4 5 6 999 8\n");
         t.disk(&line(100, 200), 1.0, &mut out);
         t.disk(&line(104, 208), 2.0, &mut out);
-        assert_eq!(out[2..], [("disk.read_kib_s".into(), 1.0), ("disk.written_kib_s".into(), 2.0)]);
+        assert_eq!(
+            out[2..],
+            [
+                ("disk.read_kib_s".into(), 1.0),
+                ("disk.written_kib_s".into(), 2.0)
+            ]
+        );
         out.clear();
-        memory("MemTotal: 2048 kB\nMemFree: 1 kB\nMemAvailable: 1024 kB\n", &mut out);
+        memory(
+            "MemTotal: 2048 kB\nMemFree: 1 kB\nMemAvailable: 1024 kB\n",
+            &mut out,
+        );
         assert_eq!(out, [("memory.used_mib".to_string(), 1.0)]);
     }
 

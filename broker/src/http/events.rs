@@ -37,7 +37,10 @@ pub(super) async fn post(
     let (Query(params), body) = (params?, body?);
     let topic = door.service.catalog().topic(&topic)?.clone();
     let producer = match headers.get("idempotency-key") {
-        Some(key) => Some(door.idempotency.producer(&topic.name, key.as_bytes(), &body)?),
+        Some(key) => Some(
+            door.idempotency
+                .producer(&topic.name, key.as_bytes(), &body)?,
+        ),
         None => None,
     };
     let index = choose(&door, &topic, &params, producer)?;
@@ -62,7 +65,11 @@ pub(super) async fn post(
 fn created(topic: &Topic, index: u32, first: Option<ProduceAnswer>, count: u32) -> Response {
     let offset = first.map_or(0, |a| a.base_offset.0);
     let duplicate = first.is_some_and(|a| a.duplicate);
-    let status = if duplicate { StatusCode::OK } else { StatusCode::CREATED };
+    let status = if duplicate {
+        StatusCode::OK
+    } else {
+        StatusCode::CREATED
+    };
     let body = json!({
         "partition": index,
         "offset": offset,
@@ -74,8 +81,13 @@ fn created(topic: &Topic, index: u32, first: Option<ProduceAnswer>, count: u32) 
 }
 
 fn is_ndjson(headers: &HeaderMap) -> bool {
-    let kind = headers.get(header::CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or("");
-    kind.split(';').next().is_some_and(|k| k.trim().eq_ignore_ascii_case("application/x-ndjson"))
+    let kind = headers
+        .get(header::CONTENT_TYPE)
+        .and_then(|v| v.to_str().ok())
+        .unwrap_or("");
+    kind.split(';')
+        .next()
+        .is_some_and(|k| k.trim().eq_ignore_ascii_case("application/x-ndjson"))
 }
 
 /// The index of the partition: as told, by key, by idempotency key, or the next in turn.
@@ -112,13 +124,23 @@ fn build(
         .iter()
         .filter_map(|(name, value)| {
             let name = name.as_str();
-            let name = if name == "traceparent" { name } else { name.strip_prefix(EVENT_PREFIX)? };
-            Some(Header { name: name.as_bytes(), value: Some(value.as_bytes()) })
+            let name = if name == "traceparent" {
+                name
+            } else {
+                name.strip_prefix(EVENT_PREFIX)?
+            };
+            Some(Header {
+                name: name.as_bytes(),
+                value: Some(value.as_bytes()),
+            })
         })
         .collect();
     let key = key.map(str::as_bytes);
     let now = crate::worker::unix_ms();
-    let mut batches = Batches { producer, ..Batches::default() };
+    let mut batches = Batches {
+        producer,
+        ..Batches::default()
+    };
     if lines {
         for line in body.split(|b| *b == b'\n') {
             let line = line.strip_suffix(b"\r").unwrap_or(line);
@@ -150,7 +172,9 @@ impl Batches {
         headers: &[Header<'_>],
     ) -> Result<(), Problem> {
         for _ in 0..2 {
-            let builder = self.open.get_or_insert_with(|| BatchBuilder::new(Codec::None));
+            let builder = self
+                .open
+                .get_or_insert_with(|| BatchBuilder::new(Codec::None));
             if builder.push(now, key, Some(value), headers) {
                 return Ok(());
             }
@@ -168,7 +192,9 @@ impl Batches {
     }
 
     fn close(&mut self) {
-        let Some(mut builder) = self.open.take().filter(|b| !b.is_empty()) else { return };
+        let Some(mut builder) = self.open.take().filter(|b| !b.is_empty()) else {
+            return;
+        };
         if let Some(id) = self.producer {
             builder.set_producer(id, 0, self.sequence);
             self.sequence += builder.count();
@@ -179,7 +205,10 @@ impl Batches {
     fn finish(mut self) -> Result<Vec<CheckedBatch>, Problem> {
         self.close();
         if self.full.is_empty() {
-            return Err(Problem::new(ErrorCode::InvalidRequest, "there is no event in the body"));
+            return Err(Problem::new(
+                ErrorCode::InvalidRequest,
+                "there is no event in the body",
+            ));
         }
         Ok(self.full)
     }

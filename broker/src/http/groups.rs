@@ -63,7 +63,11 @@ pub(super) async fn commit(
             return Err(Problem::new(ErrorCode::UnknownPartition, what));
         };
         let (partition, offset) = (partition.id, Offset(p.offset));
-        offsets.push(GroupOffset { partition, offset, note: p.note });
+        offsets.push(GroupOffset {
+            partition,
+            offset,
+            note: p.note,
+        });
     }
     door.service.commit_offsets(&group, offsets).await?;
     Ok(StatusCode::NO_CONTENT.into_response())

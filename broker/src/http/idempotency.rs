@@ -48,13 +48,19 @@ impl Idempotency {
         body: &[u8],
     ) -> Result<ProducerId, Failure> {
         if key.is_empty() || key.len() > KEY_BYTES_MAX {
-            let what = format!("Idempotency-Key has {} bytes; 1 to 255 are allowed", key.len());
+            let what = format!(
+                "Idempotency-Key has {} bytes; 1 to 255 are allowed",
+                key.len()
+            );
             return Err(Failure::new(ErrorCode::InvalidRequest, what));
         }
         let id = FIRST_KEY_PRODUCER | hash(&[topic.as_bytes(), key]);
         let body = hash(&[body]);
         let Ok(mut seen) = self.seen.lock() else {
-            return Err(Failure::new(ErrorCode::Internal, "idempotency keys are not usable"));
+            return Err(Failure::new(
+                ErrorCode::Internal,
+                "idempotency keys are not usable",
+            ));
         };
         match seen.bodies.get(&id) {
             Some(known) if *known != body => {
@@ -90,6 +96,10 @@ mod tests {
         let code = keys.producer("t", b"k", b"other").unwrap_err().code;
         assert_eq!(code, ErrorCode::IdempotencyMismatch);
         assert!(keys.producer("t", b"", b"").is_err());
-        assert_eq!(Idempotency::default().producer("t", b"k", b"x").unwrap(), first, "after a restart");
+        assert_eq!(
+            Idempotency::default().producer("t", b"k", b"x").unwrap(),
+            first,
+            "after a restart"
+        );
     }
 }

@@ -55,10 +55,16 @@ pub struct Server {
 fn router(door: Arc<Door>) -> Router {
     Router::new()
         .route("/api/v1/topics", get(topics::list).post(topics::create))
-        .route("/api/v1/topics/{topic}", get(topics::describe).delete(topics::delete))
+        .route(
+            "/api/v1/topics/{topic}",
+            get(topics::describe).delete(topics::delete),
+        )
         .route("/api/v1/events/{topic}", get(read::read).post(events::post))
         .route("/api/v1/groups", get(groups::list))
-        .route("/api/v1/groups/{group}/offsets", get(groups::read).put(groups::commit))
+        .route(
+            "/api/v1/groups/{group}/offsets",
+            get(groups::read).put(groups::commit),
+        )
         .route("/api/v1/pipelines", get(status::pipelines))
         .route("/api/v1/shards", get(status::shards))
         .route("/api/v1/version", get(status::version))
@@ -78,7 +84,11 @@ async fn count(State(door): Shared, request: Request, next: Next) -> Response {
     let route = matched.map_or("none".to_string(), |m| m.as_str().to_string());
     let response = next.run(request).await;
     let status = response.status().as_str().to_string();
-    door.service.metrics.http_requests.with_label_values(&[&route, &status]).inc();
+    door.service
+        .metrics
+        .http_requests
+        .with_label_values(&[&route, &status])
+        .inc();
     response
 }
 
@@ -116,7 +126,9 @@ impl Server {
 async fn accept(listener: TcpListener, router: Router, mut stopped: watch::Receiver<bool>) {
     let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     loop {
-        let Ok(place) = places.clone().acquire_owned().await else { return };
+        let Ok(place) = places.clone().acquire_owned().await else {
+            return;
+        };
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
             _ = stopped.changed() => return,

@@ -33,7 +33,11 @@ pub(super) struct Params {
 /// Where to read from, as text: `start`, `end`, an offset, or `@` and a time.
 pub(crate) fn parse_place(text: &str) -> Result<Result<Offset, Place>, Problem> {
     let invalid = || {
-        let shown: String = text.chars().take(40).flat_map(char::escape_default).collect();
+        let shown: String = text
+            .chars()
+            .take(40)
+            .flat_map(char::escape_default)
+            .collect();
         let what = format!(
             "'{shown}' is no place to read from: use start, end, an offset, @ and milliseconds \
              since 1970, or @ and a time like @2026-01-31T12:00:00Z"
@@ -61,14 +65,22 @@ pub(super) async fn read(
 ) -> Answer {
     let Query(params) = params?;
     let topic = door.service.catalog().topic(&topic)?.clone();
-    let partition = topic.partitions.get(params.partition as usize).map(|p| p.id).ok_or_else(|| {
-        let last = topic.partitions.len() - 1;
-        let what = format!("topic '{}' has partitions 0 to {last}", topic.name);
-        Problem::new(ErrorCode::UnknownPartition, what)
-    })?;
+    let partition = topic
+        .partitions
+        .get(params.partition as usize)
+        .map(|p| p.id)
+        .ok_or_else(|| {
+            let last = topic.partitions.len() - 1;
+            let what = format!("topic '{}' has partitions 0 to {last}", topic.name);
+            Problem::new(ErrorCode::UnknownPartition, what)
+        })?;
     let offset = match parse_place(params.offset.as_deref().unwrap_or("start"))? {
         Ok(offset) => offset,
-        Err(place) => door.service.find_offset(FindOffset { partition, place }).await?,
+        Err(place) => {
+            door.service
+                .find_offset(FindOffset { partition, place })
+                .await?
+        }
     };
     let max = params.max.unwrap_or(MAX_DEFAULT).clamp(1, MAX_MAX);
     let mut rows = Vec::new();
@@ -76,7 +88,12 @@ pub(super) async fn read(
     let mut wait_ms = params.wait_ms;
     while rows.len() < max {
         let max_bytes = limits::FETCH_BYTES_MAX as u32;
-        let fetch = Fetch { partition, offset: next, max_bytes, wait_ms };
+        let fetch = Fetch {
+            partition,
+            offset: next,
+            max_bytes,
+            wait_ms,
+        };
         let (_, slices) = door.service.fetch_batches(fetch).await?;
         wait_ms = 0;
         if slices.is_empty() {
@@ -86,7 +103,10 @@ pub(super) async fn read(
             next = rows_of(&slice, params.partition, partition, offset, max, &mut rows)?;
         }
     }
-    let accept = headers.get(header::ACCEPT).and_then(|v| v.to_str().ok()).unwrap_or("");
+    let accept = headers
+        .get(header::ACCEPT)
+        .and_then(|v| v.to_str().ok())
+        .unwrap_or("");
     if accept.contains("application/x-ndjson") {
         let text: String = rows.iter().map(|r| format!("{r}\n")).collect();
         return Ok(([(header::CONTENT_TYPE, "application/x-ndjson")], text).into_response());
@@ -145,8 +165,9 @@ fn put(row: &mut Map<String, Value>, name: &str, bytes: Option<&[u8]>) {
     match bytes.map(|b| std::str::from_utf8(b).map_err(|_| b)) {
         None => row.insert(name.into(), Value::Null),
         Some(Ok(text)) => row.insert(name.into(), text.into()),
-        Some(Err(bytes)) => {
-            row.insert(format!("{name}_base64"), BASE64_STANDARD.encode(bytes).into())
-        }
+        Some(Err(bytes)) => row.insert(
+            format!("{name}_base64"),
+            BASE64_STANDARD.encode(bytes).into(),
+        ),
     };
 }

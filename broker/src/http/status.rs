@@ -23,7 +23,10 @@ pub(super) async fn readyz(State(door): Shared) -> Response {
 
 pub(super) async fn metrics(State(door): Shared) -> Answer {
     let statuses = door.service.statuses().await?;
-    let page = door.service.metrics.render(door.service.uptime_s(), &statuses);
+    let page = door
+        .service
+        .metrics
+        .render(door.service.uptime_s(), &statuses);
     let kind = [(header::CONTENT_TYPE, "text/plain; version=0.0.4")];
     Ok((kind, page).into_response())
 }
@@ -38,6 +41,12 @@ pub(super) async fn pipelines(State(door): Shared) -> Answer {
 }
 
 pub(super) async fn shards(State(door): Shared) -> Answer {
-    let shards: Vec<_> = door.service.statuses().await?.into_iter().map(|s| s.shard).collect();
+    let shards: Vec<_> = door
+        .service
+        .statuses()
+        .await?
+        .into_iter()
+        .map(|s| s.shard)
+        .collect();
     Ok(Json(shards).into_response())
 }

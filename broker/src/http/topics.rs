@@ -51,7 +51,11 @@ pub(super) async fn create(
         retention_ms: c.retention_ms,
         visibility: c.visibility,
     };
-    let topic = door.service.clone().create_topic(c.name, c.partitions, settings).await?;
+    let topic = door
+        .service
+        .clone()
+        .create_topic(c.name, c.partitions, settings)
+        .await?;
     Ok((StatusCode::CREATED, Json(as_json(&topic))).into_response())
 }
 
@@ -74,8 +78,13 @@ pub(super) async fn describe(State(door): Shared, Path(topic): Path<String>) -> 
         })
     };
     let mut body = as_json(&status.topic);
-    body["partition_status"] =
-        status.partitions.iter().enumerate().map(partition).collect::<Vec<_>>().into();
+    body["partition_status"] = status
+        .partitions
+        .iter()
+        .enumerate()
+        .map(partition)
+        .collect::<Vec<_>>()
+        .into();
     Ok(Json(body).into_response())
 }
 

@@ -3,9 +3,7 @@
 use super::{Service, unexpected};
 use flowstone_core::output::Status;
 use flowstone_core::{Input, Reply};
-use flowstone_wire::native::{
-    GroupOffset, PartitionStatus, PipelineStatus, TopicStatus,
-};
+use flowstone_wire::native::{GroupOffset, PartitionStatus, PipelineStatus, TopicStatus};
 use flowstone_wire::{ErrorCode, Failure, PartitionId, ShardId, limits, name};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -42,9 +40,20 @@ impl Service {
         let shards: BTreeSet<ShardId> = topic.partitions.iter().map(|p| p.shard).collect();
         let mut by_id: BTreeMap<PartitionId, PartitionStatus> = BTreeMap::new();
         for shard in shards {
-            by_id.extend(self.shard_status(shard).await?.partitions.iter().map(|p| (p.id, *p)));
+            by_id.extend(
+                self.shard_status(shard)
+                    .await?
+                    .partitions
+                    .iter()
+                    .map(|p| (p.id, *p)),
+            );
         }
-        let of = |id| by_id.get(&id).copied().unwrap_or(PartitionStatus { id, ..Default::default() });
+        let of = |id| {
+            by_id.get(&id).copied().unwrap_or(PartitionStatus {
+                id,
+                ..Default::default()
+            })
+        };
         let partitions = topic.partitions.iter().map(|p| of(p.id)).collect();
         Ok(TopicStatus { topic, partitions })
     }
@@ -73,7 +82,10 @@ impl Service {
     pub async fn groups(&self) -> Result<Vec<String>, Failure> {
         let mut names = BTreeSet::new();
         for shard in self.all_shards() {
-            match self.ask(shard, |ticket| Input::ListGroups { ticket }).await? {
+            match self
+                .ask(shard, |ticket| Input::ListGroups { ticket })
+                .await?
+            {
                 Reply::Groups(groups) => names.extend(groups),
                 other => return Err(unexpected(&other)),
             }
@@ -94,7 +106,11 @@ impl Service {
         let mut all = Vec::new();
         for shard in self.all_shards() {
             let (group, partitions) = (group.to_string(), partitions.clone());
-            let make = |ticket| Input::ReadOffsets { ticket, group, partitions };
+            let make = |ticket| Input::ReadOffsets {
+                ticket,
+                group,
+                partitions,
+            };
             match self.ask(shard, make).await? {
                 Reply::Offsets(offsets) => all.extend(offsets),
                 other => return Err(unexpected(&other)),
@@ -125,7 +141,14 @@ impl Service {
         }
         for (shard, offsets) in by_shard {
             let group = group.to_string();
-            match self.ask(shard, |ticket| Input::CommitOffsets { ticket, group, offsets }).await? {
+            match self
+                .ask(shard, |ticket| Input::CommitOffsets {
+                    ticket,
+                    group,
+                    offsets,
+                })
+                .await?
+            {
                 Reply::Committed => {}
                 other => return Err(unexpected(&other)),
             }

@@ -70,9 +70,7 @@ impl Service {
             native::FindOffset::API => {
                 answer::<native::FindOffset>(self.find_offset(decode(&header)?).await)
             }
-            native::InitProducer::API => {
-                answer::<native::InitProducer>(self.init_producer().await)
-            }
+            native::InitProducer::API => answer::<native::InitProducer>(self.init_producer().await),
             native::CommitOffsets::API => {
                 let r: native::CommitOffsets = decode(&header)?;
                 let done = self.commit_offsets(&r.group, r.offsets).await;
@@ -86,9 +84,7 @@ impl Service {
                 let r: native::DescribeTopic = decode(&header)?;
                 answer::<native::DescribeTopic>(self.describe_topic(&r.name).await)
             }
-            native::ListPipelines::API => {
-                answer::<native::ListPipelines>(self.pipelines().await)
-            }
+            native::ListPipelines::API => answer::<native::ListPipelines>(self.pipelines().await),
             native::ListGroups::API => answer::<native::ListGroups>(self.groups().await),
             native::ListShards::API => {
                 let all = self.statuses().await;
@@ -121,8 +117,19 @@ impl Service {
         r: native::Fetch,
     ) -> Result<(native::FetchAnswer, Vec<Bytes>), Failure> {
         let shard = self.require_shard(r.partition)?;
-        let native::Fetch { partition, offset, max_bytes, wait_ms } = r;
-        let make = move |ticket| Input::Fetch { ticket, partition, offset, max_bytes, wait_ms };
+        let native::Fetch {
+            partition,
+            offset,
+            max_bytes,
+            wait_ms,
+        } = r;
+        let make = move |ticket| Input::Fetch {
+            ticket,
+            partition,
+            offset,
+            max_bytes,
+            wait_ms,
+        };
         match self.ask(shard, make).await? {
             Reply::Fetched(bounds, slices) => Ok((bounds, slices)),
             other => Err(unexpected(&other)),
@@ -139,7 +146,14 @@ impl Service {
     ) -> Result<flowstone_wire::Offset, Failure> {
         let shard = self.require_shard(r.partition)?;
         let native::FindOffset { partition, place } = r;
-        match self.ask(shard, move |t| Input::FindOffset { ticket: t, partition, place }).await? {
+        match self
+            .ask(shard, move |t| Input::FindOffset {
+                ticket: t,
+                partition,
+                place,
+            })
+            .await?
+        {
             Reply::Found(offset) => Ok(offset),
             other => Err(unexpected(&other)),
         }

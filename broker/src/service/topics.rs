@@ -19,9 +19,18 @@ impl Service {
         settings: TopicSettings,
     ) -> Result<Topic, Failure> {
         let this = self.clone();
-        let event = self.command(Command::CreateTopic { name, partitions, settings }).await?;
+        let event = self
+            .command(Command::CreateTopic {
+                name,
+                partitions,
+                settings,
+            })
+            .await?;
         let Event::TopicCreated(topic) = event else {
-            return Err(Failure::new(ErrorCode::Internal, "the catalog made no topic"));
+            return Err(Failure::new(
+                ErrorCode::Internal,
+                "the catalog made no topic",
+            ));
         };
         this.open_partitions(&topic);
         Ok(topic)
@@ -31,7 +40,10 @@ impl Service {
     pub(crate) fn open_partitions(&self, topic: &Topic) {
         let config = partition_config(&topic.settings);
         for p in &topic.partitions {
-            let input = Input::OpenPartition { partition: p.id, config: config.clone() };
+            let input = Input::OpenPartition {
+                partition: p.id,
+                config: config.clone(),
+            };
             self.tell_shard(p.shard, input);
         }
     }
@@ -60,6 +72,9 @@ impl Service {
         if names.is_empty() {
             return Ok(catalog.topics().cloned().collect());
         }
-        names.iter().map(|name| catalog.topic(name).cloned()).collect()
+        names
+            .iter()
+            .map(|name| catalog.topic(name).cloned())
+            .collect()
     }
 }

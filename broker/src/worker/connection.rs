@@ -48,12 +48,17 @@ pub(super) struct Connection {
 impl Connection {
     /// Notes a request. Returns `false` if one of this correlation is under way.
     pub(super) fn begin(&self, correlation: u64, api: u16) -> bool {
-        self.under_way.borrow_mut().insert(correlation, api).is_none()
+        self.under_way
+            .borrow_mut()
+            .insert(correlation, api)
+            .is_none()
     }
 
     /// Queues an answer.
     pub(super) fn answer(&self, correlation: u64, mut answer: EncodedAnswer) {
-        let Some(api) = self.under_way.borrow_mut().remove(&correlation) else { return };
+        let Some(api) = self.under_way.borrow_mut().remove(&correlation) else {
+            return;
+        };
         answer.api = api;
         let bytes = answer.header.len() + answer.payload.iter().map(|b| b.len()).sum::<usize>();
         self.out_bytes.set(self.out_bytes.get() + bytes);
@@ -87,21 +92,28 @@ impl Connection {
 
 /// Serves a connection until it ends.
 pub(super) fn serve(worker: &Rc<Worker>, id: u64, incoming: Incoming) {
-    let Incoming { socket, buffered, permit } = incoming;
+    let Incoming {
+        socket,
+        buffered,
+        permit,
+    } = incoming;
     match socket {
         Socket::Tcp(std) => {
             // Without it answers wait for the peer's acknowledgements.
             let _ = std.set_nodelay(true);
             let Ok(second) = std.try_clone() else { return };
-            let stream = std.set_nonblocking(true).and_then(|()| monoio::net::TcpStream::from_std(std));
+            let stream = std
+                .set_nonblocking(true)
+                .and_then(|()| monoio::net::TcpStream::from_std(std));
             if let Ok(stream) = stream {
                 start(worker, id, stream, Socket::Tcp(second), buffered, permit);
             }
         }
         Socket::Unix(std) => {
             let Ok(second) = std.try_clone() else { return };
-            let stream =
-                std.set_nonblocking(true).and_then(|()| monoio::net::UnixStream::from_std(std));
+            let stream = std
+                .set_nonblocking(true)
+                .and_then(|()| monoio::net::UnixStream::from_std(std));
             if let Ok(stream) = stream {
                 start(worker, id, stream, Socket::Unix(second), buffered, permit);
             }
@@ -131,7 +143,10 @@ fn start<S>(
         said_hello: Cell::new(false),
         _permit: permit,
     });
-    worker.connections.borrow_mut().insert(id, connection.clone());
+    worker
+        .connections
+        .borrow_mut()
+        .insert(id, connection.clone());
     worker.service.metrics.connections.inc();
     let (reader, writer) = stream.into_split();
     monoio::spawn(write_answers(connection.clone(), writer));
@@ -166,7 +181,10 @@ async fn read_frames(
         }
         let missing = missing_bytes(&buffer);
         buffer.reserve(missing.max(chunk));
-        let (start, end) = (buffer.len(), buffer.capacity().min(buffer.len() + missing.max(chunk)));
+        let (start, end) = (
+            buffer.len(),
+            buffer.capacity().min(buffer.len() + missing.max(chunk)),
+        );
         let read = reader.read(buffer.slice_mut(start..end));
         let (result, slice) = if connection.said_hello.get() {
             read.await
@@ -180,7 +198,11 @@ async fn read_frames(
         match result {
             Ok(n) if n > 0 => {
                 let full = n == end - start;
-                chunk = if full { (chunk * 2).min(READ_BYTES_MAX) } else { chunk.max(READ_BYTES_MIN) };
+                chunk = if full {
+                    (chunk * 2).min(READ_BYTES_MAX)
+                } else {
+                    chunk.max(READ_BYTES_MIN)
+                };
             }
             _ => return false,
         }
@@ -227,7 +249,10 @@ async fn write_answers(connection: Rc<Connection>, mut writer: impl AsyncWriteRe
         );
         let mut result = Ok(0);
         if gathered.len() + payload <= GATHER_BYTES {
-            answer.payload.iter().for_each(|b| gathered.extend_from_slice(b));
+            answer
+                .payload
+                .iter()
+                .for_each(|b| gathered.extend_from_slice(b));
         } else {
             (result, gathered) = writer.write_all(gathered).await;
             gathered.clear();

@@ -18,7 +18,10 @@ use std::sync::Arc;
 /// Who waits for a reply.
 pub(super) enum Asker {
     /// A request of a connection of this worker.
-    Connection { connection: Rc<Connection>, correlation: u64 },
+    Connection {
+        connection: Rc<Connection>,
+        correlation: u64,
+    },
     /// Somebody on another thread.
     Elsewhere(ReplyTo),
 }
@@ -57,7 +60,10 @@ impl Host {
 
     pub(super) fn reply(&mut self, ticket: Ticket, result: Result<Reply, Failure>) {
         match self.askers.remove(&ticket) {
-            Some(Asker::Connection { connection, correlation }) => {
+            Some(Asker::Connection {
+                connection,
+                correlation,
+            }) => {
                 connection.answer(correlation, encode_reply(result));
             }
             Some(Asker::Elsewhere(reply)) => reply(result),
@@ -82,7 +88,9 @@ impl Host {
 impl Worker {
     /// Steps a shard and does what it asks for.
     pub(super) fn step(self: &Rc<Self>, shard: ShardId, input: Input) {
-        let Some(host) = self.hosts.get(&shard) else { return };
+        let Some(host) = self.hosts.get(&shard) else {
+            return;
+        };
         self.step_host(shard, &mut host.borrow_mut(), input);
     }
 
@@ -98,7 +106,10 @@ impl Worker {
             let failure = Err(Failure::new(ErrorCode::Internal, what));
             return match asker {
                 Asker::Elsewhere(reply) => reply(failure),
-                Asker::Connection { connection, correlation } => {
+                Asker::Connection {
+                    connection,
+                    correlation,
+                } => {
                     connection.answer(correlation, encode_reply(failure));
                 }
             };
@@ -152,8 +163,18 @@ impl Worker {
         monoio::spawn(async move {
             let start = std::time::Instant::now();
             let result = handle.sync_data().await.map_err(|e| e.to_string());
-            worker.service.metrics.sync_seconds.observe(start.elapsed().as_secs_f64());
-            worker.step(id, Input::Synced { upto: job.upto, result });
+            worker
+                .service
+                .metrics
+                .sync_seconds
+                .observe(start.elapsed().as_secs_f64());
+            worker.step(
+                id,
+                Input::Synced {
+                    upto: job.upto,
+                    result,
+                },
+            );
             worker.turn(id);
         });
     }
@@ -188,7 +209,10 @@ impl Clock {
     }
 
     pub(crate) fn now(&self) -> Now {
-        Now { unix_ms: unix_ms(), mono_us: self.0.elapsed().as_micros() as u64 }
+        Now {
+            unix_ms: unix_ms(),
+            mono_us: self.0.elapsed().as_micros() as u64,
+        }
     }
 }
 
@@ -221,8 +245,11 @@ pub(crate) fn encode_answer<R: Request>(
     result: Result<R::Answer, Failure>,
     payload: Vec<bytes::Bytes>,
 ) -> EncodedAnswer {
-    let header = native::encode(&result).unwrap_or_else(|failure| {
-        native::encode(&Err::<(), _>(failure)).unwrap_or_default()
-    });
-    EncodedAnswer { api: R::API, header, payload }
+    let header = native::encode(&result)
+        .unwrap_or_else(|failure| native::encode(&Err::<(), _>(failure)).unwrap_or_default());
+    EncodedAnswer {
+        api: R::API,
+        header,
+        payload,
+    }
 }

@@ -29,7 +29,11 @@ pub(crate) type MakeInput = Box<dyn FnOnce(Ticket) -> Input + Send>;
 /// What other threads tell a worker.
 pub(crate) enum Message {
     /// A request for a shard.
-    Call { shard: ShardId, make: MakeInput, reply: ReplyTo },
+    Call {
+        shard: ShardId,
+        make: MakeInput,
+        reply: ReplyTo,
+    },
     /// Something a shard must know; no reply.
     Tell { shard: ShardId, input: Input },
     /// Work that a shard had asked for is done.
@@ -37,7 +41,11 @@ pub(crate) enum Message {
     /// A new connection.
     Connection(Incoming),
     /// An answer from the control threads for a connection of this worker.
-    Answer { connection: u64, correlation: u64, answer: EncodedAnswer },
+    Answer {
+        connection: u64,
+        correlation: u64,
+        answer: EncodedAnswer,
+    },
     /// Every shard is open and every partition known: unknown ones can go.
     CloseUnknown,
     /// Stop in order; tell when it is done.

@@ -71,29 +71,33 @@ pub(super) struct Worker {
 /// # Errors
 /// What the operating system says.
 pub(crate) fn spawn(start: WorkerStart) -> std::io::Result<JoinHandle<()>> {
-    std::thread::Builder::new().name(format!("worker-{}", start.id)).spawn(move || {
-        if let Some(core) = start.core {
-            core_affinity::set_for_current(core);
-        }
-        let uring = monoio::utils::detect_uring();
-        if uring {
-            let runtime = monoio::RuntimeBuilder::<monoio::IoUringDriver>::new()
-                .with_entries(RING_ENTRIES)
+    std::thread::Builder::new()
+        .name(format!("worker-{}", start.id))
+        .spawn(move || {
+            if let Some(core) = start.core {
+                core_affinity::set_for_current(core);
+            }
+            let uring = monoio::utils::detect_uring();
+            if uring {
+                let runtime = monoio::RuntimeBuilder::<monoio::IoUringDriver>::new()
+                    .with_entries(RING_ENTRIES)
+                    .enable_timer()
+                    .build();
+                match runtime {
+                    Ok(mut runtime) => return runtime.block_on(run(start, true)),
+                    Err(e) => tracing::warn!("io_uring is refused ({e}); using epoll"),
+                }
+            } else {
+                tracing::warn!("this kernel does not allow io_uring; using epoll");
+            }
+            let runtime = monoio::RuntimeBuilder::<monoio::LegacyDriver>::new()
                 .enable_timer()
                 .build();
             match runtime {
-                Ok(mut runtime) => return runtime.block_on(run(start, true)),
-                Err(e) => tracing::warn!("io_uring is refused ({e}); using epoll"),
+                Ok(mut runtime) => runtime.block_on(run(start, false)),
+                Err(e) => tracing::error!("worker {} cannot start: {e}", start.id),
             }
-        } else {
-            tracing::warn!("this kernel does not allow io_uring; using epoll");
-        }
-        let runtime = monoio::RuntimeBuilder::<monoio::LegacyDriver>::new().enable_timer().build();
-        match runtime {
-            Ok(mut runtime) => runtime.block_on(run(start, false)),
-            Err(e) => tracing::error!("worker {} cannot start: {e}", start.id),
-        }
-    })
+        })
 }
 
 async fn run(start: WorkerStart, uring: bool) {
@@ -113,7 +117,9 @@ async fn run(start: WorkerStart, uring: bool) {
         start.settle_bytes_per_s,
         Box::new(tell(start.mailbox.clone())),
     );
-    let helper = std::thread::Builder::new().name("background".into()).spawn(|| helper.run());
+    let helper = std::thread::Builder::new()
+        .name("background".into())
+        .spawn(|| helper.run());
     let done = tell(start.mailbox.clone());
     let metrics = start.service.clone();
     let sync_thread = std::thread::Builder::new()
@@ -156,14 +162,25 @@ fn run_syncs(
     while let Ok(Some((shard, job))) = jobs.recv() {
         let start = Instant::now();
         let result = job.run().map_err(|e| e.to_string());
-        service.metrics.sync_seconds.observe(start.elapsed().as_secs_f64());
-        done(shard, Done::Synced { upto: job.upto, result });
+        service
+            .metrics
+            .sync_seconds
+            .observe(start.elapsed().as_secs_f64());
+        done(
+            shard,
+            Done::Synced {
+                upto: job.upto,
+                result,
+            },
+        );
     }
 }
 
 /// Empties the mailbox; spins for a while when there is nothing, then parks on the bell.
 async fn pump(worker: &Rc<Worker>, ear: UnixStream, spin: Spin) {
-    let ear = ear.set_nonblocking(true).and_then(|()| monoio::net::UnixStream::from_std(ear));
+    let ear = ear
+        .set_nonblocking(true)
+        .and_then(|()| monoio::net::UnixStream::from_std(ear));
     let Ok(mut ear) = ear else {
         tracing::error!("worker {} cannot listen to its mailbox", worker.id);
         return;
@@ -176,8 +193,7 @@ async fn pump(worker: &Rc<Worker>, ear: UnixStream, spin: Spin) {
         }
         worker.finish_drain();
         let bound_us = spin.bound_us();
-        let spinning =
-            bound_us.is_none_or(|us| last_active.elapsed() < Duration::from_micros(us));
+        let spinning = bound_us.is_none_or(|us| last_active.elapsed() < Duration::from_micros(us));
         if spinning || worker.stopped.get() || !worker.mailbox.park() {
             yield_once().await;
             continue;
@@ -223,7 +239,9 @@ impl Worker {
     fn take_messages(self: &Rc<Self>) -> bool {
         let mut touched = BTreeSet::new();
         for _ in 0..MESSAGES_PER_ROUND {
-            let Some(message) = self.mailbox.take() else { break };
+            let Some(message) = self.mailbox.take() else {
+                break;
+            };
             if let Some(shard) = self.take_message(message) {
                 touched.insert(shard);
             }
@@ -247,7 +265,11 @@ impl Worker {
             }
             Message::Done { shard, done } => self.done(shard, done),
             Message::Connection(incoming) => self.open_connection(incoming),
-            Message::Answer { connection, correlation, answer } => {
+            Message::Answer {
+                connection,
+                correlation,
+                answer,
+            } => {
                 let connection = self.connections.borrow().get(&connection).cloned();
                 if let Some(connection) = connection {
                     connection.answer(correlation, answer);

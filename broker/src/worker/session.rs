@@ -65,7 +65,11 @@ pub(super) fn take_frames(
             flow = Flow::Close;
             break;
         }
-        let request = Incomplete { worker, connection, prefix };
+        let request = Incomplete {
+            worker,
+            connection,
+            prefix,
+        };
         if let Some(shard) = request.handle(&frame[PREFIX_BYTES..], payload) {
             touched.insert(shard);
         }
@@ -96,10 +100,16 @@ fn hello(
     }
     drop(buffer.split_to(prefix.frame_bytes()));
     connection.said_hello.set(true);
-    tracing::debug!(connection = connection.id, client = hello.client.escape_debug().to_string());
+    tracing::debug!(
+        connection = connection.id,
+        client = hello.client.escape_debug().to_string()
+    );
     let answer = worker.service.hello();
     connection.begin(prefix.correlation, prefix.api);
-    connection.answer(prefix.correlation, encode_answer::<native::Hello>(Ok(answer), Vec::new()));
+    connection.answer(
+        prefix.correlation,
+        encode_answer::<native::Hello>(Ok(answer), Vec::new()),
+    );
     Flow::More
 }
 
@@ -110,10 +120,21 @@ pub(super) fn hand_over(
     to: u16,
     buffered: BytesMut,
 ) -> bool {
-    let Ok(socket) = connection.socket() else { return false };
-    let Some(permit) = worker.service.connection_permit() else { return false };
+    let Ok(socket) = connection.socket() else {
+        return false;
+    };
+    let Some(permit) = worker.service.connection_permit() else {
+        return false;
+    };
     connection.retire();
-    worker.service.tell_worker(to, Message::Connection(Incoming { socket, buffered, permit }))
+    worker.service.tell_worker(
+        to,
+        Message::Connection(Incoming {
+            socket,
+            buffered,
+            permit,
+        }),
+    )
 }
 
 /// A request whose header and payload are still to be read.
@@ -146,7 +167,8 @@ impl Incomplete<'_> {
     }
 
     fn fail(&self, failure: Failure) {
-        self.connection.answer(self.prefix.correlation, encode_reply(Err(failure)));
+        self.connection
+            .answer(self.prefix.correlation, encode_reply(Err(failure)));
     }
 
     /// The shard of a partition, if it lives on this worker.
@@ -198,8 +220,19 @@ impl Incomplete<'_> {
             self.forward(header, BytesMut::new());
             return None;
         };
-        let native::Fetch { partition, offset, max_bytes, wait_ms } = request;
-        self.ask(shard, |ticket| Input::Fetch { ticket, partition, offset, max_bytes, wait_ms });
+        let native::Fetch {
+            partition,
+            offset,
+            max_bytes,
+            wait_ms,
+        } = request;
+        self.ask(shard, |ticket| Input::Fetch {
+            ticket,
+            partition,
+            offset,
+            max_bytes,
+            wait_ms,
+        });
         // Reading changes nothing; a sync that a waiting reader needs is asked for by itself.
         None
     }
@@ -224,10 +257,21 @@ impl Incomplete<'_> {
         let answer = service.clone().handle(api, header, payload);
         service.runtime().spawn(async move {
             let answer = match answer.await {
-                Ok((header, payload)) => EncodedAnswer { api, header, payload },
+                Ok((header, payload)) => EncodedAnswer {
+                    api,
+                    header,
+                    payload,
+                },
                 Err(failure) => encode_reply(Err(failure)),
             };
-            task.tell_worker(worker, Message::Answer { connection, correlation, answer });
+            task.tell_worker(
+                worker,
+                Message::Answer {
+                    connection,
+                    correlation,
+                    answer,
+                },
+            );
         });
     }
 }
@@ -235,7 +279,10 @@ impl Incomplete<'_> {
 /// Proves a producer's batch.
 pub(crate) fn check_batch(payload: BytesMut) -> Result<CheckedBatch, Failure> {
     if payload.len() > BATCH_BYTES_MAX {
-        let what = format!("a batch of {} bytes is over {BATCH_BYTES_MAX}", payload.len());
+        let what = format!(
+            "a batch of {} bytes is over {BATCH_BYTES_MAX}",
+            payload.len()
+        );
         return Err(Failure::new(ErrorCode::TooLarge, what));
     }
     CheckedBatch::check(payload).map_err(|e| Failure::new(ErrorCode::CorruptBatch, e.to_string()))

@@ -17,6 +17,7 @@
 //! | [`partitioner`] | which partition a key belongs to |
 //! | [`name`] | names that users give: topics, groups, pipelines |
 #![forbid(unsafe_code)]
+#![cfg_attr(test, allow(clippy::unwrap_used, reason = "tests may"))]
 
 pub mod batch;
 pub mod batch_build;

@@ -252,7 +252,7 @@ fn every_row_is_reached() {
     w.log.flush().unwrap();
     note(&disk.kill()); // a b c
     let torn = |n: usize| {
-        if n % 2 == 0 {
+        if n.is_multiple_of(2) {
             Fate::Kept
         } else {
             Fate::Torn(90)
@@ -365,7 +365,7 @@ fn a_start_takes_sealed_segments_below_the_mark_from_their_index() {
     drop(w);
     drop(open(&disk).unwrap());
     let (log, _, recovered) = ShardLog::open(
-        Arc::new(disk.clone()),
+        Arc::new(disk),
         Path::new("s"),
         CONFIG,
         Lsn(5),

@@ -177,7 +177,7 @@ fn what_the_manifest_does_not_know_is_removed_and_the_rest_stays() {
             .unwrap()
             .is_empty()
     );
-    assert_eq!(state.settled().unwrap(), [meta.clone()]);
+    assert_eq!(state.settled().unwrap(), std::slice::from_ref(&meta));
     assert_eq!(state.settled_upto().unwrap(), Lsn(3));
     state
         .commit_settled(None, &[], &[(P, meta.first_offset)])

@@ -110,9 +110,11 @@ impl Catalog {
     /// What is wrong with the command; nothing is changed then.
     pub fn apply(&mut self, command: Command) -> Result<(Event, Vec<Row>), Failure> {
         match command {
-            Command::CreateTopic { name, partitions, settings } => {
-                self.create_topic(name, partitions, settings)
-            }
+            Command::CreateTopic {
+                name,
+                partitions,
+                settings,
+            } => self.create_topic(name, partitions, settings),
             Command::DeleteTopic { name } => self.delete_topic(&name),
             Command::TakeProducers { count } => {
                 let first = ProducerId(self.counters.next_producer);
@@ -149,7 +151,9 @@ impl Catalog {
     /// # Errors
     /// [`ErrorCode::UnknownTopic`].
     pub fn topic(&self, name: &str) -> Result<&Topic, Failure> {
-        self.topics.get(name).ok_or_else(|| topics::unknown_topic(name))
+        self.topics
+            .get(name)
+            .ok_or_else(|| topics::unknown_topic(name))
     }
 
     /// Number of shards of the data directory.

@@ -24,7 +24,10 @@ pub struct Row {
 
 fn some<T: Serialize>(key: String, value: &T) -> Row {
     let value = postcard::to_stdvec(value).expect("rows are plain data, which postcard encodes");
-    Row { key, value: Some(value) }
+    Row {
+        key,
+        value: Some(value),
+    }
 }
 
 impl Row {
@@ -33,7 +36,10 @@ impl Row {
     }
 
     pub(super) fn no_topic(name: &str) -> Self {
-        Self { key: format!("topic/{name}"), value: None }
+        Self {
+            key: format!("topic/{name}"),
+            value: None,
+        }
     }
 
     pub(super) fn home(group: &str, home: u32) -> Self {
@@ -76,7 +82,9 @@ impl Catalog {
                     catalog.homes.insert(group.to_string(), read(key, value)?);
                 }
                 Some(("pipeline", name)) => {
-                    catalog.pipelines.insert(name.to_string(), read(key, value)?);
+                    catalog
+                        .pipelines
+                        .insert(name.to_string(), read(key, value)?);
                 }
                 _ => return Err(format!("row '{key}' of the catalog is not of this version")),
             }

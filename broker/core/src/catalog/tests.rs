@@ -5,8 +5,15 @@ use proptest::prelude::*;
 use std::collections::BTreeSet;
 
 fn create(name: &str, partitions: u32, placement: Option<&str>) -> Command {
-    let settings = TopicSettings { placement: placement.map(Into::into), ..Default::default() };
-    Command::CreateTopic { name: name.into(), partitions, settings }
+    let settings = TopicSettings {
+        placement: placement.map(Into::into),
+        ..Default::default()
+    };
+    Command::CreateTopic {
+        name: name.into(),
+        partitions,
+        settings,
+    }
 }
 
 #[test]
@@ -15,7 +22,14 @@ fn topics_of_a_placement_group_meet_on_the_same_shards() {
     c.apply(create("other", 1, None)).unwrap();
     c.apply(create("a", 5, Some("g"))).unwrap();
     c.apply(create("b", 5, Some("g"))).unwrap();
-    let shards = |n| c.topic(n).unwrap().partitions.iter().map(|p| p.shard).collect::<Vec<_>>();
+    let shards = |n| {
+        c.topic(n)
+            .unwrap()
+            .partitions
+            .iter()
+            .map(|p| p.shard)
+            .collect::<Vec<_>>()
+    };
     assert_eq!(shards("a"), shards("b"));
     assert_ne!(shards("a")[0], shards("other")[0]);
 }
@@ -27,11 +41,26 @@ fn bad_commands_change_nothing() {
     let before = c.clone();
     let code = |c: &mut Catalog, cmd| c.apply(cmd).unwrap_err().code;
     assert_eq!(code(&mut c, create("a", 1, None)), ErrorCode::TopicExists);
-    assert_eq!(code(&mut c, create("b", 0, None)), ErrorCode::InvalidRequest);
-    assert_eq!(code(&mut c, create("b", 4097, None)), ErrorCode::InvalidRequest);
-    assert_eq!(code(&mut c, create("../b", 1, None)), ErrorCode::InvalidName);
-    assert_eq!(code(&mut c, create("b", 1, Some("x/y"))), ErrorCode::InvalidName);
-    assert_eq!(code(&mut c, Command::DeleteTopic { name: "b".into() }), ErrorCode::UnknownTopic);
+    assert_eq!(
+        code(&mut c, create("b", 0, None)),
+        ErrorCode::InvalidRequest
+    );
+    assert_eq!(
+        code(&mut c, create("b", 4097, None)),
+        ErrorCode::InvalidRequest
+    );
+    assert_eq!(
+        code(&mut c, create("../b", 1, None)),
+        ErrorCode::InvalidName
+    );
+    assert_eq!(
+        code(&mut c, create("b", 1, Some("x/y"))),
+        ErrorCode::InvalidName
+    );
+    assert_eq!(
+        code(&mut c, Command::DeleteTopic { name: "b".into() }),
+        ErrorCode::UnknownTopic
+    );
     assert_eq!(c, before);
 }
 

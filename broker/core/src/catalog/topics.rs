@@ -30,7 +30,10 @@ impl Catalog {
             return Err(Failure::new(ErrorCode::LimitReached, what));
         }
         let Some(next_partition) = self.counters.next_partition.checked_add(partitions) else {
-            return Err(Failure::new(ErrorCode::LimitReached, "partition numbers are used up"));
+            return Err(Failure::new(
+                ErrorCode::LimitReached,
+                "partition numbers are used up",
+            ));
         };
         let group = settings.placement.clone().unwrap_or_else(|| topic.clone());
         let (home, home_row) = self.home_of(&group);
@@ -65,14 +68,21 @@ impl Catalog {
     }
 
     pub(super) fn delete_topic(&mut self, topic: &str) -> Result<(Event, Vec<Row>), Failure> {
-        let gone = self.topics.remove(topic).ok_or_else(|| unknown_topic(topic))?;
+        let gone = self
+            .topics
+            .remove(topic)
+            .ok_or_else(|| unknown_topic(topic))?;
         let row = Row::no_topic(topic);
         Ok((Event::TopicDeleted(gone), vec![row]))
     }
 }
 
 pub(super) fn unknown_topic(topic: &str) -> Failure {
-    let shown: String = topic.chars().take(200).flat_map(char::escape_default).collect();
+    let shown: String = topic
+        .chars()
+        .take(200)
+        .flat_map(char::escape_default)
+        .collect();
     let what = format!("there is no topic '{shown}'; make it with `flowstone topic create`");
     Failure::new(ErrorCode::UnknownTopic, what)
 }

@@ -54,11 +54,12 @@ impl Shard {
             return;
         }
         let due = self.sync_by_us.is_some_and(|by| now.mono_us >= by);
-        if self.urgent > durable || self.undurable_bytes >= SYNC_BYTES || due || self.draining {
-            if let Some(job) = self.log.sync_job() {
-                self.sync_out = true;
-                out.push(Output::Sync(job));
-            }
+        let wanted = self.urgent > durable || self.undurable_bytes >= SYNC_BYTES;
+        if (wanted || due || self.draining)
+            && let Some(job) = self.log.sync_job()
+        {
+            self.sync_out = true;
+            out.push(Output::Sync(job));
         }
     }
 

@@ -150,16 +150,18 @@ impl Shard {
             .pending
             .as_ref()
             .is_some_and(|(l, _)| *l <= self.log.durable());
-        if ready && !self.materializer.out && self.fenced.is_none() {
-            if let Some((upto, changes)) = self.materializer.pending.take() {
-                self.materializer.out = true;
-                let clean = self.draining && upto == self.log.written();
-                out.push(Output::Materialize {
-                    changes,
-                    upto,
-                    clean,
-                });
-            }
+        if ready
+            && !self.materializer.out
+            && self.fenced.is_none()
+            && let Some((upto, changes)) = self.materializer.pending.take()
+        {
+            self.materializer.out = true;
+            let clean = self.draining && upto == self.log.written();
+            out.push(Output::Materialize {
+                changes,
+                upto,
+                clean,
+            });
         }
     }
 

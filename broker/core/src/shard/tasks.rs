@@ -37,6 +37,9 @@ const STEPS_PER_TURN: usize = 16;
 /// After an input that could not be read a task tries again this much later.
 const READ_RETRY_US: u64 = 1_000_000;
 
+/// A key and a value of a task's stored state.
+type Entry = (Vec<u8>, Vec<u8>);
+
 /// A delta that a task has not taken in: its pipeline does not run (yet).
 #[derive(Debug)]
 struct Orphan {
@@ -77,7 +80,7 @@ pub(super) struct Tasks {
     /// Indexes are kept: partitions refer to them.
     running: Vec<Option<Running>>,
     /// Stored state of pipelines that do not run.
-    entries: BTreeMap<u32, Vec<(Vec<u8>, Vec<u8>)>>,
+    entries: BTreeMap<u32, Vec<Entry>>,
     orphans: BTreeMap<u32, Vec<Orphan>>,
     /// Rows of deltas that were taken in and can go.
     folded: Vec<(u32, Lsn)>,
@@ -168,7 +171,10 @@ impl Tasks {
     /// The disk has caught up.
     pub(super) fn feed_starved(&mut self) {
         if std::mem::take(&mut self.starved) {
-            self.running.iter_mut().flatten().for_each(|r| r.ready = true);
+            self.running
+                .iter_mut()
+                .flatten()
+                .for_each(|r| r.ready = true);
         }
     }
 
@@ -335,11 +341,7 @@ impl Shard {
                 .tasks
                 .push(slot);
         }
-        let feeds = config
-            .inputs
-            .iter()
-            .map(|(p, index)| Feed::new(*p, *index))
-            .collect();
+        let feeds = config.inputs.iter().map(|(p, _)| Feed::new(*p)).collect();
         self.tasks.running.push(Some(Running {
             config,
             task,

@@ -117,8 +117,7 @@ impl Rig {
         let (mut out, mut steps) = (Outbox::default(), 0);
         while let Some(input) = inputs.pop_front() {
             steps += 1;
-            assert!(steps < 10_000, "the shard does not come to rest: {input:?}");
-            if steps > 9_980 { eprintln!("{}", format!("{input:?}").chars().take(100).collect::<String>()); }
+            assert!(steps < 10_000, "the shard does not come to rest");
             self.shard.step(self.now, input, &mut out);
             for output in out.drain() {
                 if let Some(answer) = self.perform(output) {
@@ -475,7 +474,7 @@ fn a_full_disk_refuses_writes_serves_reads_and_resumes() {
     rig.fill_disk(1 << 20);
     let mut sent = 0;
     let refused = loop {
-        match rig.produce(plain(&format!("{sent}"), 1), Acks::Written) {
+        match rig.produce(plain(&format!("{sent}"), 1), Acks::Durable) {
             Ok(_) => sent += 1,
             Err(failure) => break failure,
         }
@@ -504,14 +503,14 @@ fn what_a_roll_writes_is_answered_and_seen() {
     });
     rig.fill_disk(1 << 20);
     while rig
-        .produce(plain(&"x".repeat(200), 1), Acks::Durable)
+        .produce(plain(&"x".repeat(800), 1), Acks::Durable)
         .is_ok()
     {}
     // There is room for the small one; the large one rolls, which writes the small one.
     rig.disk.set_capacity(None);
     let poll = rig.ask(|ticket| fetch(ticket, B, Offset(0), 1000));
     let small = rig.ask(|ticket| send(Some(ticket), B, plain("x", 1), Acks::Written));
-    let large = rig.ask(|ticket| send(Some(ticket), A, plain(&"x".repeat(900), 1), Acks::Written));
+    let large = rig.ask(|ticket| send(Some(ticket), A, plain(&"x".repeat(800), 1), Acks::Written));
     rig.step(Input::Turn);
     assert!(rig.answers.contains_key(&small) && rig.answers.contains_key(&large));
     assert!(
@@ -529,11 +528,11 @@ fn what_a_refused_roll_writes_is_answered() {
     let mut rig = Rig::new(ShardConfig { log, ..CONFIG });
     rig.fill_disk(1 << 20);
     while rig
-        .produce(plain(&"x".repeat(200), 1), Acks::Durable)
+        .produce(plain(&"x".repeat(800), 1), Acks::Durable)
         .is_ok()
     {}
     let small = rig.ask(|ticket| send(Some(ticket), A, plain("x", 1), Acks::Written));
-    let large = rig.ask(|ticket| send(Some(ticket), A, plain(&"x".repeat(900), 1), Acks::Written));
+    let large = rig.ask(|ticket| send(Some(ticket), A, plain(&"x".repeat(800), 1), Acks::Written));
     rig.step(Input::Turn);
     assert!(matches!(rig.answers[&large], Err(ref f) if f.code == ErrorCode::DiskFull));
     assert!(

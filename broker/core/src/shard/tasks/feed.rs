@@ -22,8 +22,6 @@ pub(super) struct Entry {
 #[derive(Debug)]
 pub(super) struct Feed {
     pub(super) partition: PartitionId,
-    /// Index of the partition in its topic.
-    pub(super) index: u32,
     /// A read of settled segments is under way.
     pub(super) cold_out: bool,
     entries: VecDeque<Entry>,
@@ -34,11 +32,10 @@ pub(super) struct Feed {
 }
 
 impl Feed {
-    pub(super) fn new(partition: PartitionId, index: u32) -> Self {
+    pub(super) fn new(partition: PartitionId) -> Self {
         let entries = VecDeque::new();
         Self {
             partition,
-            index,
             cold_out: false,
             entries,
             bytes: 0,
