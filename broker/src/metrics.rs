@@ -24,15 +24,25 @@ pub struct Metrics {
     /// Shards that take nothing until a restart.
     pub(crate) fenced_shards: IntGauge,
     uptime_seconds: Gauge,
+    shards: ShardGauges,
+    pipelines: PipelineGauges,
+}
+
+/// What is asked of every shard when somebody reads the page.
+struct ShardGauges {
     written_lsn: IntGaugeVec,
     durable_lsn: IntGaugeVec,
     hot_bytes: IntGaugeVec,
     undurable_bytes: IntGaugeVec,
-    pipeline_lag_records: IntGaugeVec,
-    pipeline_processed: IntGaugeVec,
-    pipeline_failed: IntGaugeVec,
-    pipeline_late: IntGaugeVec,
-    pipeline_latency_seconds: GaugeVec,
+}
+
+/// What is asked of every pipeline when somebody reads the page.
+struct PipelineGauges {
+    lag_records: IntGaugeVec,
+    processed: IntGaugeVec,
+    failed: IntGaugeVec,
+    late: IntGaugeVec,
+    latency_seconds: GaugeVec,
 }
 
 fn register<C: Collector + Clone + 'static>(
@@ -44,6 +54,61 @@ fn register<C: Collector + Clone + 'static>(
     Ok(collector)
 }
 
+impl ShardGauges {
+    fn new(r: &Registry) -> prometheus::Result<Self> {
+        let gauges = |name, help| register(r, IntGaugeVec::new(Opts::new(name, help), &["shard"]));
+        Ok(Self {
+            written_lsn: gauges("flowstone_written_lsn", "Last batch in the page cache.")?,
+            durable_lsn: gauges("flowstone_durable_lsn", "Last batch on the disk.")?,
+            hot_bytes: gauges(
+                "flowstone_hot_bytes",
+                "Bytes of the log that are not settled.",
+            )?,
+            undurable_bytes: gauges("flowstone_undurable_bytes", "Bytes that wait for the disk.")?,
+        })
+    }
+}
+
+impl PipelineGauges {
+    fn new(r: &Registry) -> prometheus::Result<Self> {
+        let gauges =
+            |name, help| register(r, IntGaugeVec::new(Opts::new(name, help), &["pipeline"]));
+        let latency = Opts::new(
+            "flowstone_pipeline_latency_seconds",
+            "From append to processed.",
+        );
+        Ok(Self {
+            lag_records: gauges(
+                "flowstone_pipeline_lag_records",
+                "Records that a pipeline has not processed.",
+            )?,
+            processed: gauges(
+                "flowstone_pipeline_processed_records",
+                "Records that a pipeline has processed since the start.",
+            )?,
+            failed: gauges(
+                "flowstone_pipeline_failed_records",
+                "Records that went to the dead-letter topic since the start.",
+            )?,
+            late: gauges(
+                "flowstone_pipeline_late_records",
+                "Records that came too late since the start.",
+            )?,
+            latency_seconds: register(r, GaugeVec::new(latency, &["pipeline", "quantile"]))?,
+        })
+    }
+}
+
+fn say_version(r: &Registry) -> prometheus::Result<()> {
+    let opts = Opts::new(
+        "flowstone_build_info",
+        "Always 1; the label has the version.",
+    );
+    let info = register(r, IntGaugeVec::new(opts, &["version"]))?;
+    info.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
+    Ok(())
+}
+
 impl Metrics {
     /// All metrics, at zero.
     ///
@@ -51,28 +116,15 @@ impl Metrics {
     /// If two have one name, which a test rules out.
     pub fn new() -> prometheus::Result<Self> {
         let r = Registry::new();
-        let counter = |name: &str, help: &str| register(&r, IntCounter::new(name, help));
-        let gauges = |name: &str, help: &str, labels: &[&str]| {
-            register(&r, IntGaugeVec::new(Opts::new(name, help), labels))
-        };
-        let counters = |name: &str, help: &str, labels: &[&str]| {
+        say_version(&r)?;
+        let counter = |name, help| register(&r, IntCounter::new(name, help));
+        let counters = |name, help, labels: &[&str]| {
             register(&r, IntCounterVec::new(Opts::new(name, help), labels))
         };
-        let shard: &[&str] = &["shard"];
-        let pipeline: &[&str] = &["pipeline"];
+        let gauge = |name, help| register(&r, IntGauge::new(name, help));
         let syncs =
             HistogramOpts::new("flowstone_sync_duration_seconds", "Time of a group commit.")
                 .buckets(prometheus::exponential_buckets(50e-6, 2.0, 16)?);
-        let info = IntGaugeVec::new(
-            Opts::new(
-                "flowstone_build_info",
-                "Always 1; the label has the version.",
-            ),
-            &["version"],
-        );
-        register(&r, info)?
-            .with_label_values(&[env!("CARGO_PKG_VERSION")])
-            .set(1);
         Ok(Self {
             requests: counters(
                 "flowstone_requests_total",
@@ -89,68 +141,18 @@ impl Metrics {
                 "flowstone_produce_bytes_total",
                 "Bytes of batches that came in.",
             )?,
-            connections: register(
-                &r,
-                IntGauge::new(
-                    "flowstone_connections",
-                    "Open connections of the native door.",
-                ),
+            connections: gauge(
+                "flowstone_connections",
+                "Open connections of the native door.",
             )?,
             sync_seconds: register(&r, Histogram::with_opts(syncs))?,
-            fenced_shards: register(
-                &r,
-                IntGauge::new("flowstone_fenced_shards", "Shards that need a restart."),
-            )?,
+            fenced_shards: gauge("flowstone_fenced_shards", "Shards that need a restart.")?,
             uptime_seconds: register(
                 &r,
                 Gauge::new("flowstone_uptime_seconds", "Time since the start."),
             )?,
-            written_lsn: gauges(
-                "flowstone_written_lsn",
-                "Last batch in the page cache.",
-                shard,
-            )?,
-            durable_lsn: gauges("flowstone_durable_lsn", "Last batch on the disk.", shard)?,
-            hot_bytes: gauges(
-                "flowstone_hot_bytes",
-                "Bytes of the log that are not settled.",
-                shard,
-            )?,
-            undurable_bytes: gauges(
-                "flowstone_undurable_bytes",
-                "Bytes that wait for the disk.",
-                shard,
-            )?,
-            pipeline_lag_records: gauges(
-                "flowstone_pipeline_lag_records",
-                "Records that a pipeline has not processed.",
-                pipeline,
-            )?,
-            pipeline_processed: gauges(
-                "flowstone_pipeline_processed_records",
-                "Records that a pipeline has processed since the start.",
-                pipeline,
-            )?,
-            pipeline_failed: gauges(
-                "flowstone_pipeline_failed_records",
-                "Records that went to the dead-letter topic since the start.",
-                pipeline,
-            )?,
-            pipeline_late: gauges(
-                "flowstone_pipeline_late_records",
-                "Records that came too late since the start.",
-                pipeline,
-            )?,
-            pipeline_latency_seconds: register(
-                &r,
-                GaugeVec::new(
-                    Opts::new(
-                        "flowstone_pipeline_latency_seconds",
-                        "From append to processed.",
-                    ),
-                    &["pipeline", "quantile"],
-                ),
-            )?,
+            shards: ShardGauges::new(&r)?,
+            pipelines: PipelineGauges::new(&r)?,
             registry: r,
         })
     }
@@ -202,17 +204,17 @@ impl Metrics {
                 .with_label_values(&[label])
                 .set(i64::try_from(value).unwrap_or(i64::MAX));
         };
-        set(&self.written_lsn, &shard, status.shard.written_lsn);
-        set(&self.durable_lsn, &shard, status.shard.durable_lsn);
-        set(&self.hot_bytes, &shard, status.hot_bytes);
-        set(&self.undurable_bytes, &shard, status.undurable_bytes);
+        set(&self.shards.written_lsn, &shard, status.shard.written_lsn);
+        set(&self.shards.durable_lsn, &shard, status.shard.durable_lsn);
+        set(&self.shards.hot_bytes, &shard, status.hot_bytes);
+        set(&self.shards.undurable_bytes, &shard, status.undurable_bytes);
         for task in &status.tasks {
-            set(&self.pipeline_lag_records, &task.name, task.lag);
-            set(&self.pipeline_processed, &task.name, task.processed);
-            set(&self.pipeline_failed, &task.name, task.failed);
-            set(&self.pipeline_late, &task.name, task.late);
+            set(&self.pipelines.lag_records, &task.name, task.lag);
+            set(&self.pipelines.processed, &task.name, task.processed);
+            set(&self.pipelines.failed, &task.name, task.failed);
+            set(&self.pipelines.late, &task.name, task.late);
             for (quantile, us) in [("0.5", task.latency_p50_us), ("0.99", task.latency_p99_us)] {
-                let gauge = &self.pipeline_latency_seconds;
+                let gauge = &self.pipelines.latency_seconds;
                 gauge
                     .with_label_values(&[&task.name[..], quantile])
                     .set(us / 1e6);

@@ -25,7 +25,7 @@ idle_ms = 3600000
 type = "filter"
 name = "some"
 field = "n"
-op = "gte"
+op = "ge"
 value = 3
 sink = "large"
 

@@ -56,6 +56,7 @@ const PARTS: &[Part] = &[
             "client/src/",
             "client/tests/",
             "client/benches/",
+            "client/examples/",
             "tests/",
             "benches/",
         ],

@@ -121,7 +121,6 @@ impl Shard {
                 };
                 self.fetch(now, partition, want, wait_ms, out);
             }
-            Input::Synced { upto, result } => self.synced(now, upto, result, out),
             Input::FindOffset {
                 ticket,
                 partition,
@@ -155,6 +154,19 @@ impl Shard {
             Input::StartTask(config) => self.start_task(now, *config, out),
             Input::StopTask { id } => self.tasks.stop(id),
             Input::Tick => self.tick(now, out),
+            Input::Drain => self.drain(out),
+            done @ (Input::Synced { .. }
+            | Input::Spare(_)
+            | Input::Materialized { .. }
+            | Input::Settled(_)
+            | Input::TaskBatches { .. }) => self.take_done(now, done, out),
+        }
+    }
+
+    /// Takes in what came of work that an output had asked for.
+    fn take_done(&mut self, now: Now, input: Input, out: &mut Outbox) {
+        match input {
+            Input::Synced { upto, result } => self.synced(now, upto, result, out),
             Input::Spare(result) => self.spare(now, result),
             Input::Materialized { upto, result } => self.materialized(upto, result, out),
             Input::Settled(result) => self.settled(now, result, out),
@@ -165,7 +177,7 @@ impl Shard {
             } => {
                 self.tasks.give_cold(now, id, partition, result);
             }
-            Input::Drain => self.drain(out),
+            other => unreachable!("`step` handles {other:?}"),
         }
     }
 

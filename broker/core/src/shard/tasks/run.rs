@@ -1,0 +1,212 @@
+//! Running tasks: starting, stepping, and feeding those that are behind.
+
+use super::feed::Feed;
+use super::latency::Latency;
+use super::{CATCH_UP_BYTES, LIMITS, Running, STEP_INPUT_BYTES, STEPS_PER_TURN, refuse};
+use crate::input::{Now, TaskConfig};
+use crate::output::{Outbox, Output, SegmentId};
+use crate::shard::Shard;
+use bytes::Bytes;
+use flowstone_processor::{Delta, Input, Task};
+use flowstone_storage::log::ReadLimits;
+use flowstone_wire::{BatchHeader, PartitionId, batch};
+
+impl Shard {
+    /// Starts a pipeline from where its last task on this shard stopped, or from the start of its
+    /// inputs.
+    pub(in crate::shard) fn start_task(&mut self, now: Now, config: TaskConfig, out: &mut Outbox) {
+        self.tasks.clock = now;
+        if self.tasks.resume(config.id) {
+            return;
+        }
+        let entries = self.tasks.entries.remove(&config.id).unwrap_or_default();
+        let entries = entries.iter().map(|(k, v)| (&k[..], &v[..]));
+        let mut task = match Task::load(&config.pipeline, entries) {
+            Ok(task) => task,
+            Err(e) => return refuse(&config, &e, out),
+        };
+        for (partition, _) in &config.inputs {
+            let start = self
+                .partitions
+                .get(partition)
+                .map_or_else(Default::default, |p| p.start);
+            task.add_partition(*partition, start);
+        }
+        for orphan in self.tasks.orphans.remove(&config.id).unwrap_or_default() {
+            match flowstone_processor::DeltaState::decode(&orphan.bytes) {
+                Ok(delta) => task.apply(&delta),
+                Err(e) => return refuse(&config, &e, out),
+            }
+            if orphan.stored {
+                self.tasks.folded.push((config.id, orphan.lsn));
+            }
+        }
+        let slot = self.tasks.running.len();
+        for (partition, _) in &config.inputs {
+            self.partitions
+                .entry(*partition)
+                .or_default()
+                .tasks
+                .push(slot);
+        }
+        let feeds = config.inputs.iter().map(|(p, _)| Feed::new(*p)).collect();
+        self.tasks.running.push(Some(Running {
+            config,
+            task,
+            feeds,
+            ready: true,
+            stopped: false,
+            held: None,
+            retry_at_us: None,
+            error: None,
+            latency: Latency::default(),
+        }));
+    }
+
+    /// Runs every task that has something to do; a task's output may be another's input.
+    pub(in crate::shard) fn run_tasks(&mut self, now: Now, out: &mut Outbox) {
+        if self.draining {
+            return;
+        }
+        self.tasks.clock = now;
+        for _ in 0..STEPS_PER_TURN {
+            let mut any = false;
+            for slot in 0..self.tasks.running.len() {
+                let ready = self.tasks.running[slot]
+                    .as_ref()
+                    .is_some_and(|r| r.ready && !r.stopped);
+                if !ready || self.fenced.is_some() {
+                    continue;
+                }
+                // The task is out of the list while it steps, so that the shard is free for it.
+                let Some(mut running) = self.tasks.running[slot].take() else {
+                    continue;
+                };
+                any |= self.step_task(now, &mut running, out);
+                self.tasks.running[slot] = Some(running);
+            }
+            if !any {
+                return;
+            }
+        }
+    }
+
+    /// One step of one task. Returns whether it did something.
+    fn step_task(&mut self, now: Now, r: &mut Running, out: &mut Outbox) -> bool {
+        r.ready = false;
+        if r.retry_at_us.is_some_and(|at| now.mono_us < at) {
+            return false;
+        }
+        if self.undurable_bytes > self.config.pending_bytes / 2 {
+            // Producers come first; the tasks go on when the disk has caught up.
+            self.tasks.starved = true;
+            return false;
+        }
+        r.retry_at_us = None;
+        let held = r.held.take();
+        let fresh = held.is_none();
+        let delta = match held {
+            Some(delta) => Some(delta),
+            None => match self.compute(now, r, out) {
+                Ok(delta) => delta,
+                Err(e) => {
+                    r.fail(now, e);
+                    return false;
+                }
+            },
+        };
+        let Some(delta) = delta else { return false };
+        if let Err(why) = self.append_group(now, &r.config, &delta, out) {
+            r.held = Some(delta);
+            r.fail(now, why);
+            return false;
+        }
+        r.error = None;
+        r.ready = true;
+        if fresh {
+            for feed in &mut r.feeds {
+                let position = r.task.position(feed.partition).unwrap_or_default();
+                feed.done(position, |appended_us| {
+                    r.latency.note(now.mono_us.saturating_sub(appended_us));
+                });
+            }
+        }
+        true
+    }
+
+    fn compute(
+        &mut self,
+        now: Now,
+        r: &mut Running,
+        out: &mut Outbox,
+    ) -> Result<Option<Delta>, String> {
+        let mut bodies: Vec<(PartitionId, BatchHeader, Bytes)> = Vec::new();
+        for feed in &mut r.feeds {
+            r.ready |= self.refill(now, r.config.id, &r.task, feed, out);
+            let mut bytes = 0;
+            for entry in feed.entries() {
+                if bytes >= STEP_INPUT_BYTES {
+                    break;
+                }
+                bytes += entry.bytes.len();
+                let (header, body) = batch::records(&entry.bytes).map_err(|e| e.to_string())?;
+                bodies.push((feed.partition, header, body));
+            }
+        }
+        let inputs: Vec<Input<'_>> = bodies
+            .iter()
+            .map(|(partition, header, body)| Input {
+                partition: *partition,
+                header: *header,
+                body,
+            })
+            .collect();
+        r.task
+            .step(now.unix_ms, &inputs, LIMITS)
+            .map_err(|e| e.to_string())
+    }
+
+    /// Gives an empty feed what the log has; asks the driver for what only settled segments have.
+    /// Returns whether there is more that is only staged.
+    fn refill(&self, now: Now, id: u32, task: &Task, feed: &mut Feed, out: &mut Outbox) -> bool {
+        let Some(p) = self.partitions.get(&feed.partition) else {
+            return false;
+        };
+        if !feed.is_empty() || feed.cold_out {
+            return false;
+        }
+        // Retention may have overtaken the task.
+        let at = task
+            .position(feed.partition)
+            .unwrap_or_default()
+            .max(p.start);
+        if at >= p.written {
+            feed.reach(at);
+            return at < p.next;
+        }
+        let hot = self
+            .log
+            .hot_start(feed.partition)
+            .is_some_and(|start| at >= start);
+        if hot {
+            let limits = ReadLimits {
+                max_bytes: CATCH_UP_BYTES,
+                upto: self.log.written(),
+            };
+            let found = self.log.read(feed.partition, at, limits);
+            feed.fill(now.mono_us, &found.slices);
+        } else if let Some(meta) = p.settled_at(at) {
+            feed.cold_out = true;
+            let segment = SegmentId {
+                partition: feed.partition,
+                first_offset: meta.first_offset,
+            };
+            out.push(Output::ReadForTask {
+                id,
+                segment,
+                offset: at,
+            });
+        }
+        false
+    }
+}
