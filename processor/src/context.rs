@@ -64,8 +64,8 @@ pub struct Context<'a> {
     pub(crate) rekeyed: bool,
 }
 
-/// Hands a record to the sinks and stages of `links`; `processors` starts with the one of node
-/// `first`.
+/// Hands a record to the sinks and stages of `links`, which are behind node `from` (`None` for the
+/// input); `processors` are those of all nodes behind it, by number.
 #[inline]
 pub(crate) fn deliver(
     unit: &mut Unit,
@@ -77,16 +77,7 @@ pub(crate) fn deliver(
     rekeyed: bool,
 ) {
     for &sink in &links.sinks {
-        let draft = Draft {
-            sink,
-            partition: record.partition,
-            key_changed: rekeyed,
-            timestamp: record.timestamp,
-            key: record.key,
-            value: record.value,
-            headers: record.headers,
-        };
-        unit.emit(from, &draft);
+        unit.emit(from, &draft(sink, record, rekeyed));
     }
     let first = from.map_or(0, |node| node + 1);
     for &child in &links.children {
@@ -108,6 +99,19 @@ pub(crate) fn deliver(
         if let Err(error) = processor.process(record, &mut ctx) {
             unit.fail(Some(child), error);
         }
+    }
+}
+
+#[inline]
+fn draft<'r>(sink: SinkRef, record: &Record<'r>, key_changed: bool) -> Draft<'r> {
+    Draft {
+        sink,
+        partition: record.partition,
+        key_changed,
+        timestamp: record.timestamp,
+        key: record.key,
+        value: record.value,
+        headers: record.headers,
     }
 }
 

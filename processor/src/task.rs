@@ -4,7 +4,7 @@
 //! step:  due timers --> record --> due timers --> record --> ... --> delta
 //!                         |
 //!                         +- ok:      keep changes and outputs, position + 1, watermark
-//!                         +- retry:   undo, end the step, wait until the deadline, same record again
+//!                         +- retry:   undo, end the step, wait until the deadline, same again
 //!                         \- give up: undo, record to the dead letters, position + 1, watermark
 //! ```
 //!
@@ -16,20 +16,18 @@ mod feed;
 mod fire;
 mod replay;
 mod retries;
+mod run;
 mod stored;
 
-use crate::context::deliver;
 use crate::delta::Delta;
 use crate::inputs::Inputs;
-use crate::pipeline::{Pipeline, Plan};
+use crate::pipeline::Pipeline;
 use crate::processor::{Processor, TimeKind};
-use crate::record::Record;
-use crate::timers::Origin;
-use crate::unit::{Fault, Unit};
-use dead_letter::DeadLetter;
-use feed::{Feed, Resume};
-use flowstone_wire::{BatchHeader, ErrorCode, Failure, Offset, PartitionId, RecordView};
-use retries::{Cause, Retries, Verdict};
+use crate::unit::Unit;
+use feed::Resume;
+use flowstone_wire::{BatchHeader, ErrorCode, Failure, Offset, PartitionId};
+use retries::Retries;
+use run::{Budget, Stop};
 use std::ops::ControlFlow;
 
 /// A batch for a step.
@@ -98,32 +96,6 @@ pub struct Task {
     clock_was_behind: bool,
     unclaimed: u64,
     stats: TaskStats,
-}
-
-/// Why a step ends before its input does.
-enum Stop {
-    /// A limit is reached, or something must be tried again later.
-    Pause,
-    /// The input is not what it should be.
-    Fault(Failure),
-}
-
-/// What is left of the limits of a step.
-struct Budget {
-    records: usize,
-    bytes: usize,
-}
-
-impl Budget {
-    /// Takes one record or timer out of the budget, if there is any left.
-    #[inline]
-    fn take_one(&mut self, unit: &Unit) -> ControlFlow<Stop> {
-        if self.records == 0 || unit.step_bytes() > self.bytes {
-            return ControlFlow::Break(Stop::Pause);
-        }
-        self.records -= 1;
-        ControlFlow::Continue(())
-    }
 }
 
 impl Task {
@@ -261,150 +233,6 @@ impl Task {
             }
         }
         self.inputs.start_step(now_ms, self.pipeline.options());
-    }
-
-    fn work(&mut self, input: &[Input<'_>], mut budget: Budget) -> ControlFlow<Stop> {
-        self.fire_due(&mut budget)?;
-        for batch in input {
-            self.run_batch(batch, &mut budget)?;
-        }
-        ControlFlow::Continue(())
-    }
-
-    fn run_batch(&mut self, batch: &Input<'_>, budget: &mut Budget) -> ControlFlow<Stop> {
-        let Some(at) = self.inputs.find(batch.partition) else {
-            return ControlFlow::Break(Stop::Fault(Failure::new(
-                ErrorCode::UnknownPartition,
-                format!(
-                    "partition {} is not an input of pipeline '{}': add it to the task",
-                    batch.partition,
-                    self.pipeline.name()
-                ),
-            )));
-        };
-        let end = feed::next_offset(&batch.header);
-        if end <= self.inputs.at(at).position {
-            return ControlFlow::Continue(());
-        }
-        if !batch.header.is_control() {
-            let mut feed = Feed::new(batch, self.resume.take(), self.inputs.at(at).position);
-            let result = self.run_records(at, &mut feed, budget);
-            if result.is_break() {
-                self.resume = feed.resume();
-                return result;
-            }
-        }
-        self.inputs.advance(at, end);
-        ControlFlow::Continue(())
-    }
-
-    fn run_records(
-        &mut self,
-        at: usize,
-        feed: &mut Feed<'_>,
-        budget: &mut Budget,
-    ) -> ControlFlow<Stop> {
-        while let Some(view) = feed.next() {
-            let view = match view {
-                Ok(view) => view,
-                Err(failure) => return ControlFlow::Break(Stop::Fault(failure)),
-            };
-            if view.offset >= self.inputs.at(at).position {
-                budget.take_one(&self.unit)?;
-                self.run_record(at, &view)?;
-                self.stats.processed += 1;
-            }
-            feed.done();
-            self.fire_due(budget)?;
-        }
-        ControlFlow::Continue(())
-    }
-
-    fn run_record(&mut self, at: usize, view: &RecordView<'_>) -> ControlFlow<Stop> {
-        let plan: &Plan = &self.pipeline.plan;
-        let mut record = Record {
-            partition: self.inputs.at(at).partition,
-            offset: view.offset,
-            timestamp: view.timestamp,
-            key: view.key,
-            value: view.value,
-            headers: view.into(),
-        };
-        self.unit.begin(Origin {
-            partition: record.partition,
-            offset: record.offset,
-            ..Origin::default()
-        });
-        let mut time_ms = Some(view.timestamp);
-        if let Some(event_time) = &plan.event_time {
-            match event_time(&record) {
-                Ok(ms) => (record.timestamp, time_ms) = (ms, Some(ms)),
-                Err(error) => {
-                    time_ms = None;
-                    self.unit.fail(None, error);
-                }
-            }
-        }
-        if self.unit.fault.is_none() {
-            let processors = &mut self.processors;
-            deliver(
-                &mut self.unit,
-                plan,
-                &plan.root,
-                None,
-                processors,
-                &record,
-                false,
-            );
-        }
-        let cause = || Cause::Record(record.partition, record.offset);
-        if let Some((fault, attempts)) = self.end_unit(cause)? {
-            let letter = DeadLetter {
-                plan: &self.pipeline.plan,
-                fault: &fault,
-                attempts,
-                partition: record.partition,
-                offset: record.offset,
-            };
-            letter.push_record(&mut self.unit.outputs, view);
-        }
-        self.inputs
-            .advance(at, Offset(view.offset.0.saturating_add(1)));
-        if let Some(time_ms) = time_ms {
-            let (now_ms, options) = (self.unit.now_ms, &self.pipeline.plan.options);
-            self.inputs.observe(at, time_ms, now_ms, options);
-        }
-        ControlFlow::Continue(())
-    }
-
-    /// Keeps the unit, or undoes it. Says what failed and in how many attempts if it is given up.
-    #[inline]
-    fn end_unit(
-        &mut self,
-        cause: impl FnOnce() -> Cause,
-    ) -> ControlFlow<Stop, Option<(Fault, u32)>> {
-        let Some(fault) = self.unit.end() else {
-            self.stats.emitted += self.unit.emitted;
-            self.stats.late += self.unit.late;
-            if !self.retries.is_empty() {
-                self.retries.done(&cause());
-            }
-            return ControlFlow::Continue(None);
-        };
-        let options = &self.pipeline.plan.options;
-        match self
-            .retries
-            .failed(cause(), &fault.error, options, self.unit.now_ms)
-        {
-            Verdict::Again => {
-                self.stats.retried += 1;
-                ControlFlow::Break(Stop::Pause)
-            }
-            Verdict::GiveUp { attempts } => {
-                self.stats.failed += 1;
-                ControlFlow::Continue(Some((fault, attempts)))
-            }
-        }
     }
 }
 

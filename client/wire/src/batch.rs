@@ -425,5 +425,24 @@ pub fn records(batch: &Bytes) -> Result<(BatchHeader, Bytes), BatchError> {
     Ok((header, body))
 }
 
+/// The offset of the first record with a timestamp at or after `timestamp` among whole batches that
+/// stand back to back; `None` if there is none. Stops at the first batch that is not valid.
+pub fn find_time(batches: &Bytes, timestamp: i64) -> Option<Offset> {
+    let mut at = 0;
+    loop {
+        let header = BatchHeader::decode(batches.get(at..)?).ok()?;
+        if header.max_timestamp() >= timestamp {
+            let (header, body) = records(&batches.slice(at..)).ok()?;
+            let hit = record::walk(&header, &body)
+                .flatten()
+                .find(|r| r.timestamp >= timestamp);
+            if let Some(r) = hit {
+                return Some(r.offset);
+            }
+        }
+        at += header.size as usize;
+    }
+}
+
 #[cfg(test)]
 mod tests;

@@ -4,7 +4,7 @@ use super::index::Run;
 use super::{SegmentInfo, ShardLog};
 use crate::layout;
 use bytes::Bytes;
-use flowstone_wire::{BatchHeader, Lsn, Offset, PartitionId};
+use flowstone_wire::{BatchHeader, Lsn, Offset, PartitionId, batch};
 use std::io::ErrorKind;
 use std::path::PathBuf;
 
@@ -147,11 +147,13 @@ impl ShardLog {
         self.sealed.get(at)
     }
 
-    /// The first offset of a batch that has a record at or after `timestamp`, in the hot log, looking
-    /// no further than `upto`.
+    /// The offset of the first record at or after `timestamp` in the hot log, looking no further than
+    /// `upto`.
     pub fn find_time(&self, partition: PartitionId, timestamp: i64, upto: Lsn) -> Option<Offset> {
         let hit = |r: &&Run| r.max_timestamp >= timestamp && r.first_lsn <= upto;
-        self.index.runs(partition).find(hit).map(|r| r.base_offset)
+        let run = self.index.runs(partition).find(hit)?;
+        let map = &self.segment_at(run.segment)?.map;
+        batch::find_time(&map.slice(run.position, u64::from(run.bytes)), timestamp)
     }
 
     /// The first offset of a partition in the hot log.

@@ -199,24 +199,15 @@ impl SettledReader {
         }
     }
 
-    /// The first offset of a batch that has a record at or after `timestamp`.
+    /// The offset of the first record at or after `timestamp`.
     ///
     /// # Errors
     /// As [`Self::read`].
     pub fn find_time(&self, timestamp: i64) -> Result<Option<Offset>, Error> {
-        let Some(entry) = self.index.iter().find(|b| b.max_timestamp >= timestamp) else {
-            return Ok(None);
-        };
-        let block = self.block(entry)?;
-        let mut at = 0;
-        while at < block.len() {
-            let header = BatchHeader::decode(&block[at..]).map_err(|e| self.bad(&e.to_string()))?;
-            if header.max_timestamp() >= timestamp {
-                return Ok(Some(header.base_offset));
-            }
-            at += header.size as usize;
+        match self.index.iter().find(|b| b.max_timestamp >= timestamp) {
+            Some(entry) => Ok(batch::find_time(&self.block(entry)?, timestamp)),
+            None => Ok(None),
         }
-        Ok(None)
     }
 
     /// Reads everything and checks every checksum and that offsets only rise.

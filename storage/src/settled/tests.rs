@@ -113,7 +113,7 @@ proptest! {
             prop_assert_eq!(&got[..], &all[&meta.partition][..got.len()]);
             prop_assert_eq!(batch_count(&got) * 2, meta.records as usize);
             let ts = meta.max_timestamp;
-            prop_assert_eq!(reader.find_time(ts).unwrap(), Some(Offset(meta.next_offset.0 - 2)));
+            prop_assert_eq!(reader.find_time(ts).unwrap(), Some(Offset(meta.next_offset.0 - 1)));
             prop_assert_eq!(reader.find_time(ts + 1).unwrap(), None);
         }
     }

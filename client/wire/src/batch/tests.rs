@@ -72,6 +72,27 @@ fn a_large_batch_is_stamped_by_combining_and_still_verifies() {
 }
 
 #[test]
+fn a_time_is_found_to_the_record() {
+    let stamped = |base: u64, first: i64| {
+        let mut b = BatchBuilder::new(Codec::None);
+        for ts in first..first + 3 {
+            assert!(b.push(ts, None, Some(b"x"), &[]));
+        }
+        b.finish()
+            .stamp(Stamp {
+                base_offset: Offset(base),
+                ..STAMP
+            })
+            .1
+    };
+    let both = Bytes::from([&stamped(10, 100)[..], &stamped(13, 200)[..]].concat());
+    for (wanted, found) in [(0, 10), (101, 11), (102, 12), (103, 13), (202, 15)] {
+        assert_eq!(find_time(&both, wanted), Some(Offset(found)), "{wanted}");
+    }
+    assert_eq!(find_time(&both, 203), None);
+}
+
+#[test]
 fn lying_headers_are_refused_even_with_a_right_checksum() {
     let relabel = |change: fn(&mut BatchHeader)| {
         let bytes = build(&[b"one".to_vec(), b"two".to_vec()], Codec::None);

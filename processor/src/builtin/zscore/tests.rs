@@ -81,6 +81,20 @@ fn equal_numbers_give_no_alert_and_no_division() {
 }
 
 #[test]
+fn a_huge_number_that_has_left_the_ring_hides_nothing() {
+    let mut rig = Rig::new(&pipeline(detector(10, 5, 3.0)), &[0]);
+    let calm = [1.0, 2.0].into_iter().cycle();
+    send(&mut rig, None, calm.clone().take(13));
+    send(&mut rig, None, [1e12]);
+    assert_eq!(rig.outs.len(), 1);
+    // Ten later its slot is taken, in the middle of a round.
+    send(&mut rig, None, calm.take(10));
+    assert_eq!(rig.outs.len(), 1);
+    send(&mut rig, None, [50.0]);
+    assert_eq!(rig.outs.len(), 2);
+}
+
+#[test]
 fn no_alert_before_there_are_enough() {
     let mut rig = Rig::new(&pipeline(detector(10, 5, 2.0)), &[0]);
     send(&mut rig, None, [1.0, 2.0, 1.0, 900.0]);
