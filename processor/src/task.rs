@@ -25,7 +25,7 @@ use crate::pipeline::Pipeline;
 use crate::processor::{Processor, TimeKind};
 use crate::unit::Unit;
 use feed::Resume;
-use flowstone_wire::{BatchHeader, ErrorCode, Failure, Offset, PartitionId};
+use flowstone_wire::{BatchHeader, Failure, Offset, PartitionId};
 use retries::Retries;
 use run::{Budget, Stop};
 use std::ops::ControlFlow;
@@ -193,8 +193,8 @@ impl Task {
     /// gives out the positions at which the task starts.
     ///
     /// # Errors
-    /// [`ErrorCode::UnknownPartition`] for a batch of a partition that is not an input, and
-    /// [`ErrorCode::Damaged`] for a body that is not what its header says. What was done before is
+    /// [`flowstone_wire::ErrorCode::UnknownPartition`] for a batch of a partition that is not an input, and
+    /// [`flowstone_wire::ErrorCode::Damaged`] for a body that is not what its header says. What was done before is
     /// given out first: the error comes from the next step.
     pub fn step(
         &mut self,

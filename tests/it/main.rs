@@ -2,8 +2,8 @@
 #![forbid(unsafe_code)]
 #![allow(clippy::unwrap_used, reason = "tests may")]
 
-//mod bad_http;
-//mod bad_input;
+mod bad_http;
+mod bad_input;
 mod child;
 //mod command_line;
 mod crash;
@@ -17,7 +17,7 @@ mod http;
 //mod http_api;
 mod load;
 
-//mod raw;
+mod raw;
 mod reading;
 mod server;
 //mod settling;
