@@ -41,10 +41,9 @@ impl BatchBuilder {
 
     /// Adds a record of time `timestamp` (milliseconds since 1970; earlier times count as 1970).
     ///
-    /// Returns `false`, and adds nothing, where the record would take the batch over a limit: send
-    /// what there is and start another. A record that does not fit an empty batch fits none.
-    /// A record older than the first of the batch counts as being as old as the first, because
-    /// deltas are not negative in this format.
+    /// Returns `false`, and adds nothing, where the record would take the batch over a limit, or is
+    /// more than 49 days younger than its first: send what there is and start another. A record that
+    /// does not fit an empty batch fits none.
     #[must_use]
     #[inline]
     pub fn push(
@@ -63,13 +62,16 @@ impl BatchBuilder {
         } else {
             self.base_timestamp
         };
-        let delta = timestamp.saturating_sub(base).clamp(0, i64::from(u32::MAX));
+        let delta = timestamp.saturating_sub(base);
+        if delta > i64::from(u32::MAX) {
+            return false;
+        }
         let (inner, whole) = record::encoded_len(delta, self.count, key, value, headers);
         if self.buffer.len() + whole > limits::BATCH_BYTES_MAX {
             return false;
         }
         self.base_timestamp = base;
-        self.max_timestamp = self.max_timestamp.max(base + delta);
+        self.max_timestamp = self.max_timestamp.max(timestamp);
         self.buffer.reserve(whole);
         record::encode(
             &mut self.buffer,
@@ -171,13 +173,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn older_records_do_not_break_the_batch() {
+    fn times_out_of_order_are_kept() {
         let mut b = BatchBuilder::new(Codec::None);
         assert!(b.push(500, None, Some(b"x"), &[]));
         assert!(b.push(100, None, None, &[]));
+        assert!(b.push(700, None, None, &[]));
+        assert!(!b.push(500 + (1 << 32), None, None, &[]), "another batch is needed");
         let bytes = b.finish_for_sending();
         let checked = CheckedBatch::check(BytesMut::from(&bytes[..])).unwrap();
-        assert_eq!(checked.header().max_timestamp(), 500);
+        assert_eq!(checked.header().max_timestamp(), 700);
+        let walked = crate::record::walk(checked.header(), &bytes[HEADER_BYTES..]);
+        let times: Vec<i64> = walked.map(|r| r.unwrap().timestamp).collect();
+        assert_eq!(times, [500, 100, 700]);
     }
 
     #[test]

@@ -145,8 +145,8 @@ pub(crate) fn check(header: &BatchHeader, body: &[u8]) -> Result<(), BatchError>
             return fail("offsets do not run 0, 1, 2, ...");
         }
         expected += 1;
-        let delta = record.timestamp - header.base_timestamp;
-        if delta < 0 || delta > i64::from(header.max_ts_delta) {
+        let delta = record.timestamp.saturating_sub(header.base_timestamp);
+        if record.timestamp < 0 || delta > i64::from(header.max_ts_delta) {
             return fail("a timestamp is outside the header's range");
         }
         max_ts = max_ts.max(delta);
