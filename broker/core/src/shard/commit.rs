@@ -18,14 +18,15 @@ const SPARE_RETRY_US: u64 = 500_000;
 impl Shard {
     /// Writes what is staged and answers those who waited for that.
     pub(super) fn flush(&mut self, out: &mut Outbox) {
-        if !self.log.has_staged() {
-            return;
-        }
-        let before = self.log.written();
         let written = match self.log.flush() {
             Ok(written) => written,
             Err(e) => return self.fence(e.to_string(), out),
         };
+        // A roll in between may have written without anybody being told.
+        let before = std::mem::replace(&mut self.told_written, written);
+        if written == before {
+            return;
+        }
         answer(&mut self.wait_written, written, out);
         // Only readers of topics whose visibility is `written` see more now.
         let first = self.undurable.partition_point(|u| u.lsn <= before);

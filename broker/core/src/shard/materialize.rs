@@ -136,7 +136,8 @@ impl Shard {
     pub(super) fn ask_for_materialize(&mut self, out: &mut Outbox) {
         let m = &self.materializer;
         let due = m.bytes_since >= self.config.materialize_bytes || m.wanted || self.draining;
-        let idle = m.pending.is_none() && !m.out && !m.clean;
+        // A task that holds a step is ahead of the log: no picture of it is true.
+        let idle = m.pending.is_none() && !m.out && !m.clean && !self.tasks.any_held();
         if due && idle && !self.log.has_staged() && self.fenced.is_none() {
             let changes = self.take_changes();
             self.materializer.pending = Some((self.log.written(), changes));
@@ -219,7 +220,10 @@ impl Shard {
     }
 
     pub(super) fn finish_drain(&mut self, out: &mut Outbox) {
-        let over = self.fenced.is_some() || self.materializer.clean;
+        // Where a task holds a step there is no picture to take; the next start reads the log.
+        let synced = self.log.durable() == self.log.written() && !self.log.has_staged();
+        let held = synced && self.tasks.any_held() && !self.materializer.out;
+        let over = self.fenced.is_some() || self.materializer.clean || held;
         if self.draining && over && !self.drained && !self.sync_out && !self.settle_out {
             self.drained = true;
             out.push(Output::Drained);

@@ -67,6 +67,8 @@ pub struct Shard {
     wait_written: VecDeque<Waiting>,
     /// Answered when their LSN is durable. In order of LSN.
     wait_durable: VecDeque<Waiting>,
+    /// The written LSN of which those who wait for it were told. `told_written <= log.written()`.
+    told_written: Lsn,
     /// Batches above the durable LSN. In order of LSN.
     undurable: VecDeque<Undurable>,
     undurable_bytes: u64,

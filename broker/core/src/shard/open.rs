@@ -95,6 +95,7 @@ impl Shard {
             id,
             config,
             urgent: log.durable(),
+            told_written: log.written(),
             log,
             partitions: view.partitions,
             producers: view.producers,

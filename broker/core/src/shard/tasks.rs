@@ -218,6 +218,11 @@ impl Tasks {
         self.running.iter().flatten().any(|r| r.ready && !r.stopped)
     }
 
+    /// Whether a task has computed a step for which there was no room in the log.
+    pub(super) fn any_held(&self) -> bool {
+        self.running.iter().flatten().any(|r| r.held.is_some())
+    }
+
     /// What the state store must learn.
     pub(super) fn take_changes(&mut self, changes: &mut Vec<Change>) {
         use super::materialize::{delta_key, task_key};
