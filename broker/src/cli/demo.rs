@@ -45,7 +45,7 @@ pub(super) fn run(args: Args) -> Outcome {
             if live && drawn.elapsed() >= DRAW_EVERY {
                 drawn = Instant::now();
                 // Home and clear to the end: no flicker, as a clear of the whole screen would give.
-                print!("\x1b[H\x1b[J{}", screen::page(seen));
+                print!("\x1b[H\x1b[J{}", screen::page(seen, true));
                 // A screen that cannot be drawn does not stop the measurement.
                 let _ = std::io::stdout().flush();
             }
@@ -58,7 +58,7 @@ pub(super) fn run(args: Args) -> Outcome {
         if live {
             print!("\x1b[H\x1b[J");
         }
-        print!("{}", screen::page(seen));
+        print!("{}", screen::page(seen, false));
         println!("\n{} records read back, {} lost", seen.records, seen.lost);
     }
     if seen.lost > 0 {

@@ -10,14 +10,15 @@ fn number(value: &Value) -> String {
     value.as_f64().map_or("-".into(), |v| format!("{v:.1}"))
 }
 
-/// The page.
-pub fn page(seen: &Seen) -> String {
+/// The page; while it is `live` it says how to end it.
+pub fn page(seen: &Seen, live: bool) -> String {
+    let hint = if live { "  Ctrl-C ends it." } else { "" };
     let mut out = String::new();
     let rate = seen.records as f64 / seen.seconds.max(0.001);
     // Writing to a string does not fail.
     let _ = writeln!(
         out,
-        "Flowstone demo: this computer, watched by a pipeline inside the broker.  Ctrl-C ends it.\n\n\
+        "Flowstone demo: this computer, watched by a pipeline inside the broker.{hint}\n\n\
          {:>8.1} s   {:>8} records ({rate:.0}/s)   {:>6} windows   {:>4} alerts\n",
         seen.seconds, seen.records, seen.windows, seen.alerts
     );
