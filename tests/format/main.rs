@@ -24,7 +24,10 @@ fn golden(name: &str, bytes: &[u8]) -> Vec<u8> {
         std::fs::write(&path, bytes).expect("the golden directory can be written");
     }
     let kept = std::fs::read(&path).expect("the golden file is there; UPDATE=1 makes it");
-    assert!(kept == bytes, "{name} is not what this code writes; the format has changed");
+    assert!(
+        kept == bytes,
+        "{name} is not what this code writes; the format has changed"
+    );
     kept
 }
 
@@ -32,7 +35,10 @@ fn builder() -> BatchBuilder {
     let mut b = BatchBuilder::new(Codec::None);
     b.set_producer(ProducerId(77), 2, 9);
     assert!(b.push(1_700_000_000_000, Some(b"key"), Some(b"value"), &[]));
-    let header = Header { name: b"traceparent", value: Some(b"00-ab") };
+    let header = Header {
+        name: b"traceparent",
+        value: Some(b"00-ab"),
+    };
     assert!(b.push(1_700_000_000_005, None, None, &[header]));
     b
 }
@@ -54,7 +60,10 @@ fn a_batch_is_what_it_always_was() {
 
 #[test]
 fn a_frame_is_what_it_always_was() {
-    let request = native::Produce { partition: PartitionId(1024), acks: Acks::Durable };
+    let request = native::Produce {
+        partition: PartitionId(1024),
+        acks: Acks::Durable,
+    };
     let header = native::encode(&request).expect("it encodes");
     let mut bytes = Vec::new();
     frame::put_front(&mut bytes, native::Produce::API, 42, &header, 5);
@@ -66,15 +75,26 @@ fn a_frame_is_what_it_always_was() {
 fn a_mark_is_what_it_always_was() {
     let disk = SimDisk::default();
     let (mut mark, _) = Mark::open(&disk, Path::new("mark")).expect("it opens");
-    let state = MarkState { durable: Lsn(9), epoch: Epoch(2), incarnation: 3, clean: true };
+    let state = MarkState {
+        durable: Lsn(9),
+        epoch: Epoch(2),
+        incarnation: 3,
+        clean: true,
+    };
     mark.store(state).expect("it is stored");
-    golden("mark.bin", &disk.bytes_of(Path::new("mark")).expect("it is there"));
+    golden(
+        "mark.bin",
+        &disk.bytes_of(Path::new("mark")).expect("it is there"),
+    );
 }
 
 #[test]
 fn a_segment_and_a_settled_segment_are_what_they_always_were() {
     let disk = SimDisk::default();
-    let config = LogConfig { segment_bytes: 1024, min_free_bytes: 0 };
+    let config = LogConfig {
+        segment_bytes: 1024,
+        min_free_bytes: 0,
+    };
     let dir = Path::new("s");
     let opened = ShardLog::open(Arc::new(disk.clone()), dir, config, Lsn(0), &mut |_, _| {});
     let (mut log, _, _) = opened.expect("it opens");
@@ -86,7 +106,9 @@ fn a_segment_and_a_settled_segment_are_what_they_always_were() {
     let partition = PartitionId(1024);
     let writer = SettledWriter::create(Arc::new(disk.clone()), dir, partition, Offset(0), false);
     let mut writer = writer.expect("it is made");
-    writer.push(&appended.header, &appended.bytes).expect("it is written");
+    writer
+        .push(&appended.header, &appended.bytes)
+        .expect("it is written");
     writer.finish().expect("it is finished");
     let path = layout::settled_dir(dir, partition).join(layout::settled_name(Offset(0)));
     golden("settled.bin", &disk.bytes_of(&path).expect("it is there"));
@@ -107,14 +129,22 @@ fn the_page_says_the_numbers_of_the_code() {
         format!("`{}`", String::from_utf8_lossy(&batch::MAGIC)),
         format!("3 group continues, 4 control, 5 log-append time"),
     ] {
-        assert!(page.contains(&wanted), "docs/FORMAT.md does not say '{wanted}'");
+        assert!(
+            page.contains(&wanted),
+            "docs/FORMAT.md does not say '{wanted}'"
+        );
     }
     assert_eq!(batch::FLAG_GROUP_CONTINUES, 1 << 3);
     assert_eq!(batch::FLAG_CONTROL, 1 << 4);
     assert_eq!(batch::FLAG_LOG_APPEND_TIME, 1 << 5);
-    for (api, name) in
-        [(native::Hello::API, "Hello"), (native::Fetch::API, "Fetch"), (native::ListShards::API, "ListShards")]
-    {
-        assert!(page.contains(&format!("| {api} | {name} |")), "{api} {name}");
+    for (api, name) in [
+        (native::Hello::API, "Hello"),
+        (native::Fetch::API, "Fetch"),
+        (native::ListShards::API, "ListShards"),
+    ] {
+        assert!(
+            page.contains(&format!("| {api} | {name} |")),
+            "{api} {name}"
+        );
     }
 }

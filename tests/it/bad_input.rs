@@ -21,7 +21,9 @@ async fn healthy(server: &Server, stop: watch::Receiver<bool>) -> JoinHandle<u64
     tokio::spawn(async move {
         let mut count = 0;
         while !*stop.borrow() {
-            let receipt = within("an ack", producer.send(Record::new("fine"))).await.unwrap();
+            let receipt = within("an ack", producer.send(Record::new("fine")))
+                .await
+                .unwrap();
             assert_eq!(receipt.offset.0, count);
             count += 1;
         }
@@ -30,7 +32,14 @@ async fn healthy(server: &Server, stop: watch::Receiver<bool>) -> JoinHandle<u64
 }
 
 fn produce(partition: PartitionId, correlation: u64, batch: &[u8]) -> Vec<u8> {
-    frame_of(&Produce { partition, acks: Acks::Written }, correlation, batch)
+    frame_of(
+        &Produce {
+            partition,
+            acks: Acks::Written,
+        },
+        correlation,
+        batch,
+    )
 }
 
 fn batch(codec: Codec, value: &[u8]) -> Vec<u8> {
@@ -80,11 +89,23 @@ fn endings() -> Vec<(&'static str, Vec<u8>)> {
     let lying_header = with(with(list.clone(), 16, &header_too_large), 0, &large_frame);
     vec![
         ("a frame over the limit", with(list.clone(), 0, &too_large)),
-        ("the largest number as a size", with(list.clone(), 0, &[0xff; 4])),
-        ("a frame smaller than its front", with(list.clone(), 0, &3u32.to_le_bytes())),
-        ("a header larger than its frame", with(list.clone(), 16, &500u32.to_le_bytes())),
+        (
+            "the largest number as a size",
+            with(list.clone(), 0, &[0xff; 4]),
+        ),
+        (
+            "a frame smaller than its front",
+            with(list.clone(), 0, &3u32.to_le_bytes()),
+        ),
+        (
+            "a header larger than its frame",
+            with(list, 16, &500u32.to_le_bytes()),
+        ),
         ("a header over the limit", lying_header),
-        ("another protocol", b"GET / HTTP/1.1\r\nhost: here\r\n\r\n".to_vec()),
+        (
+            "another protocol",
+            b"GET / HTTP/1.1\r\nhost: here\r\n\r\n".to_vec(),
+        ),
     ]
 }
 
@@ -98,35 +119,75 @@ fn refusals(partition: PartitionId) -> Vec<(&'static str, Vec<u8>, ErrorCode)> {
     let flags = |bits: u16| sealed(with(good.clone(), 46, &bits.to_le_bytes()));
     let size = |n: u32| sealed(with(good.clone(), 8, &n.to_le_bytes()));
     let ask = |bytes: &[u8]| produce(partition, 9, bytes);
-    let version = with(frame_of(&ListTopics::default(), 9, &[]), 6, &77u16.to_le_bytes());
+    let version = with(
+        frame_of(&ListTopics::default(), 9, &[]),
+        6,
+        &77u16.to_le_bytes(),
+    );
     let name = |name: &str| {
         let (name, settings) = (name.to_string(), TopicSettings::default());
-        frame_of(&CreateTopic { name, partitions: 1, settings }, 9, &[])
+        frame_of(
+            &CreateTopic {
+                name,
+                partitions: 1,
+                settings,
+            },
+            9,
+            &[],
+        )
     };
     let not_utf8 = frame_with(CreateTopic::API, 9, &[2, 0xff, 0xfe, 1, 0, 0, 0, 0], &[]);
     let oversize = vec![0; BATCH_BYTES_MAX + 1];
     vec![
         ("an unknown version", version, UnsupportedVersion),
-        ("an unknown request", frame_with(999, 9, &[], &[]), InvalidRequest),
-        ("no header", frame_with(Produce::API, 9, &[], &good), InvalidRequest),
-        ("a header that is cut off", frame_with(Produce::API, 9, &[0x80], &good), InvalidRequest),
+        (
+            "an unknown request",
+            frame_with(999, 9, &[], &[]),
+            InvalidRequest,
+        ),
+        (
+            "no header",
+            frame_with(Produce::API, 9, &[], &good),
+            InvalidRequest,
+        ),
+        (
+            "a header that is cut off",
+            frame_with(Produce::API, 9, &[0x80], &good),
+            InvalidRequest,
+        ),
         ("a name that is no UTF-8", not_utf8, InvalidRequest),
-        ("a name that is a path", name("../../etc/passwd"), InvalidName),
+        (
+            "a name that is a path",
+            name("../../etc/passwd"),
+            InvalidName,
+        ),
         ("a name with a zero", name("a\0b"), InvalidName),
         ("no batch", ask(&[]), CorruptBatch),
         ("no batch but text", ask(&[b'x'; 100]), CorruptBatch),
         ("a wrong checksum", ask(&crc_wrong), CorruptBatch),
         ("half a batch", ask(&good[..good.len() / 2]), CorruptBatch),
-        ("more than a batch", ask(&[&good[..], &good[..]].concat()), CorruptBatch),
+        (
+            "more than a batch",
+            ask(&[&good[..], &good[..]].concat()),
+            CorruptBatch,
+        ),
         ("a size that lies", ask(&size(1 << 20)), CorruptBatch),
         ("no records", ask(&count(0)), CorruptBatch),
         ("a count that lies by itself", ask(&count(2)), CorruptBatch),
         ("a count that lies", ask(&counts(2)), CorruptBatch),
-        ("more records than there may be", ask(&counts(u32::MAX)), CorruptBatch),
+        (
+            "more records than there may be",
+            ask(&counts(u32::MAX)),
+            CorruptBatch,
+        ),
         ("the shard's own flag", ask(&flags(1 << 4)), CorruptBatch),
         ("an unfinished group", ask(&flags(1 << 3)), CorruptBatch),
         ("an unknown codec", ask(&flags(7)), CorruptBatch),
-        ("a body that is no zstd", ask(&flags(Codec::Zstd.bits())), CorruptBatch),
+        (
+            "a body that is no zstd",
+            ask(&flags(Codec::Zstd.bits())),
+            CorruptBatch,
+        ),
         ("a zstd bomb", ask(&bomb(Codec::Zstd)), CorruptBatch),
         ("a gzip bomb", ask(&bomb(Codec::Gzip)), CorruptBatch),
         ("an lz4 bomb", ask(&bomb(Codec::Lz4)), CorruptBatch),
@@ -140,8 +201,14 @@ async fn bad_requests_are_refused_by_name_and_harm_nobody() {
     let site = Site::new("", "");
     let server = site.start();
     let client = server.client().await;
-    client.create_topic("healthy", 1, TopicSettings::default()).await.unwrap();
-    let topic = client.create_topic("target", 1, TopicSettings::default()).await.unwrap();
+    client
+        .create_topic("healthy", 1, TopicSettings::default())
+        .await
+        .unwrap();
+    let topic = client
+        .create_topic("target", 1, TopicSettings::default())
+        .await
+        .unwrap();
     let partition = topic.partitions[0].id;
     let (stop, stopped) = watch::channel(false);
     let others = healthy(&server, stopped).await;
@@ -151,28 +218,43 @@ async fn bad_requests_are_refused_by_name_and_harm_nobody() {
         for (what, bytes, code) in refusals(partition) {
             raw.say(&bytes).await;
             let reaction = raw.reaction::<Produce>().await;
-            assert_eq!(reaction, Reaction::Refused(9, code), "{what} (round {round})");
+            assert_eq!(
+                reaction,
+                Reaction::Refused(9, code),
+                "{what} (round {round})"
+            );
         }
         let unknown = produce(PartitionId(999_999), 3, &batch(Codec::None, b"value"));
         raw.say(&unknown).await;
         let expected = Reaction::Refused(3, ErrorCode::UnknownPartition);
         assert_eq!(raw.reaction::<Produce>().await, expected);
         // The connection is as good as before.
-        raw.say(&produce(partition, 4, &batch(Codec::Zstd, &[7; 1000]))).await;
+        raw.say(&produce(partition, 4, &batch(Codec::Zstd, &[7; 1000])))
+            .await;
         assert_eq!(raw.reaction::<Produce>().await, Reaction::Done(4));
         for (what, bytes) in endings() {
             let mut raw = Raw::greeted(server.native()).await;
             raw.say(&bytes).await;
-            assert_eq!(raw.reaction::<ListTopics>().await, Reaction::Closed, "{what}");
+            assert_eq!(
+                raw.reaction::<ListTopics>().await,
+                Reaction::Closed,
+                "{what}"
+            );
         }
     }
     let status = client.describe("target").await.unwrap();
-    assert_eq!(status.partitions[0].end.0, 5, "only the good ones are stored");
+    assert_eq!(
+        status.partitions[0].end.0, 5,
+        "only the good ones are stored"
+    );
     stop.send_replace(true);
     let count = within("the healthy producer", others).await.unwrap();
     assert!(count > 5, "it was held up: {count}");
     let grown = server.anonymous_bytes().saturating_sub(before);
-    assert!(grown < GROWTH_BYTES_MAX, "memory has grown by {grown} bytes");
+    assert!(
+        grown < GROWTH_BYTES_MAX,
+        "memory has grown by {grown} bytes"
+    );
     server.stop();
 }
 
@@ -192,7 +274,11 @@ async fn who_does_not_greet_is_let_go() {
     ] {
         let mut raw = Raw::silent(server.native()).await;
         raw.say(&bytes).await;
-        assert_eq!(raw.reaction::<ListTopics>().await, Reaction::Closed, "{what}");
+        assert_eq!(
+            raw.reaction::<ListTopics>().await,
+            Reaction::Closed,
+            "{what}"
+        );
     }
     // Open connections that say nothing, or not all of it, time out; meanwhile others are served.
     let before = server.anonymous_bytes();
@@ -203,12 +289,18 @@ async fn who_does_not_greet_is_let_go() {
         half_open.push(raw);
     }
     let client = server.client().await;
-    client.create_topic("meanwhile", 1, TopicSettings::default()).await.unwrap();
+    client
+        .create_topic("meanwhile", 1, TopicSettings::default())
+        .await
+        .unwrap();
     for raw in &mut half_open {
         assert_eq!(raw.reaction::<ListTopics>().await, Reaction::Closed);
     }
     let grown = server.anonymous_bytes().saturating_sub(before);
-    assert!(grown < GROWTH_BYTES_MAX, "memory has grown by {grown} bytes");
+    assert!(
+        grown < GROWTH_BYTES_MAX,
+        "memory has grown by {grown} bytes"
+    );
     client.describe("meanwhile").await.unwrap();
     server.stop();
 }
@@ -218,7 +310,10 @@ async fn one_correlation_for_two_requests_ends_the_connection() {
     let site = Site::new("", "");
     let server = site.start();
     let client = server.client().await;
-    let topic = client.create_topic("quiet", 1, TopicSettings::default()).await.unwrap();
+    let topic = client
+        .create_topic("quiet", 1, TopicSettings::default())
+        .await
+        .unwrap();
     let fetch = Fetch {
         partition: topic.partitions[0].id,
         offset: flowstone_client::Offset(0),
@@ -227,7 +322,8 @@ async fn one_correlation_for_two_requests_ends_the_connection() {
     };
     let mut raw = Raw::greeted(server.native()).await;
     // The first one waits for records that do not come.
-    raw.say(&[frame_of(&fetch, 5, &[]), frame_of(&fetch, 5, &[])].concat()).await;
+    raw.say(&[frame_of(&fetch, 5, &[]), frame_of(&fetch, 5, &[])].concat())
+        .await;
     assert_eq!(raw.reaction::<Fetch>().await, Reaction::Closed);
     client.describe("quiet").await.unwrap();
     server.stop();

@@ -212,7 +212,6 @@ async fn what_was_acknowledged_survives_kill_9() {
         assert_eq!(before, None, "read twice");
     })
     .await;
-    eprintln!("{:?}", client.describe(TOPIC).await);
     book.check(&log);
     eprintln!(
         "{} records, {} acknowledged, {} seen by readers before",

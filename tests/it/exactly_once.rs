@@ -211,7 +211,10 @@ fn same(unbroken: &Outcome, killed: &Outcome) {
         let (expected, given) = (values(expected), values(given));
         let count: usize = expected.iter().map(Vec::len).sum();
         let may_be_empty = sink == "sums.late" && expected.len() > 1;
-        assert!(count > 0 || may_be_empty, "{sink} is empty: nothing was compared");
+        assert!(
+            count > 0 || may_be_empty,
+            "{sink} is empty: nothing was compared"
+        );
         for (partition, (expected, given)) in expected.iter().zip(&given).enumerate() {
             let first = expected.iter().zip(given).position(|(e, g)| e != g);
             let shown =

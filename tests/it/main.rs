@@ -5,22 +5,22 @@
 mod bad_http;
 mod bad_input;
 mod child;
-//mod command_line;
+mod command_line;
 mod crash;
 mod crash_connected;
 mod dice;
-//mod disk_full;
-//mod doors;
+mod disk_full;
+mod doors;
 mod embedded;
 mod exactly_once;
 mod http;
-//mod http_api;
+mod http_api;
 mod load;
 
 mod raw;
 mod reading;
 mod server;
-//mod settling;
+mod settling;
 
 /// A file without its `mod` line is compiled by nobody and tests nothing.
 #[test]

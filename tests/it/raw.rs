@@ -24,7 +24,12 @@ pub(crate) struct Raw(TcpStream);
 
 /// A frame with an encoded header of a request.
 pub(crate) fn frame_of<R: Request>(request: &R, correlation: u64, payload: &[u8]) -> Vec<u8> {
-    frame_with(R::API, correlation, &native::encode(request).unwrap(), payload)
+    frame_with(
+        R::API,
+        correlation,
+        &native::encode(request).unwrap(),
+        payload,
+    )
 }
 
 /// A frame with any header.
@@ -37,7 +42,14 @@ pub(crate) fn frame_with(api: u16, correlation: u64, header: &[u8], payload: &[u
 
 /// The greeting that every connection starts with.
 pub(crate) fn hello() -> Vec<u8> {
-    frame_of(&Hello { client: "by hand".into(), worker: None }, 0, &[])
+    frame_of(
+        &Hello {
+            client: "by hand".into(),
+            worker: None,
+        },
+        0,
+        &[],
+    )
 }
 
 impl Raw {

@@ -201,11 +201,6 @@ impl Server {
         let status = self.terminate();
         assert_eq!(status.code(), Some(0), "{status}: {}", text(&log));
     }
-
-    /// Whether this was written to the log.
-    pub(crate) fn logged(&self, what: &str) -> bool {
-        text(&self.log).contains(what)
-    }
 }
 
 fn text(log: &Mutex<Vec<u8>>) -> String {

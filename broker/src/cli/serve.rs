@@ -7,7 +7,7 @@ use sd_notify::NotifyState;
 use std::io::{IsTerminal, Write};
 use std::path::PathBuf;
 use std::time::Duration;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 /// How long a stop may take: everything is synced and the state store brought up to date.
 const STOP_TIMEOUT: Duration = Duration::from_secs(80);
@@ -77,13 +77,17 @@ pub(super) fn run(args: Args) -> Outcome {
     log_to_stderr("info");
     let config = settings(&args)?;
     let broker = Broker::start(config).map_err(|e| Failed::new(1, e.to_string()))?;
+    // Before anybody is told that it is ready: a stop may follow at once.
+    let stop = {
+        let _runtime = broker.runtime().enter();
+        StopSignal::listen()?
+    };
     announce(&broker, args.json)?;
     // Nobody listens where systemd did not start it.
     let _ = sd_notify::notify(&[NotifyState::Ready]);
     let service = broker.service().clone();
     broker.runtime().spawn(watchdog(service));
-    let signalled = broker.runtime().block_on(stop_signal());
-    signalled?;
+    broker.runtime().block_on(stop.wait());
     let _ = sd_notify::notify(&[NotifyState::Stopping]);
     if broker.stop(STOP_TIMEOUT) {
         return Ok(());
@@ -117,25 +121,36 @@ fn announce(broker: &Broker, json: bool) -> Outcome {
     Ok(out.flush()?)
 }
 
-/// Waits for SIGTERM or SIGINT; a second one ends the process at once.
-async fn stop_signal() -> std::io::Result<()> {
-    let (mut term, mut int) = (
-        signal(SignalKind::terminate())?,
-        signal(SignalKind::interrupt())?,
-    );
-    tokio::select! {
-        _ = term.recv() => {}
-        _ = int.recv() => {}
+/// SIGTERM and SIGINT.
+struct StopSignal {
+    term: Signal,
+    int: Signal,
+}
+
+impl StopSignal {
+    fn listen() -> std::io::Result<Self> {
+        Ok(Self {
+            term: signal(SignalKind::terminate())?,
+            int: signal(SignalKind::interrupt())?,
+        })
     }
-    tracing::info!("stopping");
-    tokio::spawn(async move {
+
+    async fn next(&mut self) {
         tokio::select! {
-            _ = term.recv() => {}
-            _ = int.recv() => {}
+            _ = self.term.recv() => {}
+            _ = self.int.recv() => {}
         }
-        std::process::exit(1);
-    });
-    Ok(())
+    }
+
+    /// Waits for one of them; a second one ends the process at once.
+    async fn wait(mut self) {
+        self.next().await;
+        tracing::info!("stopping");
+        tokio::spawn(async move {
+            self.next().await;
+            std::process::exit(1);
+        });
+    }
 }
 
 /// Tells systemd that the append path lives: every worker has answered, and no shard is fenced.

@@ -4,7 +4,7 @@ use super::problem::{Answer, Problem};
 use super::{Door, Shared};
 use axum::Json;
 use axum::body::Bytes;
-use axum::extract::rejection::{BytesRejection, QueryRejection};
+use axum::extract::rejection::{BytesRejection, PathRejection, QueryRejection};
 use axum::extract::{Path, Query, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -29,11 +29,12 @@ pub(super) struct Params {
 
 pub(super) async fn post(
     State(door): Shared,
-    Path(topic): Path<String>,
+    topic: Result<Path<String>, PathRejection>,
     params: Result<Query<Params>, QueryRejection>,
     headers: HeaderMap,
     body: Result<Bytes, BytesRejection>,
 ) -> Answer {
+    let Path(topic) = topic?;
     let (Query(params), body) = (params?, body?);
     let topic = door.service.catalog().topic(&topic)?.clone();
     let producer = match headers.get("idempotency-key") {

@@ -3,7 +3,7 @@
 use super::Shared;
 use super::problem::{Answer, Problem};
 use axum::Json;
-use axum::extract::rejection::JsonRejection;
+use axum::extract::rejection::{JsonRejection, PathRejection};
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::response::IntoResponse;
@@ -27,7 +27,11 @@ pub(super) async fn list(State(door): Shared) -> Answer {
     Ok(Json(door.service.groups().await?).into_response())
 }
 
-pub(super) async fn read(State(door): Shared, Path(group): Path<String>) -> Answer {
+pub(super) async fn read(
+    State(door): Shared,
+    group: Result<Path<String>, PathRejection>,
+) -> Answer {
+    let Path(group) = group?;
     let offsets = door.service.read_offsets(&group, Vec::new()).await?;
     let catalog = door.service.catalog();
     let mut names: HashMap<PartitionId, (String, usize)> = HashMap::new();
@@ -50,9 +54,10 @@ pub(super) async fn read(State(door): Shared, Path(group): Path<String>) -> Answ
 
 pub(super) async fn commit(
     State(door): Shared,
-    Path(group): Path<String>,
+    group: Result<Path<String>, PathRejection>,
     body: Result<Json<Vec<Position>>, JsonRejection>,
 ) -> Answer {
+    let Path(group) = group?;
     let Json(positions) = body?;
     let catalog = door.service.catalog();
     let mut offsets = Vec::new();

@@ -45,23 +45,26 @@ from_rejection!(BytesRejection, JsonRejection, PathRejection, QueryRejection);
 
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
-        let code = self.0.code;
-        let status =
-            StatusCode::from_u16(code.http_status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-        let body = Json(json!({
-            "type": format!("urn:flowstone:problem:{}", code.name()),
-            "title": code.name().replace('-', " "),
-            "status": status.as_u16(),
-            "detail": self.0.message,
-            "code": code.number(),
-            "retryable": code.retry() != Retry::Never,
-        }));
-        let kind = [(header::CONTENT_TYPE, "application/problem+json")];
-        if code.retry() == Retry::Later {
-            return (status, kind, [(header::RETRY_AFTER, "1")], body).into_response();
-        }
-        (status, kind, body).into_response()
+        let status = StatusCode::from_u16(self.0.code.http_status());
+        document(status.unwrap_or(StatusCode::INTERNAL_SERVER_ERROR), &self.0)
     }
+}
+
+fn document(status: StatusCode, failure: &Failure) -> Response {
+    let code = failure.code;
+    let body = Json(json!({
+        "type": format!("urn:flowstone:problem:{}", code.name()),
+        "title": code.name().replace('-', " "),
+        "status": status.as_u16(),
+        "detail": failure.message,
+        "code": code.number(),
+        "retryable": code.retry() != Retry::Never,
+    }));
+    let kind = [(header::CONTENT_TYPE, "application/problem+json")];
+    if code.retry() == Retry::Later {
+        return (status, kind, [(header::RETRY_AFTER, "1")], body).into_response();
+    }
+    (status, kind, body).into_response()
 }
 
 pub(super) async fn no_route(uri: Uri) -> Problem {
@@ -72,8 +75,8 @@ pub(super) async fn no_route(uri: Uri) -> Problem {
 pub(super) async fn no_method(uri: Uri) -> Response {
     let path: String = uri.path().chars().take(100).collect();
     let what = format!("'{path}' does not take this method");
-    let problem = Problem::new(ErrorCode::InvalidRequest, what);
-    let mut response = problem.into_response();
-    *response.status_mut() = StatusCode::METHOD_NOT_ALLOWED;
-    response
+    document(
+        StatusCode::METHOD_NOT_ALLOWED,
+        &Failure::new(ErrorCode::InvalidRequest, what),
+    )
 }

@@ -2,7 +2,7 @@
 
 use super::Shared;
 use super::problem::{Answer, Problem};
-use axum::extract::rejection::QueryRejection;
+use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::extract::{Path, Query, State};
 use axum::http::{HeaderMap, header};
 use axum::response::IntoResponse;
@@ -59,10 +59,11 @@ pub(crate) fn parse_place(text: &str) -> Result<Result<Offset, Place>, Problem> 
 
 pub(super) async fn read(
     State(door): Shared,
-    Path(topic): Path<String>,
+    topic: Result<Path<String>, PathRejection>,
     params: Result<Query<Params>, QueryRejection>,
     headers: HeaderMap,
 ) -> Answer {
+    let Path(topic) = topic?;
     let Query(params) = params?;
     let topic = door.service.catalog().topic(&topic)?.clone();
     let partition = topic

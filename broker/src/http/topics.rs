@@ -3,7 +3,7 @@
 use super::Shared;
 use super::problem::Answer;
 use axum::Json;
-use axum::extract::rejection::JsonRejection;
+use axum::extract::rejection::{JsonRejection, PathRejection};
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::response::IntoResponse;
@@ -64,7 +64,11 @@ pub(super) async fn list(State(door): Shared) -> Answer {
     Ok(Json(topics).into_response())
 }
 
-pub(super) async fn describe(State(door): Shared, Path(topic): Path<String>) -> Answer {
+pub(super) async fn describe(
+    State(door): Shared,
+    topic: Result<Path<String>, PathRejection>,
+) -> Answer {
+    let Path(topic) = topic?;
     let status = door.service.describe_topic(&topic).await?;
     let partition = |(index, p): (usize, &flowstone_wire::native::PartitionStatus)| {
         json!({
@@ -88,7 +92,11 @@ pub(super) async fn describe(State(door): Shared, Path(topic): Path<String>) -> 
     Ok(Json(body).into_response())
 }
 
-pub(super) async fn delete(State(door): Shared, Path(topic): Path<String>) -> Answer {
+pub(super) async fn delete(
+    State(door): Shared,
+    topic: Result<Path<String>, PathRejection>,
+) -> Answer {
+    let Path(topic) = topic?;
     door.service.clone().delete_topic(topic).await?;
     Ok(StatusCode::NO_CONTENT.into_response())
 }

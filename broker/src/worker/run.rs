@@ -140,9 +140,11 @@ async fn run(start: WorkerStart, uring: bool) {
         draining: RefCell::new(None),
         stopped: Cell::new(false),
     });
-    monoio::spawn(tick(worker.clone()));
+    let ticker = monoio::spawn(tick(worker.clone()));
     pump(&worker, start.ear, start.spin).await;
     worker.close_connections().await;
+    // Tasks that are never polled again are never dropped: they end before the runtime does.
+    ticker.await;
     // The threads are told: tasks that still hold the worker would keep the channels open.
     let _ = worker.background.send(Job::Stop);
     let _ = worker.syncer.send(None);
@@ -324,5 +326,8 @@ impl Worker {
             monoio::time::sleep(Duration::from_millis(1)).await;
         }
         all.iter().for_each(|c| c.close());
+        while Instant::now() < end + LINGER && !self.connections.borrow().is_empty() {
+            monoio::time::sleep(Duration::from_millis(1)).await;
+        }
     }
 }

@@ -82,6 +82,9 @@ pub struct Shard {
     spare_after_us: u64,
     settle_out: bool,
     settled_upto: Lsn,
+    /// Every partition that exists was opened. Before that nothing is settled: what is not known would
+    /// look like what was deleted.
+    knows_all: bool,
     /// After a settling that failed the next is not tried before this.
     settle_after_us: u64,
     /// When retention is looked at next.

@@ -113,6 +113,7 @@ impl Shard {
             settle_out: false,
             settled_upto: state.settled_upto()?,
             settle_after_us: 0,
+            knows_all: false,
             retain_at_us: 0,
             polls: BTreeMap::new(),
             control_next: view.control_next,

@@ -102,7 +102,7 @@ impl Shard {
     }
 
     /// Closes what recovery found and the catalog does not know. To be called when every partition
-    /// that exists was opened.
+    /// that exists was opened; nothing is settled before.
     pub fn close_unknown(&mut self, out: &mut Outbox) {
         let unknown: Vec<_> = self
             .partitions
@@ -113,5 +113,6 @@ impl Shard {
         for id in unknown {
             self.close_partition(id, out);
         }
+        self.knows_all = true;
     }
 }

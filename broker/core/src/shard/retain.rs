@@ -46,6 +46,7 @@ impl Shard {
     /// Settles the oldest sealed segments where the hot log is larger than it should be.
     pub(super) fn ask_for_settle(&mut self, now: Now, out: &mut Outbox) {
         if self.settle_out
+            || !self.knows_all
             || self.fenced.is_some()
             || self.draining
             || now.mono_us < self.settle_after_us
@@ -72,8 +73,11 @@ impl Shard {
             return;
         }
         self.settle_out = true;
-        let keep = self.partitions.iter().filter(|(_, p)| p.config.is_some());
-        let keep: BTreeMap<PartitionId, Offset> = keep.map(|(id, p)| (*id, p.start)).collect();
+        let keep: BTreeMap<PartitionId, Offset> = self
+            .partitions
+            .iter()
+            .map(|(id, p)| (*id, p.start))
+            .collect();
         let compress = self.config.compress;
         out.push(Output::Settle(SettleInput {
             segments,
