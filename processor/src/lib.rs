@@ -36,6 +36,7 @@ pub mod processor;
 pub mod record;
 pub mod rfc3339;
 #[cfg(test)]
+#[path = "tests/rig.rs"]
 mod rig;
 pub mod spec;
 mod store;

@@ -127,7 +127,7 @@ fn the_page_says_the_numbers_of_the_code() {
         format!("The layout has version {}", layout::FORMAT_VERSION),
         format!("version (2, {})", frame::VERSION),
         format!("`{}`", String::from_utf8_lossy(&batch::MAGIC)),
-        format!("3 group continues, 4 control, 5 log-append time"),
+        "3 group continues, 4 control, 5 log-append time".into(),
     ] {
         assert!(
             page.contains(&wanted),

@@ -178,7 +178,10 @@ mod tests {
         assert!(b.push(500, None, Some(b"x"), &[]));
         assert!(b.push(100, None, None, &[]));
         assert!(b.push(700, None, None, &[]));
-        assert!(!b.push(500 + (1 << 32), None, None, &[]), "another batch is needed");
+        assert!(
+            !b.push(500 + (1 << 32), None, None, &[]),
+            "another batch is needed"
+        );
         let bytes = b.finish_for_sending();
         let checked = CheckedBatch::check(BytesMut::from(&bytes[..])).unwrap();
         assert_eq!(checked.header().max_timestamp(), 700);

@@ -94,6 +94,9 @@ impl Rig {
         for (partition, config) in rig.partitions.clone() {
             rig.step(Input::OpenPartition { partition, config });
         }
+        let mut out = Outbox::default();
+        rig.shard.close_unknown(&mut out);
+        assert!(out.is_empty(), "every partition was opened");
         if let Some(task) = rig.task.clone() {
             rig.step(Input::StartTask(Box::new(task)));
         }

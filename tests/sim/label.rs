@@ -1,0 +1,103 @@
+//! Inputs as short text for the trace.
+
+use crate::node::Job;
+use flowstone_core::Input;
+
+pub(crate) fn of(input: &Input) -> String {
+    match input {
+        Input::Produce {
+            ticket,
+            partition,
+            batch,
+            acks,
+        } => {
+            let h = batch.header();
+            format!(
+                "produce {ticket:?} {partition} {} records {} bytes {}.{}.{} {acks:?}",
+                h.record_count, h.size, h.producer_id, h.producer_epoch, h.base_sequence
+            )
+        }
+        Input::Fetch {
+            ticket,
+            partition,
+            offset,
+            max_bytes,
+            wait_ms,
+        } => {
+            format!("fetch {ticket:?} {partition} {offset} {max_bytes} bytes {wait_ms} ms")
+        }
+        Input::FindOffset {
+            ticket,
+            partition,
+            place,
+        } => {
+            format!("find {ticket:?} {partition} {place:?}")
+        }
+        Input::CommitOffsets {
+            ticket,
+            group,
+            offsets,
+        } => {
+            let all: Vec<u64> = offsets.iter().map(|o| o.offset.0).collect();
+            format!("commit {ticket:?} {group} {all:?}")
+        }
+        Input::ReadOffsets { ticket, group, .. } => format!("read group {ticket:?} {group}"),
+        Input::ListGroups { ticket } => format!("list groups {ticket:?}"),
+        Input::Status { ticket } => format!("status {ticket:?}"),
+        Input::OpenPartition { partition, .. } => format!("open {partition}"),
+        Input::ClosePartition { partition } => format!("close {partition}"),
+        Input::StartTask(config) => format!("start task {}", config.id),
+        Input::StopTask { id } => format!("stop task {id}"),
+        Input::Turn => "turn".into(),
+        Input::Tick => "tick".into(),
+        Input::Synced { upto, result } => format!("synced {upto} {result:?}"),
+        Input::Spare(result) => format!("spare {:?}", result.as_ref().err()),
+        Input::Materialized { upto, result } => format!("materialized {upto} {result:?}"),
+        Input::Settled(Ok((metas, upto))) => {
+            let of = |m: &flowstone_storage::settled::SettledMeta| {
+                format!("{} {}..{}", m.partition, m.first_offset, m.next_offset)
+            };
+            format!(
+                "settled {:?} upto {upto}",
+                metas.iter().map(of).collect::<Vec<_>>()
+            )
+        }
+        Input::Settled(Err(e)) => format!("not settled: {e}"),
+        Input::TaskBatches {
+            id,
+            partition,
+            result,
+        } => {
+            let bytes = result
+                .as_ref()
+                .map(|all| all.iter().map(|b| b.len()).sum::<usize>());
+            format!("task batches {id} {partition} {bytes:?}")
+        }
+        Input::Drain => "drain".into(),
+    }
+}
+
+pub(crate) fn of_job(job: &Job) -> String {
+    match job {
+        Job::Sync(job) => format!("sync {}", job.upto),
+        Job::Spare(..) => "allocate spare".into(),
+        Job::Materialize {
+            changes,
+            upto,
+            clean,
+        } => {
+            format!(
+                "materialize {} rows upto {upto}, clean {clean}",
+                changes.len()
+            )
+        }
+        Job::Settle(_, paths) => format!("settle {} segments", paths.len()),
+        Job::DropSettled(gone) => format!("drop {gone:?}"),
+        Job::RemoveFiles(paths) => format!("remove {} files", paths.len()),
+        Job::Read { ticket, offset, .. } => format!("read {ticket:?} {offset}"),
+        Job::FindTime {
+            ticket, timestamp, ..
+        } => format!("find time {ticket:?} {timestamp}"),
+        Job::ReadForTask { id, offset, .. } => format!("read for task {id} {offset}"),
+    }
+}
