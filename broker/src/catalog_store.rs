@@ -34,9 +34,24 @@ impl CatalogStore {
     /// What is wrong with it, as text for an operator.
     pub(crate) fn open(path: &Path, shards: u16) -> Result<Self, String> {
         let broken = |e: &dyn std::fmt::Display| format!("catalog '{}': {e}", path.display());
+        if !path.exists() {
+            // Under another name first: a crash in the middle leaves no half of one.
+            let unfinished = path.with_extension("tmp");
+            let make = || -> Result<(), redb::Error> {
+                match std::fs::remove_file(&unfinished) {
+                    Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(e.into()),
+                    _ => {}
+                }
+                drop(load(&Database::create(&unfinished)?)?);
+                std::fs::rename(&unfinished, path)?;
+                let dir = path.parent().unwrap_or(Path::new("."));
+                Ok(std::fs::File::open(dir)?.sync_all()?)
+            };
+            make().map_err(|e| broken(&e))?;
+        }
         let db = Database::builder()
             .set_cache_size(CACHE_BYTES)
-            .create(path)
+            .open(path)
             .map_err(|e| broken(&e))?;
         let rows = load(&db).map_err(|e| broken(&e))?;
         let rows = rows.iter().map(|(k, v)| (&k[..], &v[..]));

@@ -22,6 +22,7 @@ const APPLIED: &str = "applied";
 const SETTLED_UPTO: &str = "settled";
 /// The view is read once and written in bulk; a small cache is enough.
 const CACHE_BYTES: usize = 8 << 20;
+const SUFFIX_UNFINISHED: &str = "tmp";
 
 /// A key and its new value; `None` removes it.
 pub type Change = (Vec<u8>, Option<Vec<u8>>);
@@ -67,16 +68,34 @@ impl StateStore {
     /// # Errors
     /// [`Error::Io`], [`Error::State`].
     pub fn open(disk: &dyn Disk, path: &Path) -> Result<Self, Error> {
-        let file = match disk.open(path) {
-            Ok(file) => file,
-            Err(e) if e.kind() == io::ErrorKind::NotFound => {
-                let file = disk.create(path, 0).map_err(Error::io("create", path))?;
-                let dir = path.parent().unwrap_or(Path::new(""));
-                disk.sync_dir(dir).map_err(Error::io("sync", dir))?;
-                file
+        match disk.open(path) {
+            Ok(file) => Self::on(file, path),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Self::create(disk, path),
+            Err(e) => Err(Error::io("open", path)(e)),
+        }
+    }
+
+    /// Makes the store under another name first: a crash in the middle leaves no half of one.
+    fn create(disk: &dyn Disk, path: &Path) -> Result<Self, Error> {
+        let unfinished = path.with_extension(SUFFIX_UNFINISHED);
+        match disk.remove(&unfinished) {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => {
+                return Err(Error::io("remove", &unfinished)(e));
             }
-            Err(e) => return Err(Error::io("open", path)(e)),
-        };
+            _ => {}
+        }
+        let file = disk
+            .create(&unfinished, 0)
+            .map_err(Error::io("create", &unfinished))?;
+        let store = Self::on(file, path)?;
+        disk.rename(&unfinished, path)
+            .map_err(Error::io("rename", &unfinished))?;
+        let dir = path.parent().unwrap_or(Path::new(""));
+        disk.sync_dir(dir).map_err(Error::io("sync", dir))?;
+        Ok(store)
+    }
+
+    fn on(file: Arc<dyn DiskFile>, path: &Path) -> Result<Self, Error> {
         let db = Database::builder()
             .set_cache_size(CACHE_BYTES)
             .create_with_backend(Backend(file))
@@ -235,6 +254,27 @@ mod tests {
             .load(&mut |k, v| all.push((k.to_vec(), v.to_vec())))
             .unwrap();
         all
+    }
+
+    #[test]
+    fn a_store_that_was_being_made_is_made_again() {
+        let path = Path::new("state.redb");
+        let whole = SimDisk::default();
+        drop(StateStore::open(&whole, path).unwrap());
+        for stop in 0..whole.operations() {
+            let disk = SimDisk::default();
+            disk.stop_after(stop);
+            let _ = StateStore::open(&disk, path);
+            for (fate, names) in [
+                (Fate::Lost, 0),
+                (Fate::Lost, 9),
+                (Fate::Kept, 0),
+                (Fate::Kept, 9),
+            ] {
+                let store = StateStore::open(&disk.crash(|_| fate, names), path).unwrap();
+                assert_eq!(store.applied().unwrap(), Lsn(0), "stop {stop}");
+            }
+        }
     }
 
     #[test]

@@ -76,6 +76,11 @@ impl Connection {
             && self.out_bytes.get() < UNWRITTEN_BYTES_MAX
     }
 
+    /// Lets the reader look again whether it may go on.
+    pub(super) fn look_again(&self) {
+        self.room.ring();
+    }
+
     /// Ends the connection: both tasks see it and stop.
     pub(super) fn close(&self) {
         self.closed.set(true);
@@ -170,7 +175,7 @@ async fn read_frames(
 ) -> bool {
     let mut chunk = READ_BYTES_MIN;
     loop {
-        while !connection.has_room() && !connection.closed.get() {
+        while (!connection.has_room() || worker.pressed()) && !connection.closed.get() {
             connection.room.wait().await;
         }
         match session::take_frames(worker, connection, &mut buffer) {

@@ -168,14 +168,13 @@ impl Worker {
                 .metrics
                 .sync_seconds
                 .observe(start.elapsed().as_secs_f64());
-            worker.step(
+            worker.done(
                 id,
-                Input::Synced {
+                Done::Synced {
                     upto: job.upto,
                     result,
                 },
             );
-            worker.turn(id);
         });
     }
 
@@ -184,11 +183,26 @@ impl Worker {
         self.step(shard, Input::Turn);
     }
 
+    /// Whether connections should be read no further until a disk has caught up.
+    pub(super) fn pressed(&self) -> bool {
+        // A shard that is stepping right now is looked at when it is done.
+        self.hosts
+            .values()
+            .any(|h| h.try_borrow().is_ok_and(|h| h.shard.pressed()))
+    }
+
     pub(super) fn done(self: &Rc<Self>, shard: ShardId, done: Done) {
         match done.into_input() {
             Ok(input) => {
+                let pressed = self.pressed();
                 self.step(shard, input);
                 self.turn(shard);
+                if pressed && !self.pressed() {
+                    self.connections
+                        .borrow()
+                        .values()
+                        .for_each(|c| c.look_again());
+                }
             }
             Err((ticket, result)) => {
                 if let Some(host) = self.hosts.get(&shard) {

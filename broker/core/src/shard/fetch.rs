@@ -63,7 +63,7 @@ impl Shard {
             .as_ref()
             .is_some_and(|c| c.visibility == Visibility::Written);
         let upto = if written {
-            self.log.written()
+            self.told_written
         } else {
             self.log.durable()
         };

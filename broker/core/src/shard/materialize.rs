@@ -15,7 +15,7 @@ use super::producers::{self, ProducerState};
 use super::{Shard, groups};
 use crate::output::{Outbox, Output};
 use flowstone_storage::state::Change;
-use flowstone_wire::{Lsn, PartitionId, ProducerId};
+use flowstone_wire::{Lsn, Offset, PartitionId, ProducerId};
 use serde::Serialize;
 
 /// Changes on their way to the state store.
@@ -23,6 +23,8 @@ use serde::Serialize;
 pub(super) struct Materializer {
     dirty_partitions: Vec<PartitionId>,
     removed_partitions: Vec<PartitionId>,
+    /// Starts of partitions in the picture that is on its way.
+    starts: Vec<(PartitionId, Offset)>,
     bytes_since: u64,
     /// A consistent picture of this LSN that waits for the log to be durable up to it.
     pending: Option<(Lsn, Vec<Change>)>,
@@ -176,6 +178,7 @@ impl Shard {
             if let Some(p) = self.partitions.get_mut(&id) {
                 p.dirty = false;
                 changes.push((partition_key(id), row(&p.row())));
+                m.starts.push((id, p.start));
             }
         }
         changes.push((CONTROL_KEY.to_vec(), row(&self.control_next)));
@@ -196,6 +199,11 @@ impl Shard {
             return self.fence(format!("the state store failed: {e}"), out);
         }
         self.materializer.applied = upto;
+        for (id, start) in std::mem::take(&mut self.materializer.starts) {
+            if let Some(p) = self.partitions.get_mut(&id) {
+                p.stored_start = start;
+            }
+        }
         self.materializer.clean = self.draining && upto == self.log.written();
         self.release(out);
         self.ask_for_materialize(out);

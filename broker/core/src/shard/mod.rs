@@ -188,12 +188,16 @@ impl Shard {
 
     /// When to step [`Input::Tick`], in microseconds of [`Now::mono_us`].
     pub fn deadline(&self) -> Option<u64> {
+        if self.fenced.is_some() {
+            // Only those who wait for something to read are still answered.
+            return self.polls.first_key_value().map(|((at, _), _)| *at);
+        }
         let poll = self.polls.first_key_value().map(|((at, _), _)| *at);
         let retain = (!self.draining).then_some(self.retain_at_us);
-        [poll, self.sync_by_us, retain, self.tasks.deadline_us()]
-            .into_iter()
-            .flatten()
-            .min()
+        let tasks = (!self.draining).then(|| self.tasks.deadline_us()).flatten();
+        // The answer to a sync that is out asks for the next one.
+        let sync = self.sync_by_us.filter(|_| !self.sync_out);
+        [poll, sync, retain, tasks].into_iter().flatten().min()
     }
 
     /// The shard's number.
@@ -204,6 +208,12 @@ impl Shard {
     /// The log, for those who only look.
     pub fn log(&self) -> &ShardLog {
         &self.log
+    }
+
+    /// Whether so much waits for the disk that a driver should take nothing new from producers until
+    /// the next sync: past twice this they are refused.
+    pub fn pressed(&self) -> bool {
+        self.fenced.is_none() && self.undurable_bytes > self.config.pending_bytes / 2
     }
 
     /// Why the shard takes nothing any more, if so.

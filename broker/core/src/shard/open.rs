@@ -90,6 +90,7 @@ impl Shard {
         for p in view.partitions.values_mut() {
             p.committed = p.next;
             p.written = p.next;
+            p.stored_start = p.start;
         }
         let shard = Self {
             id,

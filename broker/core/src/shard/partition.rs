@@ -17,6 +17,8 @@ pub(super) struct Partition {
     pub(super) config: Option<PartitionConfig>,
     /// First offset that is kept. `start <= committed`.
     pub(super) start: Offset,
+    /// The start that the state store has: what lies before it can go. `stored_start <= start`.
+    pub(super) stored_start: Offset,
     /// Behind the last durable record. `committed <= written`.
     pub(super) committed: Offset,
     /// Behind the last record in the page cache. `written <= next`.

@@ -30,8 +30,13 @@ impl Shard {
                 if !std::mem::replace(&mut p.dirty, true) {
                     self.materializer.dirty_partition(*id);
                 }
+                self.materializer.wanted = true;
             }
-            while p.settled.front().is_some_and(|m| m.next_offset <= p.start) {
+            while p
+                .settled
+                .front()
+                .is_some_and(|m| m.next_offset <= p.stored_start)
+            {
                 let Some(gone) = p.settled.pop_front() else {
                     break;
                 };
@@ -76,7 +81,7 @@ impl Shard {
         let keep: BTreeMap<PartitionId, Offset> = self
             .partitions
             .iter()
-            .map(|(id, p)| (*id, p.start))
+            .map(|(id, p)| (*id, p.stored_start))
             .collect();
         let compress = self.config.compress;
         out.push(Output::Settle(SettleInput {
