@@ -17,7 +17,7 @@
 //! | [`metrics`] | every metric there is |
 //! | [`cli`] | the command line |
 //! | [`demo`] | this computer's telemetry, as a demonstration |
-//! | [`bench`] | measuring, beside raw figures of the machine |
+//! | [`mod@bench`] | measuring, beside raw figures of the machine |
 #![forbid(unsafe_code)]
 #![cfg_attr(test, allow(clippy::unwrap_used, reason = "tests may"))]
 

@@ -1,6 +1,6 @@
 //! The HTTP door: a JSON API, health and metrics, on the control threads.
 //!
-//! Every error is an RFC 9457 problem document; see [`problem`].
+//! Every error is an RFC 9457 problem document; see `problem`.
 
 mod events;
 mod groups;

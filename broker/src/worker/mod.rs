@@ -2,7 +2,7 @@
 //! connections.
 //!
 //! A request of a connection for a shard of the same worker is read, appended, processed and answered
-//! on this thread. Everything else comes and goes through the [`crate::mailbox`].
+//! on this thread. Everything else comes and goes through the mailbox.
 
 mod bell;
 mod connection;
