@@ -6,8 +6,8 @@
 use crate::effects::{Done, ShardFiles};
 use flowstone_core::output::SegmentId;
 use flowstone_core::{Output, Reply, Ticket};
+use flowstone_storage::Error;
 use flowstone_storage::settled::{SettleInput, SettleJob, SettleStep, SettledMeta, SettledReader};
-use flowstone_storage::{Error, log};
 use flowstone_wire::{ErrorCode, Failure, Lsn, ShardId};
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, TryRecvError};
@@ -243,14 +243,4 @@ enum Next {
     Job(Job),
     Idle,
     Gone,
-}
-
-/// Allocates a spare segment, as an output asks.
-pub(crate) fn allocate(output: &Output) -> Option<Done> {
-    match output {
-        Output::AllocateSpare(disk, dir, config) => {
-            Some(Done::Spare(log::allocate_spare(&**disk, dir, *config)))
-        }
-        _ => None,
-    }
 }

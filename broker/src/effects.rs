@@ -1,11 +1,11 @@
 //! The files of a shard that its driver writes, and what comes back from work done elsewhere.
 
 use flowstone_core::{Input, Output, Reply, Ticket};
+use flowstone_storage::disk::remove_if_there;
 use flowstone_storage::mark::{Mark, MarkState};
 use flowstone_storage::settled::SettledMeta;
-use flowstone_storage::{Disk, DiskFile, Error, StateStore, layout};
+use flowstone_storage::{Disk, DiskFile, Error, StateStore, layout, log};
 use flowstone_wire::{Failure, Lsn, Offset, PartitionId};
-use std::io::ErrorKind;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -68,7 +68,9 @@ impl ShardFiles {
     /// Does upkeep that may wait for the disk. Returns what the shard must be told.
     pub(crate) fn keep_up(&mut self, output: Output) -> Option<Done> {
         match output {
-            spare @ Output::AllocateSpare(..) => crate::background::allocate(&spare),
+            Output::AllocateSpare(disk, dir, config) => {
+                Some(Done::Spare(log::allocate_spare(&*disk, &dir, config)))
+            }
             Output::Materialize {
                 changes,
                 upto,
@@ -89,12 +91,9 @@ impl ShardFiles {
             }
             Output::RemoveFiles(paths) => {
                 for path in paths {
-                    match self.disk.remove(&path) {
-                        Err(e) if e.kind() != ErrorKind::NotFound => {
-                            // A start finds and releases it again.
-                            tracing::warn!("cannot remove '{}': {e}", path.display());
-                        }
-                        _ => {}
+                    if let Err(e) = remove_if_there(&*self.disk, &path) {
+                        // A start finds and releases it again.
+                        tracing::warn!("{e}");
                     }
                 }
                 None
@@ -109,16 +108,7 @@ impl ShardFiles {
         for (partition, first) in segments {
             let dir = layout::settled_dir(&self.dir, *partition);
             let path = dir.join(layout::settled_name(*first));
-            match self.disk.remove(&path) {
-                Err(e) if e.kind() != ErrorKind::NotFound => {
-                    return Err(Error::Io {
-                        action: "remove",
-                        path,
-                        source: e,
-                    });
-                }
-                _ => {}
-            }
+            remove_if_there(&*self.disk, &path)?;
         }
         Ok(())
     }

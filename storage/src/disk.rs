@@ -7,6 +7,7 @@
 //! - bytes of a file that were allocated and never written read as zero;
 //! - a mapping shows what is written to the file later, too.
 
+use crate::error::Error;
 use bytes::Bytes;
 use std::fmt::Debug;
 use std::fs::File;
@@ -149,5 +150,27 @@ impl Mapping {
                 }
             }
         }
+    }
+}
+
+/// Removes a file. One that is gone already is fine.
+///
+/// # Errors
+/// [`Error::Io`].
+pub fn remove_if_there(disk: &dyn Disk, path: &Path) -> Result<(), Error> {
+    match disk.remove(path) {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => Err(Error::io("remove", path)(e)),
+        _ => Ok(()),
+    }
+}
+
+/// The names in a directory; none where it is not there.
+///
+/// # Errors
+/// [`Error::Io`].
+pub(crate) fn list_or_nothing(disk: &dyn Disk, dir: &Path) -> Result<Vec<String>, Error> {
+    match disk.list(dir) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+        other => other.map_err(Error::io("list", dir)),
     }
 }

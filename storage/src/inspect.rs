@@ -1,12 +1,11 @@
 //! A read-only walk of a shard's directory: what is there, and what is damaged.
 
-use crate::disk::Disk;
+use crate::disk::{Disk, list_or_nothing};
 use crate::error::Error;
 use crate::layout;
 use crate::mark::{Mark, MarkFound, MarkState};
 use crate::settled::{SettledMeta, SettledReader};
 use flowstone_wire::{Lsn, PartitionId, batch};
-use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 /// A log segment as it stands on the disk.
@@ -156,10 +155,7 @@ fn segment(disk: &dyn Disk, path: &Path, first_lsn: Lsn) -> Result<SegmentReport
 
 fn settled(disk: &dyn Disk, shard_dir: &Path, deep: bool) -> Result<Vec<SettledReport>, Error> {
     let root = layout::settled_root(shard_dir);
-    let list = |dir: &Path| match disk.list(dir) {
-        Err(e) if e.kind() == ErrorKind::NotFound => Ok(Vec::new()),
-        other => other.map_err(Error::io("list", dir)),
-    };
+    let list = |dir: &Path| list_or_nothing(disk, dir);
     let mut reports = Vec::new();
     for dir in list(&root)? {
         let Ok(partition) = dir.parse().map(PartitionId) else {

@@ -3,7 +3,7 @@
 //! Everything in here can be made again from the log; it exists so that the log need not be kept and
 //! a start need not read it. It is written in the background, and only up to an LSN that is durable.
 
-use crate::disk::{Disk, DiskFile};
+use crate::disk::{Disk, DiskFile, remove_if_there};
 use crate::error::Error;
 use crate::settled::SettledMeta;
 use flowstone_wire::{Lsn, Offset, PartitionId};
@@ -78,12 +78,7 @@ impl StateStore {
     /// Makes the store under another name first: a crash in the middle leaves no half of one.
     fn create(disk: &dyn Disk, path: &Path) -> Result<Self, Error> {
         let unfinished = path.with_extension(SUFFIX_UNFINISHED);
-        match disk.remove(&unfinished) {
-            Err(e) if e.kind() != io::ErrorKind::NotFound => {
-                return Err(Error::io("remove", &unfinished)(e));
-            }
-            _ => {}
-        }
+        remove_if_there(disk, &unfinished)?;
         let file = disk
             .create(&unfinished, 0)
             .map_err(Error::io("create", &unfinished))?;

@@ -3,7 +3,7 @@
 use super::idx_file::IndexFile;
 use super::segment::Segment;
 use super::{LogConfig, ShardLog};
-use crate::disk::{Disk, DiskFile};
+use crate::disk::{Disk, DiskFile, remove_if_there};
 use crate::error::Error;
 use crate::layout;
 use bytes::Bytes;
@@ -65,12 +65,7 @@ pub fn allocate_spare(
     config: LogConfig,
 ) -> Result<Arc<dyn DiskFile>, Error> {
     let unfinished = dir.join(layout::SPARE_UNFINISHED);
-    match disk.remove(&unfinished) {
-        Err(e) if e.kind() != ErrorKind::NotFound => {
-            return Err(Error::io("remove", &unfinished)(e));
-        }
-        _ => {}
-    }
+    remove_if_there(disk, &unfinished)?;
     let file = allocate(disk, dir, &unfinished, config)?;
     file.sync().map_err(Error::io("sync", &unfinished))?;
     let spare = dir.join(layout::SPARE);

@@ -5,7 +5,6 @@ use super::{SegmentInfo, ShardLog};
 use crate::layout;
 use bytes::Bytes;
 use flowstone_wire::{BatchHeader, Lsn, Offset, PartitionId, batch};
-use std::io::ErrorKind;
 use std::path::PathBuf;
 
 /// How much a read may give.
@@ -166,11 +165,6 @@ impl ShardLog {
         self.index.runs(partition)
     }
 
-    /// Bytes of a partition in the hot log.
-    pub fn hot_bytes(&self, partition: PartitionId) -> u64 {
-        self.index.runs(partition).map(|r| u64::from(r.bytes)).sum()
-    }
-
     /// The runs that a settler needs for one sealed segment.
     pub fn runs_of(&self, segment: &SegmentInfo) -> Vec<(PartitionId, Vec<Run>)> {
         self.index.of_segment(segment.first_lsn)
@@ -199,22 +193,6 @@ impl ShardLog {
         let first = self.sealed.front().unwrap_or(&self.active).first_lsn;
         self.index.drop_before(first);
         paths
-    }
-
-    /// Removes files of released segments. A file that is gone already is fine.
-    ///
-    /// # Errors
-    /// [`crate::Error::Io`].
-    pub fn remove_files(&self, paths: &[PathBuf]) -> Result<(), crate::Error> {
-        for path in paths {
-            match self.disk.remove(path) {
-                Err(e) if e.kind() != ErrorKind::NotFound => {
-                    return Err(crate::Error::io("remove", path)(e));
-                }
-                _ => {}
-            }
-        }
-        Ok(())
     }
 }
 

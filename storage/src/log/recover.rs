@@ -12,14 +12,13 @@ use super::index::HotIndex;
 use super::recover_table::{Next, Standing, Verdict, row_for};
 use super::segment::Segment;
 use super::{LogConfig, ShardLog};
-use crate::disk::{Disk, DiskFile, Mapping};
+use crate::disk::{Disk, DiskFile, Mapping, remove_if_there};
 use crate::error::Error;
 use crate::layout;
 use crate::mark::{Mark, MarkFound, MarkState};
 use bytes::Bytes;
 use flowstone_wire::{BatchHeader, Epoch, Lsn, batch};
 use std::collections::VecDeque;
-use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -438,13 +437,6 @@ impl Recovery<'_> {
             .sync_dir(self.dir)
             .map_err(Error::io("sync", self.dir))?;
         segment(path, file.clone(), *first_lsn, self.expected, tail.position)
-    }
-}
-
-fn remove_if_there(disk: &dyn Disk, path: &Path) -> Result<(), Error> {
-    match disk.remove(path) {
-        Err(e) if e.kind() != ErrorKind::NotFound => Err(Error::io("remove", path)(e)),
-        _ => Ok(()),
     }
 }
 

@@ -5,7 +5,7 @@
 //! [`remove_orphans`] removes and the next run writes again.
 
 use super::{SettledMeta, SettledWriter};
-use crate::disk::{Disk, Mapping};
+use crate::disk::{Disk, Mapping, list_or_nothing};
 use crate::error::Error;
 use crate::layout;
 use crate::log::{Run, SegmentInfo};
@@ -171,11 +171,4 @@ pub fn remove_orphans(
         }
     }
     Ok(removed)
-}
-
-fn list_or_nothing(disk: &dyn Disk, dir: &Path) -> Result<Vec<String>, Error> {
-    match disk.list(dir) {
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(Vec::new()),
-        other => other.map_err(Error::io("list", dir)),
-    }
 }

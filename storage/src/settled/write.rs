@@ -2,11 +2,11 @@
 
 use super::SettledMeta;
 use super::format::{self, BLOCK_BYTES, BlockEntry, BlockHeader, Footer};
-use crate::disk::{Disk, DiskFile};
+use crate::disk::{Disk, DiskFile, remove_if_there};
 use crate::error::Error;
 use crate::layout;
 use flowstone_wire::{BatchHeader, Codec, Lsn, Offset, PartitionId};
-use std::io::{ErrorKind, IoSlice};
+use std::io::IoSlice;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -47,12 +47,7 @@ impl SettledWriter {
         disk.create_dir(&dir).map_err(Error::io("create", &dir))?;
         let path = dir.join(layout::settled_name(first_offset));
         let unfinished = path.with_extension(SUFFIX_UNFINISHED);
-        match disk.remove(&unfinished) {
-            Err(e) if e.kind() != ErrorKind::NotFound => {
-                return Err(Error::io("remove", &unfinished)(e));
-            }
-            _ => {}
-        }
+        remove_if_there(&*disk, &unfinished)?;
         let file = disk
             .create(&unfinished, 0)
             .map_err(Error::io("create", &unfinished))?;
