@@ -379,6 +379,7 @@ impl Engine {
                 Output::Report(text) => tracing::warn!("{text}"),
                 Output::Fenced(reason) => tracing::error!("the shard takes nothing more: {reason}"),
                 Output::Drained => self.drained = true,
+                Output::Carry(_) => unreachable!("one shard has every partition"),
                 other => drop(self.background.send(Job::Shard(SHARD, other))),
             }
         }

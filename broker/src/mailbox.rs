@@ -3,7 +3,7 @@
 //! A worker that spins sees a message at once; one that is parked is woken through a socket pair,
 //! because its runtime has no wakers that may cross threads.
 
-use crossbeam_queue::ArrayQueue;
+use crossbeam_queue::{ArrayQueue, SegQueue};
 use std::io::{self, Write};
 use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -15,6 +15,8 @@ const CAPACITY: usize = 16 << 10;
 #[derive(Debug)]
 pub(crate) struct Mailbox<M> {
     queue: ArrayQueue<M>,
+    /// Answers to what the owner asked for: as many as it asked, so they need no other bound.
+    answers: SegQueue<M>,
     parked: AtomicBool,
     bell: UnixStream,
 }
@@ -28,6 +30,7 @@ impl<M> Mailbox<M> {
         Ok((
             Self {
                 queue,
+                answers: SegQueue::new(),
                 parked: AtomicBool::new(false),
                 bell,
             },
@@ -38,13 +41,23 @@ impl<M> Mailbox<M> {
     /// Puts a message in, or gives it back if the mailbox is full.
     pub(crate) fn send(&self, message: M) -> Result<(), M> {
         self.queue.push(message)?;
+        self.ring();
+        Ok(())
+    }
+
+    /// Puts in what the owner has asked for. Never waits: workers answer one another with it.
+    pub(crate) fn answer(&self, message: M) {
+        self.answers.push(message);
+        self.ring();
+    }
+
+    fn ring(&self) {
         // SeqCst on both sides: either the owner sees the message, or this sees that it is parked.
         std::sync::atomic::fence(Ordering::SeqCst);
         if self.parked.load(Ordering::Relaxed) && self.parked.swap(false, Ordering::SeqCst) {
             // A full socket buffer means that it is ringing already.
             let _ = (&self.bell).write(&[1]);
         }
-        Ok(())
     }
 
     /// Puts in a message that must not get lost: waits while the mailbox is full. Not for workers.
@@ -55,9 +68,9 @@ impl<M> Mailbox<M> {
         }
     }
 
-    /// Takes the oldest message.
+    /// Takes the oldest message, answers first.
     pub(crate) fn take(&self) -> Option<M> {
-        self.queue.pop()
+        self.answers.pop().or_else(|| self.queue.pop())
     }
 
     /// Announces that the owner is about to wait on the bell. Returns `false` if there is a message:
@@ -65,7 +78,7 @@ impl<M> Mailbox<M> {
     pub(crate) fn park(&self) -> bool {
         self.parked.store(true, Ordering::SeqCst);
         std::sync::atomic::fence(Ordering::SeqCst);
-        if self.queue.is_empty() {
+        if self.queue.is_empty() && self.answers.is_empty() {
             return true;
         }
         self.parked.store(false, Ordering::SeqCst);
@@ -94,6 +107,8 @@ mod tests {
             mailbox.send(n).unwrap();
         }
         assert_eq!(mailbox.send(1), Err(1));
+        mailbox.answer(77);
+        assert_eq!(mailbox.take(), Some(77), "an answer needs no room");
         assert!(!mailbox.park(), "nobody parks on a full box");
     }
 }

@@ -75,7 +75,10 @@ impl Service {
         settings: TopicSettings,
     ) -> Result<Topic, Failure> {
         if let Ok(topic) = self.catalog().topic(name) {
-            return Ok(topic.clone());
+            let topic = topic.clone();
+            // Another thread may have made it just now and not have come to its partitions.
+            self.open_partitions(&topic);
+            return Ok(topic);
         }
         self.create_topic(name.to_string(), partitions, settings)
             .await

@@ -3,6 +3,7 @@
 //! The service belongs to no thread: it finds the shard, asks its worker through the mailbox and
 //! waits for the reply; what concerns the catalog it does itself, on a thread that may wait.
 
+mod carry;
 mod describe;
 mod native_requests;
 mod topics;

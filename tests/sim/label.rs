@@ -17,6 +17,14 @@ pub(crate) fn of(input: &Input) -> String {
                 h.record_count, h.size, h.producer_id, h.producer_epoch, h.base_sequence
             )
         }
+        Input::Deliver { ticket, batch } => {
+            let h = batch.header();
+            format!(
+                "deliver {ticket:?} {} records {} bytes {}.{}",
+                h.record_count, h.size, h.producer_id, h.base_sequence
+            )
+        }
+        Input::Carried { lane, lsn, result } => format!("carried {lane} {lsn} {result:?}"),
         Input::Fetch {
             ticket,
             partition,

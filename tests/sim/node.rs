@@ -141,6 +141,7 @@ impl Node {
             Output::Report(text) => return Ok(Told::Report(text)),
             Output::Fenced(reason) => return Ok(Told::Fenced(reason)),
             Output::Drained => return Ok(Told::Drained),
+            Output::Carry(parcel) => unreachable!("there is one shard: {parcel:?}"),
             Output::Sync(job) => Job::Sync(job),
             Output::AllocateSpare(disk, dir, config) => Job::Spare(disk, dir, config),
             Output::Materialize {

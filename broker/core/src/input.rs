@@ -5,7 +5,7 @@ use flowstone_processor::Pipeline;
 use flowstone_storage::settled::SettledMeta;
 use flowstone_storage::{DiskFile, Error};
 use flowstone_wire::native::{Acks, GroupOffset, Place, Visibility};
-use flowstone_wire::{CheckedBatch, Lsn, Offset, PartitionId};
+use flowstone_wire::{CheckedBatch, Failure, Lsn, Offset, PartitionId, ProducerId};
 use std::sync::Arc;
 
 /// The time of a step, as its driver reads it.
@@ -50,7 +50,7 @@ pub struct TaskConfig {
 pub struct SinkPartition {
     /// Its number.
     pub id: PartitionId,
-    /// Whether it lives on the same shard.
+    /// Whether it lives on the same shard; what goes elsewhere is carried there when it is durable.
     pub local: bool,
 }
 
@@ -67,6 +67,14 @@ pub enum Input {
         batch: CheckedBatch,
         /// When to reply.
         acks: Acks,
+    },
+    /// Another shard brings a batch that one of its tasks gave out. Answered like
+    /// [`Self::Produce`] with acks `durable`; a batch that is here already is not appended again.
+    Deliver {
+        /// For the reply.
+        ticket: Ticket,
+        /// What; its producer names the partition.
+        batch: CheckedBatch,
     },
     /// Batches are to be read.
     Fetch {
@@ -167,6 +175,16 @@ pub enum Input {
         partition: PartitionId,
         /// Whole batches from the position on, or why not.
         result: Result<Vec<Bytes>, String>,
+    },
+    /// Answers [`crate::Output::Carry`].
+    Carried {
+        /// From the parcel.
+        lane: ProducerId,
+        /// From the parcel.
+        lsn: Lsn,
+        /// What the other shard answered; [`flowstone_wire::ErrorCode::UnknownPartition`] where there
+        /// is no such partition any more.
+        result: Result<(), Failure>,
     },
     /// The shard is to stop in order: nothing more is taken, everything is synced and materialised.
     Drain,

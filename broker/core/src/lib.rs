@@ -30,4 +30,4 @@ pub mod shard;
 pub use catalog::Catalog;
 pub use input::{Input, Now, Ticket};
 pub use output::{Outbox, Output, Reply};
-pub use shard::{Shard, ShardConfig, ShardStart};
+pub use shard::{Parcel, Shard, ShardConfig, ShardStart};

@@ -1,6 +1,7 @@
 //! Everything a shard can ask for: all its effects but writing to the page cache.
 
 use crate::input::Ticket;
+use crate::shard::Parcel;
 use bytes::Bytes;
 use flowstone_storage::Disk;
 use flowstone_storage::log::{LogConfig, SyncJob};
@@ -107,6 +108,9 @@ pub enum Output {
         /// The first record wanted.
         offset: Offset,
     },
+    /// Step [`crate::Input::Deliver`] on the shard that has the partition of the parcel's lane; answer
+    /// with [`crate::Input::Carried`]. Parcels of one lane arrive in the order they were given out.
+    Carry(Parcel),
     /// Something an operator should read. No answer.
     Report(String),
     /// The shard takes nothing more, for this reason, until it is opened again.

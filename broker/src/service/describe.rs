@@ -165,6 +165,7 @@ fn add(sum: &mut PipelineStatus, task: PipelineStatus) {
     sum.lag += task.lag;
     sum.processed += task.processed;
     sum.emitted += task.emitted;
+    sum.outbound_bytes += task.outbound_bytes;
     sum.failed += task.failed;
     sum.late += task.late;
     sum.latency_p50_us = sum.latency_p50_us.max(task.latency_p50_us);

@@ -142,6 +142,7 @@ impl Worker {
                 self.service.shard_fenced(id, reason);
             }
             Output::Drained => host.drained = true,
+            Output::Carry(parcel) => self.service.carry(id, parcel),
             other => {
                 // The thread ends only after this worker has.
                 let _ = self.background.send(Job::Shard(id, other));

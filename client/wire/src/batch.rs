@@ -320,6 +320,19 @@ impl CheckedBatch {
         }
     }
 
+    /// A batch of a shard's log as another shard is to append it: the shard's own flags are taken
+    /// off, the producer's fields stay.
+    ///
+    /// # Errors
+    /// [`BatchError`] if it is cut off or its checksum is wrong.
+    pub fn from_log(bytes: &Bytes) -> Result<Self, BatchError> {
+        let mut header = verify(bytes)?;
+        let mut bytes = BytesMut::from(&bytes[..header.size as usize]);
+        header.flags &= CODEC_MASK | FLAG_LOG_APPEND_TIME;
+        bytes[FLAGS_AT..PRODUCER_ID_AT].copy_from_slice(&header.flags.to_le_bytes());
+        Ok(Self::trusted(header, bytes))
+    }
+
     /// The producer's header.
     pub fn header(&self) -> &BatchHeader {
         &self.header

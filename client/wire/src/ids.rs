@@ -64,6 +64,41 @@ impl PartitionId {
     }
 }
 
+impl ProducerId {
+    const OUTBOUND: u64 = 1 << 63;
+
+    /// The producer as which the task of a pipeline on one shard writes to a partition of another
+    /// shard; `None` for a pipeline number over 21 bits.
+    ///
+    /// ```text
+    /// 63: 1 | 62..42: pipeline | 41..32: shard | 31..0: partition
+    /// ```
+    pub const fn outbound(pipeline: u32, shard: ShardId, partition: PartitionId) -> Option<Self> {
+        if pipeline >= 1 << 21 || shard.0 as u32 >= PartitionId::FIRST_USER {
+            return None;
+        }
+        let shard = (shard.0 as u64) << 32;
+        Some(Self(
+            Self::OUTBOUND | (pipeline as u64) << 42 | shard | partition.0 as u64,
+        ))
+    }
+
+    /// Whether this is a task that writes from another shard; no client has such a number.
+    pub const fn is_outbound(self) -> bool {
+        self.0 & Self::OUTBOUND != 0
+    }
+
+    /// The pipeline of a task that writes from another shard.
+    pub const fn outbound_pipeline(self) -> u32 {
+        (self.0 >> 42) as u32 & ((1 << 21) - 1)
+    }
+
+    /// The partition that a task writes to from another shard.
+    pub const fn outbound_partition(self) -> PartitionId {
+        PartitionId(self.0 as u32)
+    }
+}
+
 impl Offset {
     /// The offset `count` records later.
     pub const fn plus(self, count: u64) -> Self {
@@ -79,3 +114,29 @@ impl Lsn {
 }
 
 const _: () = assert!(crate::limits::SHARDS_MAX as u32 <= PartitionId::FIRST_USER);
+// A shard's number fits its ten bits of an outbound producer.
+const _: () = assert!(PartitionId::FIRST_USER <= 1 << 10);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_outbound_producer_names_its_parts_and_no_client() {
+        let last = (1 << 21) - 1;
+        for (pipeline, shard, partition) in [(0, 0, 1024), (7, 3, u32::MAX), (last, 1023, 5)] {
+            let (shard, partition) = (ShardId(shard), PartitionId(partition));
+            let id = ProducerId::outbound(pipeline, shard, partition).unwrap();
+            assert!(id.is_outbound());
+            assert_eq!(id.outbound_pipeline(), pipeline);
+            assert_eq!(id.outbound_partition(), partition);
+            let other = ProducerId::outbound(pipeline, ShardId(shard.0 ^ 1), partition);
+            assert_ne!(Some(id), other, "shards have their own sequences");
+        }
+        assert_eq!(
+            ProducerId::outbound(last + 1, ShardId(0), PartitionId(1024)),
+            None
+        );
+        assert!(!ProducerId(u64::MAX >> 1).is_outbound());
+    }
+}

@@ -296,6 +296,8 @@ pub struct PipelineStatus {
     pub processed: u64,
     /// Records given out since the start.
     pub emitted: u64,
+    /// Bytes given out for partitions of other shards and not known to be there yet.
+    pub outbound_bytes: u64,
     /// Records that went to the dead-letter topic since the start.
     pub failed: u64,
     /// Records that came too late since the start.

@@ -1,8 +1,11 @@
-//! The shard's own records: group positions and task deltas, in its internal partition.
+//! The shard's own records: group positions, task deltas and what was carried, in its internal
+//! partition. Batches for other shards lie there too, told apart by their producer.
 
 use super::Shard;
 use flowstone_wire::native::GroupOffset;
-use flowstone_wire::{BatchBuilder, CheckedBatch, Codec, PartitionId, batch, record};
+use flowstone_wire::{
+    BatchBuilder, CheckedBatch, Codec, Lsn, PartitionId, ProducerId, batch, record,
+};
 use serde::{Deserialize, Serialize};
 
 /// A record of the internal partition. The order of the variants is the format: new ones go last.
@@ -22,6 +25,8 @@ pub(super) enum ControlRecord {
         /// Postcard of a `DeltaState`.
         delta: Vec<u8>,
     },
+    /// Batches for other shards that are there: for each lane all up to this LSN.
+    Carried(Vec<(ProducerId, Lsn)>),
 }
 
 impl ControlRecord {

@@ -9,6 +9,8 @@
 //! c                                   next offset of the internal partition
 //! t pipeline(4) key                   entry of a task's state, as the processor names it
 //! d pipeline(4) lsn(8)                a task's delta that is not folded into `t` yet
+//! o producer(8)                       sequence(4) of the next record of a lane to another shard
+//! x producer(8) lsn(8)                a batch that is not known to be on the other shard yet
 //! ```
 
 use super::producers::{self, ProducerState};
@@ -86,6 +88,14 @@ pub(super) fn delta_key(pipeline: u32, lsn: Lsn) -> Vec<u8> {
     [&b"d"[..], &pipeline.to_be_bytes(), &lsn.0.to_be_bytes()].concat()
 }
 
+pub(super) fn lane_key(lane: ProducerId) -> Vec<u8> {
+    [&b"o"[..], &lane.0.to_be_bytes()].concat()
+}
+
+pub(super) fn entry_key(lane: ProducerId, lsn: Lsn) -> Vec<u8> {
+    [&b"x"[..], &lane.0.to_be_bytes(), &lsn.0.to_be_bytes()].concat()
+}
+
 /// A row of the state store, by its key.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum RowKey<'a> {
@@ -95,6 +105,8 @@ pub(super) enum RowKey<'a> {
     Control,
     Task(u32, &'a [u8]),
     Delta(u32, Lsn),
+    Lane(ProducerId),
+    Outbound(ProducerId, Lsn),
 }
 
 /// Reads a key; `None` for one that this version does not know.
@@ -124,6 +136,11 @@ pub(super) fn parse_key(key: &[u8]) -> Option<RowKey<'_>> {
         b'd' => {
             let (id, lsn) = rest.split_at_checked(4)?;
             RowKey::Delta(u32_of(id)?, Lsn(u64_of(lsn)?))
+        }
+        b'o' => RowKey::Lane(ProducerId(u64_of(rest)?)),
+        b'x' => {
+            let (lane, lsn) = rest.split_at_checked(8)?;
+            RowKey::Outbound(ProducerId(u64_of(lane)?), Lsn(u64_of(lsn)?))
         }
         _ => return None,
     })
@@ -190,6 +207,7 @@ impl Shard {
             changes.push((group_key(&key), position.and_then(|p| row(&p))));
         }
         self.tasks.take_changes(&mut changes);
+        self.outbound.take_changes(&mut changes);
         changes
     }
 
@@ -258,8 +276,13 @@ mod tests {
             parse_key(&delta_key(3, Lsn(9))),
             Some(RowKey::Delta(3, Lsn(9)))
         );
+        assert_eq!(parse_key(&lane_key(i)), Some(RowKey::Lane(i)));
+        let out = RowKey::Outbound(i, Lsn(9));
+        assert_eq!(parse_key(&entry_key(i, Lsn(9))), Some(out));
         for bad in [
             &b""[..],
+            b"o",
+            b"x12345678",
             b"p",
             b"p12345",
             b"i",

@@ -15,6 +15,7 @@ mod fetch;
 mod groups;
 mod materialize;
 mod open;
+mod outbound;
 mod partition;
 mod produce;
 mod producers;
@@ -23,6 +24,7 @@ mod status;
 mod tasks;
 
 pub use open::{ShardConfig, ShardStart};
+pub use outbound::Parcel;
 
 use crate::input::{Input, Now, Ticket};
 use crate::output::{Outbox, Output, Reply};
@@ -30,6 +32,7 @@ use flowstone_storage::ShardLog;
 use flowstone_wire::{ErrorCode, Failure, Lsn, Offset, PartitionId, ShardId};
 use groups::Groups;
 use materialize::Materializer;
+use outbound::Outbound;
 use partition::Partition;
 use producers::Producers;
 use std::collections::{BTreeMap, VecDeque};
@@ -62,6 +65,7 @@ pub struct Shard {
     producers: Producers,
     groups: Groups,
     tasks: Tasks,
+    outbound: Outbound,
     materializer: Materializer,
     /// Answered when their LSN is written. In order of LSN.
     wait_written: VecDeque<Waiting>,
@@ -110,6 +114,7 @@ impl Shard {
             } => {
                 self.produce(now, ticket, partition, batch, acks, out);
             }
+            Input::Deliver { ticket, batch } => self.deliver(now, ticket, batch, out),
             Input::Turn => self.turn(now, out),
             Input::Fetch {
                 ticket,
@@ -164,7 +169,8 @@ impl Shard {
             | Input::Spare(_)
             | Input::Materialized { .. }
             | Input::Settled(_)
-            | Input::TaskBatches { .. }) => self.take_done(now, done, out),
+            | Input::TaskBatches { .. }
+            | Input::Carried { .. }) => self.take_done(now, done, out),
         }
     }
 
@@ -182,6 +188,7 @@ impl Shard {
             } => {
                 self.tasks.give_cold(now, id, partition, result);
             }
+            Input::Carried { lane, lsn, result } => self.carried(now, lane, lsn, result, out),
             other => unreachable!("`step` handles {other:?}"),
         }
     }
@@ -197,7 +204,11 @@ impl Shard {
         let tasks = (!self.draining).then(|| self.tasks.deadline_us()).flatten();
         // The answer to a sync that is out asks for the next one.
         let sync = self.sync_by_us.filter(|_| !self.sync_out);
-        [poll, sync, retain, tasks].into_iter().flatten().min()
+        let carry = (!self.draining && self.knows_all).then(|| self.outbound.deadline_us());
+        [poll, sync, retain, tasks, carry.flatten()]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     /// The shard's number.
@@ -224,6 +235,7 @@ impl Shard {
     /// Processes and writes what was staged, and asks for the work that follows from it.
     fn turn(&mut self, now: Now, out: &mut Outbox) {
         if self.fenced.is_none() {
+            self.record_arrived(now, out);
             self.run_tasks(now, out);
             self.flush(out);
             if self.tasks.any_ready() {
@@ -232,6 +244,7 @@ impl Shard {
                 self.flush(out);
             }
         }
+        self.carry(now, out);
         self.ask_for_sync(now, out);
         self.ask_for_spare(now, out);
         self.ask_for_materialize(out);

@@ -4,6 +4,7 @@ use super::Shard;
 use super::control::ControlRecord;
 use super::groups::{Groups, Position};
 use super::materialize::{Materializer, RowKey, parse_key};
+use super::outbound::Outbound;
 use super::partition::{Partition, PartitionRow};
 use super::producers::{ProducerState, Producers};
 use super::tasks::Tasks;
@@ -50,6 +51,7 @@ struct View {
     producers: Producers,
     groups: Groups,
     tasks: Tasks,
+    outbound: Outbound,
     control_next: Offset,
     /// The first row or record that could not be read.
     unreadable: Option<String>,
@@ -102,6 +104,7 @@ impl Shard {
             producers: view.producers,
             groups: view.groups,
             tasks: view.tasks,
+            outbound: view.outbound,
             materializer: Materializer::new(applied),
             wait_written: VecDeque::new(),
             wait_durable: VecDeque::new(),
@@ -166,6 +169,14 @@ impl View {
             }
             RowKey::Control => self.control_next = postcard::from_bytes(value).ok()?,
             RowKey::Task(id, key) => self.tasks.load_entry(id, key, value),
+            RowKey::Lane(id) => {
+                let next = u32::from_be_bytes(value.try_into().ok()?);
+                self.outbound.load_lane(id, next);
+            }
+            RowKey::Outbound(id, lsn) => {
+                let bytes = bytes::Bytes::copy_from_slice(value);
+                self.outbound.load_entry(id, lsn, bytes);
+            }
             RowKey::Delta(id, lsn) => self.tasks.load_delta(id, lsn, value.to_vec(), true),
         }
         Some(())
@@ -180,6 +191,10 @@ impl View {
             return;
         }
         self.control_next = header.next_offset();
+        if header.producer_id.is_outbound() {
+            let bytes = bytes.slice(..header.size as usize);
+            return self.outbound.take(header, bytes);
+        }
         match ControlRecord::from_batch(bytes) {
             Ok(records) => records
                 .into_iter()
@@ -198,6 +213,9 @@ impl View {
         match record {
             ControlRecord::GroupOffsets { group, offsets } => self.groups.note(&group, offsets),
             ControlRecord::TaskDelta { id, delta } => self.tasks.load_delta(id, lsn, delta, false),
+            ControlRecord::Carried(arrived) => arrived
+                .into_iter()
+                .for_each(|(lane, upto)| self.outbound.let_go(lane, upto)),
         }
     }
 }

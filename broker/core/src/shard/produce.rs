@@ -19,6 +19,39 @@ impl Shard {
         acks: Acks,
         out: &mut Outbox,
     ) {
+        if batch.header().producer_id.is_outbound() {
+            let what =
+                "this producer id is kept for tasks of other shards; take one from the broker";
+            let failure = Failure::new(ErrorCode::InvalidRequest, what);
+            if let Some(ticket) = ticket {
+                out.reply(ticket, Err(failure));
+            }
+            return;
+        }
+        self.produce_checked(now, ticket, partition, batch, acks, out);
+    }
+
+    /// Appends what a task of another shard gave out.
+    pub(super) fn deliver(
+        &mut self,
+        now: Now,
+        ticket: Ticket,
+        batch: CheckedBatch,
+        out: &mut Outbox,
+    ) {
+        let partition = batch.header().producer_id.outbound_partition();
+        self.produce_checked(now, Some(ticket), partition, batch, Acks::Durable, out);
+    }
+
+    fn produce_checked(
+        &mut self,
+        now: Now,
+        ticket: Option<Ticket>,
+        partition: PartitionId,
+        batch: CheckedBatch,
+        acks: Acks,
+        out: &mut Outbox,
+    ) {
         match self.try_produce(now, partition, batch, acks, out) {
             Ok((answer, lsn)) => {
                 let Some(ticket) = ticket else { return };

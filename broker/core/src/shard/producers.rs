@@ -78,6 +78,14 @@ impl Producers {
         if h.base_sequence == state.next_sequence {
             return Ok(Sequence::New);
         }
+        if h.producer_id.is_outbound() {
+            // It comes in order and from one place: what is not ahead is here. The half of the
+            // numbers that lies behind is far more than can be under way.
+            let behind = state.next_sequence.wrapping_sub(h.base_sequence) < 1 << 31;
+            if let Some(last) = state.stored.back().filter(|_| behind) {
+                return Ok(Sequence::Duplicate(last.base_offset, last.lsn));
+            }
+        }
         let same = |s: &&Stored| s.base_sequence == h.base_sequence && s.records == h.record_count;
         match state.stored.iter().find(same) {
             Some(s) => Ok(Sequence::Duplicate(s.base_offset, s.lsn)),
@@ -102,7 +110,12 @@ impl Producers {
             state.stored.clear();
             state.epoch = h.producer_epoch;
         }
-        if state.stored.len() >= PRODUCER_WINDOW {
+        let window = if h.producer_id.is_outbound() {
+            1
+        } else {
+            PRODUCER_WINDOW
+        };
+        if state.stored.len() >= window {
             state.stored.pop_front();
         }
         state.stored.push_back(Stored {
@@ -123,7 +136,9 @@ impl Producers {
     /// Makes room for a while: forgets the tenth that wrote least recently.
     fn forget_oldest(&mut self) {
         let last = |s: &ProducerState| s.stored.back().map_or(Lsn(0), |s| s.lsn);
-        let mut by_age: Vec<(Lsn, Key)> = self.states.iter().map(|(k, s)| (last(s), *k)).collect();
+        // Tasks of other shards stay: they go on with their sequences whatever happens.
+        let clients = self.states.iter().filter(|(k, _)| !k.0.is_outbound());
+        let mut by_age: Vec<(Lsn, Key)> = clients.map(|(k, s)| (last(s), *k)).collect();
         by_age.sort_unstable();
         for (_, key) in by_age.iter().take(PRODUCERS_MAX / 10) {
             self.remove(*key);

@@ -19,7 +19,7 @@ impl Shard {
                 fenced: self.fenced.clone(),
             },
             partitions: open.map(|(id, p)| self.partition_status(*id, p)).collect(),
-            tasks: self.tasks.status(&self.partitions),
+            tasks: self.tasks.status(&self.partitions, &self.outbound),
             hot_bytes: self.log.segments().map(|s| s.bytes).sum(),
             undurable_bytes: self.undurable_bytes,
         };

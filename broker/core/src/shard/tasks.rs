@@ -11,6 +11,7 @@ mod group;
 mod latency;
 mod run;
 
+use super::outbound::Outbound;
 use super::partition::Partition;
 use crate::input::{Now, TaskConfig};
 use crate::output::{Outbox, Output};
@@ -249,11 +250,12 @@ impl Tasks {
     pub(super) fn status(
         &self,
         partitions: &BTreeMap<PartitionId, Partition>,
+        outbound: &Outbound,
     ) -> Vec<PipelineStatus> {
         self.running
             .iter()
             .flatten()
-            .map(|r| r.status(partitions))
+            .map(|r| r.status(partitions, outbound))
             .collect()
     }
 }
@@ -273,12 +275,17 @@ impl Running {
         self.ready = false;
     }
 
-    fn status(&self, partitions: &BTreeMap<PartitionId, Partition>) -> PipelineStatus {
+    fn status(
+        &self,
+        partitions: &BTreeMap<PartitionId, Partition>,
+        outbound: &Outbound,
+    ) -> PipelineStatus {
         let end = |id: PartitionId| partitions.get(&id).map_or(0, |p| p.next.0);
         let stats = self.task.stats();
+        let error = self.error.as_deref().or(outbound.error(self.config.id));
         PipelineStatus {
             name: self.config.pipeline.name().to_string(),
-            state: if self.error.is_some() {
+            state: if error.is_some() {
                 "retrying"
             } else {
                 "running"
@@ -290,7 +297,7 @@ impl Running {
                 .map(|(partition, offset)| GroupOffset {
                     partition,
                     offset,
-                    note: self.error.clone().unwrap_or_default(),
+                    note: error.unwrap_or_default().to_string(),
                 })
                 .collect(),
             lag: self
@@ -300,6 +307,7 @@ impl Running {
                 .sum(),
             processed: stats.processed,
             emitted: stats.emitted,
+            outbound_bytes: outbound.waiting_bytes(self.config.id),
             failed: stats.failed,
             late: stats.late,
             latency_p50_us: self.latency.quantile_us(0.5),

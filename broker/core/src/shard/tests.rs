@@ -1,6 +1,8 @@
 //! The shard as a whole, under a driver that does everything at once unless it is told to wait.
 
-use super::{Shard, ShardConfig};
+mod outbound;
+
+use super::{Parcel, Shard, ShardConfig};
 use crate::input::{Input, Now, PartitionConfig, SinkPartition, TaskConfig, Ticket};
 use crate::output::{Outbox, Output, Reply};
 use flowstone_processor::{Context, Pipeline, PipelineOptions, ProcessError, Processor, Record};
@@ -52,6 +54,9 @@ struct Rig {
     held_syncs: Option<Vec<SyncJob>>,
     partitions: Vec<(PartitionId, PartitionConfig)>,
     task: Option<TaskConfig>,
+    /// On their way to another shard.
+    parcels: VecDeque<Parcel>,
+    reports: Vec<String>,
 }
 
 impl Rig {
@@ -90,6 +95,8 @@ impl Rig {
             held_syncs: None,
             partitions,
             task,
+            parcels: VecDeque::new(),
+            reports: Vec::new(),
         };
         for (partition, config) in rig.partitions.clone() {
             rig.step(Input::OpenPartition { partition, config });
@@ -222,7 +229,9 @@ impl Rig {
                     result,
                 });
             }
-            Output::Report(_) | Output::Fenced(_) | Output::Drained => {}
+            Output::Carry(parcel) => self.parcels.push_back(parcel),
+            Output::Report(text) => self.reports.push(text),
+            Output::Fenced(_) | Output::Drained => {}
         }
         None
     }

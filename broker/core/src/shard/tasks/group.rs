@@ -2,54 +2,50 @@
 
 use super::super::Shard;
 use super::super::control::ControlRecord;
-use crate::input::{Now, TaskConfig};
+use crate::input::{Now, SinkPartition, TaskConfig};
 use crate::output::Outbox;
 use flowstone_processor::{Delta, Output};
-use flowstone_wire::batch::FLAG_GROUP_CONTINUES;
+use flowstone_wire::batch::{FLAG_CONTROL, FLAG_GROUP_CONTINUES};
 use flowstone_wire::partitioner::partition_for_key;
-use flowstone_wire::{BatchBuilder, CheckedBatch, Codec, Header, PartitionId};
+use flowstone_wire::{BatchBuilder, CheckedBatch, Codec, Header, PartitionId, ProducerId};
 use std::collections::BTreeMap;
 
 /// Batches of one step, by the partition they go to.
 #[derive(Default)]
 struct Batches {
-    open: BTreeMap<PartitionId, BatchBuilder>,
-    full: Vec<(PartitionId, CheckedBatch)>,
+    open: BTreeMap<PartitionId, (BatchBuilder, bool)>,
+    full: Vec<(SinkPartition, BatchBuilder)>,
 }
 
 impl Batches {
-    fn push(
-        &mut self,
-        partition: PartitionId,
-        output: &Output<'_>,
-        headers: &[Header<'_>],
-    ) -> bool {
-        let builder = self
+    fn push(&mut self, to: SinkPartition, output: &Output<'_>, headers: &[Header<'_>]) -> bool {
+        let fresh = || BatchBuilder::new(Codec::None);
+        let (builder, _) = self
             .open
-            .entry(partition)
-            .or_insert_with(|| BatchBuilder::new(Codec::None));
+            .entry(to.id)
+            .or_insert_with(|| (fresh(), to.local));
         let put =
             |b: &mut BatchBuilder| b.push(output.timestamp, output.key, output.value, headers);
         if put(builder) {
             return true;
         }
         if !builder.is_empty() {
-            let full = std::mem::replace(builder, BatchBuilder::new(Codec::None));
-            self.full.push((partition, full.finish()));
+            self.full.push((to, std::mem::replace(builder, fresh())));
             return put(builder);
         }
         false
     }
 
-    fn finish(mut self) -> Vec<(PartitionId, CheckedBatch)> {
-        let rest = self.open.into_iter().filter(|(_, b)| !b.is_empty());
-        self.full.extend(rest.map(|(p, b)| (p, b.finish())));
+    fn finish(mut self) -> Vec<(SinkPartition, BatchBuilder)> {
+        let rest = self.open.into_iter().filter(|(_, (b, _))| !b.is_empty());
+        let rest = rest.map(|(id, (b, local))| (SinkPartition { id, local }, b));
+        self.full.extend(rest);
         self.full
     }
 }
 
-/// The partition an output goes to; `None` where the sink has none or it lives elsewhere.
-fn target(config: &TaskConfig, output: &Output<'_>) -> Option<PartitionId> {
+/// The partition an output goes to; `None` where the sink has none.
+fn target(config: &TaskConfig, output: &Output<'_>) -> Option<SinkPartition> {
     let partitions = config.sinks.get(usize::from(output.sink.0))?;
     let count = partitions.len() as u32;
     let index = match output.key {
@@ -59,10 +55,21 @@ fn target(config: &TaskConfig, output: &Output<'_>) -> Option<PartitionId> {
             of_input.map_or(0, |(_, index)| *index) % count.max(1)
         }
     };
-    partitions
-        .get(index as usize)
-        .filter(|p| p.local)
-        .map(|p| p.id)
+    partitions.get(index as usize).copied()
+}
+
+fn sort_outputs(config: &TaskConfig, delta: &Delta) -> Result<Batches, String> {
+    let mut batches = Batches::default();
+    for output in delta.outputs.iter() {
+        let Some(to) = target(config, &output) else {
+            return Err(format!("sink {} has no partition", output.sink.0));
+        };
+        let headers: Vec<Header<'_>> = output.headers().collect();
+        if !batches.push(to, &output, &headers) {
+            return Err("an output is larger than a record may be".into());
+        }
+    }
+    Ok(batches)
 }
 
 impl Shard {
@@ -74,21 +81,8 @@ impl Shard {
         delta: &Delta,
         out: &mut Outbox,
     ) -> Result<(), String> {
-        let mut batches = Batches::default();
-        for output in delta.outputs.iter() {
-            let Some(partition) = target(config, &output) else {
-                let why = format!(
-                    "an output for sink {} goes to a partition of another shard, which is not \
-                     supported; run the broker with one shard or give the sink one partition",
-                    output.sink.0
-                );
-                return Err(why);
-            };
-            let headers: Vec<Header<'_>> = output.headers().collect();
-            if !batches.push(partition, &output, &headers) {
-                return Err("an output is larger than a record may be".into());
-            }
-        }
+        let batches = sort_outputs(config, delta)?;
+        let mut group = self.number_outputs(config.id, batches)?;
         let mut bytes = Vec::new();
         delta.state.encode(&mut bytes);
         let record = ControlRecord::TaskDelta {
@@ -98,7 +92,6 @@ impl Shard {
         let Some(control) = record.to_batch(now.unix_ms) else {
             return Err("the step changed more state than a batch holds".into());
         };
-        let mut group = batches.finish();
         group.push((self.control_partition(), control));
         let bytes = group.iter().map(|(_, b)| u64::from(b.header().size)).sum();
         self.admit(bytes, out).map_err(|failure| failure.message)?;
@@ -108,10 +101,41 @@ impl Shard {
                 batch.set_flags(FLAG_GROUP_CONTINUES);
             }
             let appended = self.append(now, partition, batch);
-            if let Some(p) = self.partitions.get(&partition) {
+            if appended.header.producer_id.is_outbound() {
+                self.hold_outbound(appended);
+            } else if let Some(p) = self.partitions.get(&partition) {
                 self.tasks.notice(now, &p.tasks, partition, appended);
             }
         }
         Ok(())
+    }
+
+    /// The batches of a step and where they are appended: those for other shards in the internal
+    /// partition, with the next sequences of their lanes.
+    fn number_outputs(
+        &self,
+        pipeline: u32,
+        batches: Batches,
+    ) -> Result<Vec<(PartitionId, CheckedBatch)>, String> {
+        let mut sequences: BTreeMap<ProducerId, u32> = BTreeMap::new();
+        let mut group = Vec::new();
+        for (to, mut builder) in batches.finish() {
+            if to.local {
+                group.push((to.id, builder.finish()));
+                continue;
+            }
+            let Some(lane) = ProducerId::outbound(pipeline, self.id, to.id) else {
+                return Err(format!("pipeline number {pipeline} is over 21 bits"));
+            };
+            let next = sequences
+                .entry(lane)
+                .or_insert_with(|| self.outbound.next_sequence(lane));
+            builder.set_producer(lane, 0, *next);
+            *next = next.wrapping_add(builder.count());
+            let mut batch = builder.finish();
+            batch.set_flags(FLAG_CONTROL);
+            group.push((self.control_partition(), batch));
+        }
+        Ok(group)
     }
 }

@@ -102,6 +102,11 @@ impl Shard {
             self.tasks.starved = true;
             return false;
         }
+        if !self.outbound.has_room(r.config.id) {
+            // Other shards come first; what they take gives room.
+            self.tasks.starved = true;
+            return false;
+        }
         r.retry_at_us = None;
         let held = r.held.take();
         let fresh = held.is_none();
