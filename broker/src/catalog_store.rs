@@ -2,6 +2,7 @@
 
 use flowstone_core::Catalog;
 use flowstone_core::catalog::{Command, Event};
+use flowstone_storage::{Disk, RealDisk};
 use flowstone_wire::{ErrorCode, Failure};
 use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
 use std::path::{Path, PathBuf};
@@ -49,6 +50,11 @@ impl CatalogStore {
             };
             make().map_err(|e| broken(&e))?;
         }
+        let dir = path.parent().unwrap_or(Path::new("."));
+        let name = Path::new(path.file_name().unwrap_or_default());
+        RealDisk::new(dir)
+            .and_then(|disk| disk.open(name)?.drop_cached())
+            .map_err(|e| broken(&e))?;
         let db = Database::builder()
             .set_cache_size(CACHE_BYTES)
             .open(path)

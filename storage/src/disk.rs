@@ -2,7 +2,8 @@
 //!
 //! Rules that every implementation keeps and [`crate::disk_tests`] checks:
 //! - what was written is not safe before [`DiskFile::sync`] returned `Ok`; after an `Err` it never
-//!   will be, and nobody may try again;
+//!   will be, and nobody may try again; until [`DiskFile::drop_cached`] a reader, of a later process
+//!   too, may still see it;
 //! - a created, renamed or removed name is not safe before [`Disk::sync_dir`];
 //! - bytes of a file that were allocated and never written read as zero;
 //! - a mapping shows what is written to the file later, too.
@@ -106,6 +107,15 @@ pub trait DiskFile: Send + Sync + Debug + 'static {
     /// # Errors
     /// What the disk says. What was not durable must be taken as lost: never call again.
     fn sync(&self) -> io::Result<()>;
+
+    /// Has the next reads come from the device where the system believes that it has the same bytes.
+    /// After a sync that failed it believes so wrongly, and a process that was killed leaves that to
+    /// the next one: to be called before anything is read that decides what is durable, while nothing
+    /// is mapped.
+    ///
+    /// # Errors
+    /// What the disk says.
+    fn drop_cached(&self) -> io::Result<()>;
 
     /// Maps the whole file read-only, at its length of now.
     ///

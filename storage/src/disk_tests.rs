@@ -58,7 +58,10 @@ fn bytes(disk: &dyn Disk, dir: &Path) -> io::Result<()> {
     let parts: Vec<[u8; 3]> = (0..3000u32).map(|i| [i as u8, 1, 2]).collect();
     let slices: Vec<IoSlice<'_>> = parts.iter().map(|p| IoSlice::new(p)).collect();
     file.write_at(500, &slices)?;
+    // What is not written back yet is not dropped.
+    file.drop_cached()?;
     file.sync()?;
+    file.drop_cached()?;
     let mut out = vec![0; 9000];
     disk.open(&path)?.read_at(500, &mut out)?;
     assert_eq!(out, parts.concat());

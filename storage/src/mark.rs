@@ -114,7 +114,10 @@ impl Mark {
     /// [`Error::Io`].
     pub fn open(disk: &dyn Disk, path: &Path) -> Result<(Self, MarkFound), Error> {
         let file = match disk.open(path) {
-            Ok(file) => file,
+            Ok(file) => {
+                file.drop_cached().map_err(Error::io("read", path))?;
+                file
+            }
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
                 let file = disk
                     .create(path, FILE_BYTES)

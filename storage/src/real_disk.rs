@@ -2,7 +2,7 @@
 
 use crate::disk::{Disk, DiskFile, Mapping};
 use crate::sys;
-use rustix::fs::{FallocateFlags, fallocate, statvfs};
+use rustix::fs::{Advice, FallocateFlags, fadvise, fallocate, statvfs};
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, IoSlice};
 use std::os::unix::fs::FileExt;
@@ -164,6 +164,11 @@ impl DiskFile for RealFile {
 
     fn sync(&self) -> io::Result<()> {
         self.file.sync_data()
+    }
+
+    fn drop_cached(&self) -> io::Result<()> {
+        // Pages that were not written back yet stay; the next sync tells about them.
+        Ok(fadvise(&self.file, 0, None, Advice::DontNeed)?)
     }
 
     fn map(&self) -> io::Result<Mapping> {

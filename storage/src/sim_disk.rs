@@ -130,7 +130,8 @@ impl SimDisk {
         }
     }
 
-    /// The disk after the process was killed: everything written is still there, and unsynced.
+    /// The disk after the process was killed: everything written is still there, and unsynced. What a
+    /// sync failed for can be read until [`DiskFile::drop_cached`], and no sync will save it.
     #[must_use]
     pub fn kill(&self) -> Self {
         let s = self.lock();
@@ -402,6 +403,17 @@ impl DiskFile for SimFile {
         for change in &pending {
             survive(&mut inode.durable, change, Fate::Kept);
         }
+        Ok(())
+    }
+
+    fn drop_cached(&self) -> io::Result<()> {
+        let mut s = self.disk.lock();
+        let inode = &mut s.inodes[self.inode];
+        let mut image = inode.durable.clone();
+        for change in &inode.pending {
+            survive(&mut image, change, Fate::Kept);
+        }
+        inode.live = image;
         Ok(())
     }
 

@@ -69,7 +69,10 @@ impl StateStore {
     /// [`Error::Io`], [`Error::State`].
     pub fn open(disk: &dyn Disk, path: &Path) -> Result<Self, Error> {
         match disk.open(path) {
-            Ok(file) => Self::on(file, path),
+            Ok(file) => {
+                file.drop_cached().map_err(Error::io("read", path))?;
+                Self::on(file, path)
+            }
             Err(e) if e.kind() == io::ErrorKind::NotFound => Self::create(disk, path),
             Err(e) => Err(Error::io("open", path)(e)),
         }

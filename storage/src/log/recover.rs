@@ -276,6 +276,10 @@ impl Recovery<'_> {
     /// Reads one segment. Returns the end of the log if it is in here.
     fn scan_segment(&mut self, number: usize) -> Result<Option<Tail>, Error> {
         let found = &self.found[number];
+        found
+            .file
+            .drop_cached()
+            .map_err(Error::io("read", &found.path))?;
         let map = found.file.map().map_err(Error::io("map", &found.path))?;
         let len = found.file.len().map_err(Error::io("read", &found.path))?;
         let first = self.expected;

@@ -192,7 +192,8 @@ impl View {
         }
         self.control_next = header.next_offset();
         if header.producer_id.is_outbound() {
-            let bytes = bytes.slice(..header.size as usize);
+            // A copy: what recovery shows must not be kept.
+            let bytes = bytes::Bytes::copy_from_slice(&bytes[..header.size as usize]);
             return self.outbound.take(header, bytes);
         }
         match ControlRecord::from_batch(bytes) {
