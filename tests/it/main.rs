@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 #![allow(clippy::unwrap_used, reason = "tests may")]
 
+mod across_shards;
 mod bad_http;
 mod bad_input;
 mod child;
