@@ -23,6 +23,8 @@ pub(super) type Key = (String, PartitionId);
 #[derive(Debug, Default)]
 pub(super) struct Groups {
     positions: BTreeMap<Key, Position>,
+    /// LSN of the last commit of this process.
+    last: Lsn,
     dirty: BTreeSet<Key>,
 }
 
@@ -103,6 +105,22 @@ impl Shard {
         }
     }
 
+    /// Answers when what is read is durable: a position that can vanish is not told.
+    pub(super) fn read_offsets(
+        &mut self,
+        ticket: Ticket,
+        group: &str,
+        partitions: &[PartitionId],
+        out: &mut Outbox,
+    ) {
+        let last = self.groups.last;
+        if let Some(reason) = self.fenced.as_ref().filter(|_| last > self.log.durable()) {
+            return out.reply(ticket, Err(super::fenced_failure(reason)));
+        }
+        let reply = Reply::Offsets(self.groups.read(group, partitions));
+        self.reply_when_durable(last, ticket, reply, out);
+    }
+
     fn try_commit(
         &mut self,
         now: Now,
@@ -144,6 +162,7 @@ impl Shard {
         self.admit(u64::from(batch.header().size), out)?;
         let appended = self.append(now, self.control_partition(), batch);
         self.groups.note(&group, offsets);
+        self.groups.last = appended.header.lsn;
         self.urgent = self.urgent.max(appended.header.lsn);
         Ok(appended.header.lsn)
     }

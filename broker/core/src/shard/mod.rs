@@ -149,12 +149,7 @@ impl Shard {
                 ticket,
                 group,
                 partitions,
-            } => {
-                out.reply(
-                    ticket,
-                    Ok(Reply::Offsets(self.groups.read(&group, &partitions))),
-                );
-            }
+            } => self.read_offsets(ticket, &group, &partitions, out),
             Input::ListGroups { ticket } => {
                 out.reply(ticket, Ok(Reply::Groups(self.groups.names())))
             }
