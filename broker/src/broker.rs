@@ -110,7 +110,7 @@ impl Broker {
             .map_err(StartError::Catalog)?;
         let disk: Arc<dyn Disk> =
             Arc::new(RealDisk::new(&data.path).map_err(system("open the data directory"))?);
-        let opened = open_shards(&disk, shards, &config)?;
+        let (opened, broken) = open_shards(&disk, shards, &config)?;
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)
             .max_blocking_threads(16)
@@ -144,6 +144,9 @@ impl Broker {
             native_unix: None,
             _data: data,
         };
+        for (shard, why) in broken {
+            broker.service.shard_fenced(shard, why.to_string());
+        }
         broker.start_workers(&config, opened, ears)?;
         broker.open_partitions();
         broker.deploy_configured(&config)?;
@@ -321,40 +324,77 @@ impl Drop for Broker {
     }
 }
 
+/// The shards that can be opened, and why the others cannot.
+pub(crate) type OpenedShards = (
+    Vec<(Shard, ShardFiles)>,
+    Vec<(ShardId, flowstone_storage::Error)>,
+);
+
+/// Opens every shard. One whose files are damaged does not keep the others from being served.
+///
+/// # Errors
+/// [`StartError::Shard`] where not one can be opened, or the disk refuses.
 pub(crate) fn open_shards(
     disk: &Arc<dyn Disk>,
     shards: u16,
     config: &Config,
-) -> Result<Vec<(Shard, ShardFiles)>, StartError> {
-    let open = |id: ShardId| {
-        let dir = layout::shard_dir(id);
-        disk.create_dir(&dir)
-            .map_err(|source| flowstone_storage::Error::Io {
-                action: "create",
-                path: dir.clone(),
-                source,
-            })?;
-        let state = StateStore::open(&**disk, &layout::state(&dir))?;
-        for orphan in remove_orphans(&**disk, &dir, &state)? {
-            tracing::info!(
-                "removed '{}', which settling had not finished",
-                orphan.display()
-            );
+) -> Result<OpenedShards, StartError> {
+    use flowstone_storage::Error;
+    let (mut opened, mut broken) = (Vec::new(), Vec::new());
+    for id in (0..shards).map(ShardId) {
+        match open_shard(disk, id, config) {
+            Ok(shard) => opened.push(shard),
+            Err(e @ (Error::Damaged { .. } | Error::State { .. } | Error::Format { .. }))
+                if shards > 1 =>
+            {
+                tracing::error!(shard = id.0, "the shard cannot be opened: {e}");
+                broken.push((id, e));
+            }
+            Err(source) => return Err(StartError::Shard { shard: id, source }),
         }
-        let (shard, start) = Shard::open(disk.clone(), &dir, id, config.shard(), &state)?;
-        for note in &start.recovered.notes {
-            tracing::info!(shard = id.0, "recovery: {note:?}");
-        }
-        Ok((
-            shard,
-            ShardFiles {
-                disk: disk.clone(),
-                dir,
-                state,
-                mark: start.mark,
-            },
-        ))
+    }
+    if opened.is_empty()
+        && let Some((shard, source)) = broken.pop()
+    {
+        return Err(StartError::Shard { shard, source });
+    }
+    Ok((opened, broken))
+}
+
+fn open_shard(
+    disk: &Arc<dyn Disk>,
+    id: ShardId,
+    config: &Config,
+) -> Result<(Shard, ShardFiles), flowstone_storage::Error> {
+    let dir = layout::shard_dir(id);
+    disk.create_dir(&dir)
+        .map_err(|source| flowstone_storage::Error::Io {
+            action: "create",
+            path: dir.clone(),
+            source,
+        })?;
+    let state = StateStore::open_of_shard(&**disk, &dir)?;
+    for orphan in remove_orphans(&**disk, &dir, &state)? {
+        tracing::info!(
+            "removed '{}', which settling had not finished",
+            orphan.display()
+        );
+    }
+    let (shard, start) = Shard::open(disk.clone(), &dir, id, config.shard(), &state)?;
+    for note in &start.recovered.notes {
+        tracing::info!(shard = id.0, "recovery: {note:?}");
+    }
+    for hole in &start.recovered.holes {
+        tracing::error!(
+            shard = id.0,
+            "{hole}; what else it held is in the state store"
+        );
+    }
+    let files = ShardFiles {
+        disk: disk.clone(),
+        dir,
+        state,
+        mark: start.mark,
     };
-    let open = |id| open(id).map_err(|source| StartError::Shard { shard: id, source });
-    (0..shards).map(ShardId).map(open).collect()
+    Ok((shard, files))
 }

@@ -1,7 +1,9 @@
 //! The catalog in redb: every command is durable before anybody is told.
 
+use crate::catalog_copy;
 use flowstone_core::Catalog;
 use flowstone_core::catalog::{Command, Event};
+use flowstone_storage::redb_file::open_checked;
 use flowstone_storage::{Disk, RealDisk};
 use flowstone_wire::{ErrorCode, Failure};
 use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
@@ -35,33 +37,27 @@ impl CatalogStore {
     /// What is wrong with it, as text for an operator.
     pub(crate) fn open(path: &Path, shards: u16) -> Result<Self, String> {
         let broken = |e: &dyn std::fmt::Display| format!("catalog '{}': {e}", path.display());
-        if !path.exists() {
-            // Under another name first: a crash in the middle leaves no half of one.
-            let unfinished = path.with_extension("tmp");
-            let make = || -> Result<(), redb::Error> {
-                match std::fs::remove_file(&unfinished) {
-                    Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(e.into()),
-                    _ => {}
-                }
-                drop(load(&Database::create(&unfinished)?)?);
-                std::fs::rename(&unfinished, path)?;
-                let dir = path.parent().unwrap_or(Path::new("."));
-                Ok(std::fs::File::open(dir)?.sync_all()?)
-            };
-            make().map_err(|e| broken(&e))?;
-        }
         let dir = path.parent().unwrap_or(Path::new("."));
+        if !path.exists() {
+            if dir.join("shards").exists() {
+                return Err(broken(&GONE));
+            }
+            make(path, &[]).map_err(|e| broken(&e))?;
+        }
         let name = Path::new(path.file_name().unwrap_or_default());
         RealDisk::new(dir)
             .and_then(|disk| disk.open(name)?.drop_cached())
             .map_err(|e| broken(&e))?;
-        let db = Database::builder()
-            .set_cache_size(CACHE_BYTES)
-            .open(path)
-            .map_err(|e| broken(&e))?;
+        let db = open_checked(path, || {
+            let mut builder = Database::builder();
+            builder.set_cache_size(CACHE_BYTES).open(path)
+        })
+        .map_err(|e| e.to_string())?;
         let rows = load(&db).map_err(|e| broken(&e))?;
         let rows = rows.iter().map(|(k, v)| (&k[..], &v[..]));
         let catalog = Catalog::from_rows(shards, rows).map_err(|e| broken(&e))?;
+        let all = load(&db).map_err(|e| broken(&e))?;
+        catalog_copy::write(path, &all).map_err(|e| broken(&e))?;
         Ok(Self {
             path: path.into(),
             writer: Mutex::new(db),
@@ -109,6 +105,13 @@ impl CatalogStore {
                 Failure::new(ErrorCode::Internal, what)
             })?;
         }
+        if let Err(e) = load(&db)
+            .map_err(|e| e.to_string())
+            .and_then(|rows| catalog_copy::write(&self.path, &rows).map_err(|e| e.to_string()))
+        {
+            // The catalog itself is stored; the copy is for the day on which it is damaged.
+            tracing::warn!("the copy of the catalog is not up to date: {e}");
+        }
         *self
             .current
             .write()
@@ -117,10 +120,35 @@ impl CatalogStore {
     }
 }
 
-fn load(db: &Database) -> Result<Vec<(String, Vec<u8>)>, redb::Error> {
+/// Makes a catalog file of these rows, under another name first: a crash leaves no half of one.
+///
+/// # Errors
+/// What redb or the disk says.
+pub(crate) fn make(path: &Path, rows: &[(String, Vec<u8>)]) -> Result<(), redb::Error> {
+    let unfinished = path.with_extension("tmp");
+    match std::fs::remove_file(&unfinished) {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(e.into()),
+        _ => {}
+    }
+    let db = Database::create(&unfinished)?;
     let tx = db.begin_write()?;
-    tx.open_table(ROWS)?;
+    {
+        let mut table = tx.open_table(ROWS)?;
+        for (key, value) in rows {
+            table.insert(&key[..], &value[..])?;
+        }
+    }
     tx.commit()?;
+    drop(db);
+    std::fs::rename(&unfinished, path)?;
+    let dir = path.parent().unwrap_or(Path::new("."));
+    Ok(std::fs::File::open(dir)?.sync_all()?)
+}
+
+const GONE: &str = "it is gone, and without it all data would count as deleted; restore it from a copy, \
+                    or see what `flowstone repair` can save";
+
+fn load(db: &Database) -> Result<Vec<(String, Vec<u8>)>, redb::Error> {
     let mut rows = Vec::new();
     for entry in db.begin_read()?.open_table(ROWS)?.iter()? {
         let (key, value) = entry?;

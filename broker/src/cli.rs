@@ -10,6 +10,7 @@ mod demo;
 mod format;
 mod inspect;
 mod produce;
+mod repair;
 mod serve;
 mod topic;
 
@@ -91,6 +92,8 @@ enum Command {
     Demo(demo::Args),
     /// Look at a data directory while no broker runs on it.
     Inspect(inspect::Args),
+    /// Save what can be saved of a damaged data directory, while no broker runs on it.
+    Repair(repair::Args),
     /// Print a completion script for a shell.
     Completion {
         /// Which shell.
@@ -108,6 +111,7 @@ pub fn main() -> ExitCode {
         Command::Bench(command) => bench::run(command),
         Command::Demo(args) => demo::run(args),
         Command::Inspect(args) => inspect::run(&args),
+        Command::Repair(args) => repair::run(args),
         Command::Completion { shell } => {
             let mut command = Cli::command();
             clap_complete::generate(shell, &mut command, "flowstone", &mut std::io::stdout());

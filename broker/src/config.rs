@@ -7,6 +7,9 @@ use flowstone_wire::limits;
 use serde::Deserialize;
 use std::path::{Path, PathBuf};
 
+/// An hour: later is never.
+const FLUSH_MS_MAX: u64 = 3_600_000;
+
 /// Settings of a node.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -215,40 +218,23 @@ impl Config {
     /// # Errors
     /// [`Error::Value`].
     pub fn check(&self) -> Result<(), Error> {
-        let at_least = |name, value: u64, least: u64| {
-            let rule = format!("it must be at least {least}");
-            if value < least {
-                Err(Error::Value {
-                    name,
-                    value: value.to_string(),
-                    rule,
-                })
-            } else {
-                Ok(())
-            }
-        };
-        at_least(
-            "log.segment_bytes",
-            self.log.segment_bytes,
-            limits::SEGMENT_BYTES_MIN,
-        )?;
-        at_least(
-            "limits.pending_bytes",
-            self.limits.pending_bytes,
-            2 * limits::BATCH_BYTES_MAX as u64,
-        )?;
-        at_least(
-            "settle.rate_bytes_per_s",
-            self.settle.rate_bytes_per_s,
-            1 << 20,
-        )?;
-        at_least("limits.connections", self.limits.connections as u64, 1)?;
-        if usize::from(self.node.shards) > limits::SHARDS_MAX {
-            return Err(Error::Value {
-                name: "node.shards",
-                value: self.node.shards.to_string(),
-                rule: format!("it must be at most {}", limits::SHARDS_MAX),
-            });
+        let log = &self.log;
+        let connections = self.limits.connections as u64;
+        let shards = u64::from(self.node.shards);
+        let any = u64::MAX;
+        let rate = self.settle.rate_bytes_per_s;
+        let pending = self.limits.pending_bytes;
+        let pending_min = 2 * limits::BATCH_BYTES_MAX as u64;
+        let segment_min = limits::SEGMENT_BYTES_MIN;
+        for (name, value, least, most) in [
+            ("log.segment_bytes", log.segment_bytes, segment_min, any),
+            ("log.flush_ms", log.flush_ms, 0, FLUSH_MS_MAX),
+            ("limits.pending_bytes", pending, pending_min, any),
+            ("settle.rate_bytes_per_s", rate, 1 << 20, any),
+            ("limits.connections", connections, 1, any),
+            ("node.shards", shards, 0, limits::SHARDS_MAX as u64),
+        ] {
+            within(name, value, least, most)?;
         }
         Ok(())
     }
@@ -279,6 +265,18 @@ impl Config {
     }
 }
 
+fn within(name: &'static str, value: u64, least: u64, most: u64) -> Result<(), Error> {
+    let rule = if value < least {
+        format!("it must be at least {least}")
+    } else if value > most {
+        format!("it must be at most {most}")
+    } else {
+        return Ok(());
+    };
+    let value = value.to_string();
+    Err(Error::Value { name, value, rule })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -300,6 +298,9 @@ mod tests {
         let config: Config = toml::from_str("[log]\nsegment_bytes = 5").unwrap();
         let text = config.check().unwrap_err().to_string();
         assert!(text.contains("log.segment_bytes is 5"), "{text}");
+        let config: Config = toml::from_str("[log]\nflush_ms = 9223372036854775807").unwrap();
+        let text = config.check().unwrap_err().to_string();
+        assert!(text.contains("it must be at most 3600000"), "{text}");
         let spin: Config = toml::from_str("[node]\nspin_us = \"always\"").unwrap();
         assert_eq!(spin.node.spin_us.bound_us(), None);
     }

@@ -78,7 +78,7 @@ impl ShardFiles {
             } => {
                 let result = self.state.apply(upto, &changes).and_then(|()| {
                     let state = MarkState {
-                        durable: upto,
+                        durable: upto.max(self.mark.state().durable),
                         clean,
                         ..self.mark.state()
                     };
@@ -88,6 +88,18 @@ impl ShardFiles {
                     upto,
                     result: result.map_err(|e| e.to_string()),
                 })
+            }
+            Output::Mark(durable) => {
+                let durable = durable.max(self.mark.state().durable);
+                let state = MarkState {
+                    durable,
+                    ..self.mark.state()
+                };
+                if let Err(e) = self.mark.store(state) {
+                    // The other slot still holds; a disk that is broken shows with the next sync.
+                    tracing::warn!("{e}");
+                }
+                None
             }
             Output::RemoveFiles(paths) => {
                 for path in paths {

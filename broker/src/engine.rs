@@ -91,7 +91,7 @@ impl Engine {
         let system = |action| move |source| StartError::System { action, source };
         let disk = RealDisk::new(&data.path).map_err(system("open the data directory"))?;
         let disk: Arc<dyn Disk> = Arc::new(disk);
-        let (shard, files) = open_shards(&disk, shards, config)?.remove(0);
+        let (shard, files) = open_shards(&disk, shards, config)?.0.remove(0);
         let (syncer, sync_jobs) = channel();
         let (background, jobs) = channel();
         let (tell, done) = channel();

@@ -24,6 +24,7 @@
 mod background;
 pub mod bench;
 pub mod broker;
+mod catalog_copy;
 mod catalog_store;
 pub mod cli;
 pub mod config;
@@ -35,6 +36,7 @@ pub mod http;
 mod mailbox;
 pub mod metrics;
 mod pipelines;
+pub mod repair;
 pub mod service;
 mod transport;
 pub mod worker;

@@ -142,6 +142,19 @@ impl Service {
         }
     }
 
+    /// Why a shard is not on its worker: it could not be opened.
+    pub(crate) fn no_such_shard(&self, shard: ShardId) -> Failure {
+        let fenced = self.fenced.lock().ok();
+        let why = fenced.and_then(|f| f.get(&shard).cloned());
+        match why {
+            Some(why) => {
+                let what = format!("shard {shard} could not be opened: {why}");
+                Failure::new(ErrorCode::ShardFenced, what)
+            }
+            None => Failure::new(ErrorCode::Internal, format!("there is no shard {shard}")),
+        }
+    }
+
     /// The shard of a partition.
     pub(crate) fn shard_of(&self, partition: PartitionId) -> Option<ShardId> {
         self.places.read().ok()?.0.get(&partition).copied()

@@ -178,7 +178,7 @@ pub fn remove_if_there(disk: &dyn Disk, path: &Path) -> Result<(), Error> {
 ///
 /// # Errors
 /// [`Error::Io`].
-pub(crate) fn list_or_nothing(disk: &dyn Disk, dir: &Path) -> Result<Vec<String>, Error> {
+pub fn list_or_nothing(disk: &dyn Disk, dir: &Path) -> Result<Vec<String>, Error> {
     match disk.list(dir) {
         Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
         other => other.map_err(Error::io("list", dir)),

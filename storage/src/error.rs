@@ -28,14 +28,16 @@ pub enum Error {
         needed_bytes: u64,
     },
     /// Bytes that were durable are damaged.
-    #[error("'{}' is damaged at byte {position}: LSN {lsn} was durable and {what}; run `flowstone inspect` and restore the file from a copy", path.display())]
+    #[error("'{}' is damaged at byte {position}: LSN {first_lsn} to {last_lsn} were durable and are lost: {what}; restore the file from a copy, or see what `flowstone repair` can save", path.display())]
     Damaged {
         /// Which file.
         path: PathBuf,
         /// Where in it.
         position: u64,
-        /// Which batch should be there.
-        lsn: Lsn,
+        /// The first batch that should be there.
+        first_lsn: Lsn,
+        /// The last one.
+        last_lsn: Lsn,
         /// What is there instead.
         what: String,
     },

@@ -1,11 +1,18 @@
 //! A read-only walk of a shard's directory: what is there, and what is damaged.
 
-use crate::disk::{Disk, list_or_nothing};
+use crate::disk::{Disk, DiskFile, list_or_nothing};
 use crate::error::Error;
 use crate::layout;
+use crate::log::Hole;
+use crate::log::damage::next_batch;
 use crate::mark::{Mark, MarkFound, MarkState};
+use crate::redb_file::open_checked;
 use crate::settled::{SettledMeta, SettledReader};
+use crate::state::StateStore;
 use flowstone_wire::{Lsn, PartitionId, batch};
+use redb::StorageBackend;
+use redb::backends::InMemoryBackend;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 /// A log segment as it stands on the disk.
@@ -17,7 +24,7 @@ pub struct SegmentReport {
     pub first_lsn: Lsn,
     /// Last LSN that was found, 0 if none.
     pub last_lsn: Lsn,
-    /// Batches found from the start on without a gap.
+    /// Batches found.
     pub batches: u64,
     /// Records in them.
     pub records: u64,
@@ -27,6 +34,8 @@ pub struct SegmentReport {
     pub file_bytes: u64,
     /// What stands behind them, if it is neither zeros nor the end of the file.
     pub behind: Option<String>,
+    /// What is missing between them.
+    pub holes: Vec<Hole>,
 }
 
 /// A settled segment as it stands on the disk.
@@ -49,6 +58,8 @@ pub struct ShardReport {
     pub segments: Vec<SegmentReport>,
     /// Settled segments.
     pub settled: Vec<SettledReport>,
+    /// What is wrong with the state store. Looked at only where it is asked for.
+    pub state: Result<(), String>,
 }
 
 impl ShardReport {
@@ -61,6 +72,8 @@ impl ShardReport {
             .map(|s| s.last_lsn)
             .max()
             .unwrap_or_default();
+        let holes = self.segments.iter().flat_map(|s| &s.holes);
+        lines.extend(holes.map(ToString::to_string));
         for pair in self.segments.windows(2) {
             let behind = Lsn(pair[0].last_lsn.0.max(pair[0].first_lsn.0 - 1));
             if behind.next() != pair[1].first_lsn && behind < self.mark.durable {
@@ -82,6 +95,7 @@ impl ShardReport {
                 lines.push(e.to_string());
             }
         }
+        lines.extend(self.state.clone().err());
         if self.mark_found == MarkFound::BothBad {
             lines.push("both slots of the mark are damaged".into());
         }
@@ -89,7 +103,7 @@ impl ShardReport {
     }
 }
 
-/// Walks a shard. With `deep`, settled segments are read whole and verified.
+/// Walks a shard. With `deep`, settled segments and the state store are read whole and verified.
 ///
 /// # Errors
 /// [`Error::Io`] where a directory cannot be read. Damage is not an error here, but the result.
@@ -110,7 +124,41 @@ pub fn shard(disk: &dyn Disk, shard_dir: &Path, deep: bool) -> Result<ShardRepor
         mark_found,
         segments,
         settled: settled(disk, shard_dir, deep)?,
+        state: if deep { state(disk, shard_dir) } else { Ok(()) },
     })
+}
+
+/// Opens a copy of the state store in memory: opening it where it is could change it.
+fn state(disk: &dyn Disk, shard_dir: &Path) -> Result<(), String> {
+    let path = layout::state(shard_dir);
+    let said = |e: std::io::Error| format!("state store '{}': {e}", path.display());
+    let file = match disk.open(&path) {
+        Ok(file) => file,
+        // A shard that has stored nothing yet has none.
+        Err(e) if e.kind() == ErrorKind::NotFound => {
+            let missed = StateStore::is_missed(disk, shard_dir).map_err(|e| e.to_string())?;
+            return if missed { Err(said(e)) } else { Ok(()) };
+        }
+        Err(e) => return Err(said(e)),
+    };
+    redb_copy(&path, &*file)
+}
+
+/// Checks a redb file that nobody has open, in a copy.
+///
+/// # Errors
+/// What is wrong with it, for an operator.
+pub fn redb_copy(path: &Path, file: &dyn DiskFile) -> Result<(), String> {
+    let said = |e: std::io::Error| format!("'{}': {e}", path.display());
+    let mut bytes = vec![0; file.len().map_err(said)? as usize];
+    file.read_at(0, &mut bytes).map_err(said)?;
+    let backend = InMemoryBackend::new();
+    backend.set_len(bytes.len() as u64).map_err(said)?;
+    backend.write(0, &bytes).map_err(said)?;
+    let open = || redb::Database::builder().create_with_backend(backend);
+    open_checked(path, open)
+        .map(drop)
+        .map_err(|e| e.to_string())
 }
 
 fn segment(disk: &dyn Disk, path: &Path, first_lsn: Lsn) -> Result<SegmentReport, Error> {
@@ -126,10 +174,10 @@ fn segment(disk: &dyn Disk, path: &Path, first_lsn: Lsn) -> Result<SegmentReport
         bytes: 0,
         file_bytes,
         behind: None,
+        holes: Vec::new(),
     };
-    let mut expected = first_lsn;
+    let (mut expected, mut at) = (first_lsn, 0);
     loop {
-        let at = report.bytes;
         let front = map.slice(at, (batch::HEADER_BYTES as u64).min(file_bytes - at));
         if front.iter().all(|b| *b == 0) {
             return Ok(report);
@@ -143,12 +191,27 @@ fn segment(disk: &dyn Disk, path: &Path, first_lsn: Lsn) -> Result<SegmentReport
                 report.records += u64::from(h.record_count);
                 report.bytes += size;
                 expected = expected.next();
+                at += size;
             }
-            Ok(h) => report.behind = Some(format!("at byte {at}: a batch of LSN {}", h.lsn)),
-            Err(e) => report.behind = Some(format!("at byte {at}: {}", header.err().unwrap_or(e))),
-        }
-        if report.behind.is_some() {
-            return Ok(report);
+            other => {
+                let what = match other {
+                    Ok(h) => format!("a batch of LSN {}", h.lsn),
+                    Err(e) => header.err().unwrap_or(e).to_string(),
+                };
+                let wanted = |h: &batch::BatchHeader| h.lsn > expected;
+                let Some((position, next)) = next_batch(&map, at, file_bytes, wanted) else {
+                    report.behind = Some(format!("at byte {at}: {what}"));
+                    return Ok(report);
+                };
+                report.holes.push(Hole {
+                    path: path.into(),
+                    position: at,
+                    first_lsn: expected,
+                    last_lsn: Lsn(next.lsn.0 - 1),
+                    what,
+                });
+                (at, expected) = (position, next.lsn);
+            }
         }
     }
 }

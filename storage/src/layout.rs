@@ -5,6 +5,7 @@
 //! DATA/shards/0003/log/<first LSN, 20 digits>.log and .idx, spare
 //! DATA/shards/0003/settled/<partition, 10 digits>/<first offset, 20 digits>.seg
 //! DATA/shards/0003/state.redb
+//! DATA/shards/0003/damaged/...           what was damaged, as it was found
 //! ```
 
 use flowstone_wire::{Lsn, Offset, PartitionId, ShardId};
@@ -35,6 +36,16 @@ pub fn log_dir(shard_dir: &Path) -> PathBuf {
 /// The state store of a shard.
 pub fn state(shard_dir: &Path) -> PathBuf {
     shard_dir.join("state.redb")
+}
+
+/// The directory in which damaged bytes are kept.
+pub fn damaged_dir(shard_dir: &Path) -> PathBuf {
+    shard_dir.join("damaged")
+}
+
+/// The file name of damaged bytes of a log segment, from a position on.
+pub fn damaged_name(segment: Lsn, position: u64) -> String {
+    format!("{:020}-{position}.log", segment.0)
 }
 
 /// The file name of a log segment.

@@ -11,6 +11,7 @@
 //! | [`log`] | the shard log: append, flush, roll, read, recover |
 //! | [`settled`] | immutable files with the batches of one partition |
 //! | [`state`] | the materialised view of a shard in redb |
+//! | [`redb_file`] | opening a redb file that may be damaged |
 //! | [`inspect`] | a read-only walk of a data directory |
 //!
 //! storage does not know replication, pipelines or sockets.
@@ -26,6 +27,7 @@ pub mod layout;
 pub mod log;
 pub mod mark;
 pub mod real_disk;
+pub mod redb_file;
 pub mod settled;
 pub mod sim_disk;
 pub mod state;

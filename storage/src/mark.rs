@@ -33,6 +33,9 @@ const SLOT_BYTES: usize = 64;
 /// The slots are a page apart, so that one torn page cannot hurt both.
 const SLOT_AT: [u64; 2] = [0, 4096];
 const FILE_BYTES: u64 = 8192;
+/// No shard is started or stored as often: larger numbers are no mark's, and have a next one.
+const SEQUENCE_MAX: u64 = u64::MAX >> 1;
+const STARTS_MAX: u32 = u32::MAX >> 1;
 
 /// What a mark says.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -91,7 +94,15 @@ fn decode(b: &[u8; SLOT_BYTES]) -> Slot {
         incarnation: u32_at(INCARNATION_AT),
         clean: b[CLEAN_AT] == 1,
     };
-    Slot::Valid(u64_at(SEQUENCE_AT), state)
+    let sequence = u64_at(SEQUENCE_AT);
+    let possible = (1..=SEQUENCE_MAX).contains(&sequence)
+        && state.durable.0 <= SEQUENCE_MAX
+        && state.epoch.0 <= STARTS_MAX
+        && state.incarnation <= STARTS_MAX;
+    if !possible {
+        return Slot::Bad;
+    }
+    Slot::Valid(sequence, state)
 }
 
 fn encode(sequence: u64, state: &MarkState) -> [u8; SLOT_BYTES] {
@@ -225,6 +236,21 @@ mod tests {
         );
         disk.flip_bit(path, 4096 + 20, 3);
         assert_eq!(Mark::open(&disk, path).unwrap().1, MarkFound::BothBad);
+    }
+
+    #[test]
+    fn numbers_that_cannot_be_are_bad() {
+        let with = |change: fn(&mut MarkState)| {
+            let mut state = state(9);
+            change(&mut state);
+            decode(&encode(1, &state))
+        };
+        assert!(matches!(with(|_| {}), Slot::Valid(1, _)));
+        assert!(matches!(with(|s| s.durable = Lsn(u64::MAX)), Slot::Bad));
+        assert!(matches!(with(|s| s.epoch = Epoch(u32::MAX)), Slot::Bad));
+        assert!(matches!(with(|s| s.incarnation = u32::MAX), Slot::Bad));
+        assert!(matches!(decode(&encode(0, &state(9))), Slot::Bad));
+        assert!(matches!(decode(&encode(u64::MAX, &state(9))), Slot::Bad));
     }
 
     #[test]

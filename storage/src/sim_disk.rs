@@ -182,6 +182,17 @@ impl SimDisk {
         }
     }
 
+    /// Changes the bytes of a file, in both images.
+    ///
+    /// # Panics
+    /// If there is no such file.
+    pub fn damage(&self, path: &Path, change: impl Fn(&mut Vec<u8>)) {
+        let mut s = self.lock();
+        let inode = *s.live.get(path).expect("the file to be damaged exists");
+        change(&mut s.inodes[inode].live);
+        change(&mut s.inodes[inode].durable);
+    }
+
     /// The live bytes of a file.
     pub fn bytes_of(&self, path: &Path) -> Option<Vec<u8>> {
         let s = self.lock();

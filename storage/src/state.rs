@@ -3,8 +3,10 @@
 //! Everything in here can be made again from the log; it exists so that the log need not be kept and
 //! a start need not read it. It is written in the background, and only up to an LSN that is durable.
 
-use crate::disk::{Disk, DiskFile, remove_if_there};
+use crate::disk::{Disk, DiskFile, list_or_nothing, remove_if_there};
 use crate::error::Error;
+use crate::layout;
+use crate::redb_file::open_checked;
 use crate::settled::SettledMeta;
 use flowstone_wire::{Lsn, Offset, PartitionId};
 use redb::{Database, ReadableDatabase, ReadableTable, StorageBackend, TableDefinition};
@@ -78,6 +80,33 @@ impl StateStore {
         }
     }
 
+    /// Opens the store of a shard. It is made only where it is not missed: where it is gone and the log
+    /// does not start at LSN 1, what it said is nowhere else.
+    ///
+    /// # Errors
+    /// As [`Self::open`]; [`Error::State`] where it is gone.
+    pub fn open_of_shard(disk: &dyn Disk, shard_dir: &Path) -> Result<Self, Error> {
+        let path = layout::state(shard_dir);
+        if Self::is_missed(disk, shard_dir)? {
+            let what =
+                "it is gone; restore it from a copy, or see what `flowstone repair` can save";
+            return Err(state_error(&path, &what));
+        }
+        Self::open(disk, &path)
+    }
+
+    /// Whether the store of a shard is not there and should be.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn is_missed(disk: &dyn Disk, shard_dir: &Path) -> Result<bool, Error> {
+        let found = disk.open(&layout::state(shard_dir));
+        let missing = found.is_err_and(|e| e.kind() == io::ErrorKind::NotFound);
+        let names = list_or_nothing(disk, &layout::log_dir(shard_dir))?;
+        let first = names.iter().filter_map(|n| layout::parse_segment_name(n));
+        Ok(missing && first.min().is_some_and(|first| first > Lsn(1)))
+    }
+
     /// Makes the store under another name first: a crash in the middle leaves no half of one.
     fn create(disk: &dyn Disk, path: &Path) -> Result<Self, Error> {
         let unfinished = path.with_extension(SUFFIX_UNFINISHED);
@@ -94,10 +123,11 @@ impl StateStore {
     }
 
     fn on(file: Arc<dyn DiskFile>, path: &Path) -> Result<Self, Error> {
-        let db = Database::builder()
-            .set_cache_size(CACHE_BYTES)
-            .create_with_backend(Backend(file))
-            .map_err(|e| state_error(path, &e))?;
+        let db = open_checked(path, || {
+            let mut builder = Database::builder();
+            let builder = builder.set_cache_size(CACHE_BYTES);
+            builder.create_with_backend(Backend(file))
+        })?;
         let store = Self {
             db,
             path: path.into(),
@@ -273,6 +303,40 @@ mod tests {
                 assert_eq!(store.applied().unwrap(), Lsn(0), "stop {stop}");
             }
         }
+    }
+
+    /// Wherever a bit is wrong: the store says so, or it does not matter.
+    #[test]
+    fn damage_is_noticed_when_it_is_opened() {
+        let (disk, path) = (SimDisk::default(), Path::new("state.redb"));
+        let store = StateStore::open(&disk, path).unwrap();
+        for n in 0..200u32 {
+            let row = |k: &str| format!("{k}{n}").into_bytes();
+            let changes = [
+                (row("key"), Some(row("value"))),
+                (row("gone"), Some(vec![1; 50])),
+            ];
+            store.apply(Lsn(u64::from(n)), &changes).unwrap();
+        }
+        let is = (store.applied().unwrap(), entries(&store));
+        drop(store);
+        let bytes = disk.bytes_of(path).unwrap().len();
+        let (mut noticed, mut harmless) = (0, 0);
+        for at in (0..bytes).step_by(37) {
+            let damaged = disk.kill();
+            damaged.flip_bit(path, at, (at % 8) as u8);
+            match StateStore::open(&damaged, path) {
+                Err(_) => noticed += 1,
+                Ok(store) => {
+                    assert_eq!((store.applied().unwrap(), entries(&store)), is, "byte {at}");
+                    harmless += 1;
+                }
+            }
+        }
+        assert!(
+            noticed > 100 && harmless > 100,
+            "{noticed} {harmless} of {bytes}"
+        );
     }
 
     #[test]

@@ -2,10 +2,12 @@
 //! clocks that jump.
 
 use crate::check::End;
+use crate::node::Node;
 use crate::run::{Event, Sim};
+use crate::scenario::Part;
 use crate::world::RESERVE_BYTES;
-use flowstone_core::Input;
 use flowstone_storage::Disk;
+use flowstone_wire::ShardId;
 
 /// Operations of the disk within which a planned stop happens.
 const STOP_WITHIN: u64 = 120;
@@ -16,38 +18,52 @@ impl Sim {
         if self.closing {
             return Ok(());
         }
-        let us = self.rng.between(1000, 500_000);
+        let us = self.rng.between(1000, self.world.calm_us);
         self.after(us, Event::Fault);
+        let options = &self.options;
         match self.rng.below(16) {
-            0..2 if self.node.is_some() => self.end_somehow(),
-            2..6 if self.node.is_some() => {
+            0..2 if self.node.is_some() && options.has(Part::Ends) => self.end_somehow(),
+            2..6 if self.node.is_some() && options.has(Part::Stops) => {
                 self.stop_disk(STOP_WITHIN);
                 Ok(())
             }
-            6..8 => {
+            6..8 if options.has(Part::SlowDisk) => {
                 self.trouble.slow = true;
                 self.heal_later(400_000);
                 Ok(())
             }
-            8..10 => {
+            8..10 if options.has(Part::FullDisk) => {
                 self.fill_disk();
                 self.heal_later(1_000_000);
                 Ok(())
             }
-            10 | 11 if self.node.is_some() => {
-                self.disk.fail_syncs(true);
-                (self.trouble.syncs_fail, self.trouble.tainted) = (true, true);
-                self.trace.note(self.now_us, format_args!("   syncs fail"));
+            10 | 11 if self.node.is_some() && options.has(Part::FailingSyncs) => {
+                self.break_syncs();
                 self.heal_later(100_000);
                 Ok(())
             }
-            12 => {
+            12 if options.has(Part::ClockJumps) => {
                 self.jump_ms += self.rng.below(2000) as i64 - 800;
                 Ok(())
             }
-            13 if self.node.is_some() => self.step(Input::Drain),
+            13 if self.node.is_some() && options.has(Part::Drains) => self.drain(),
             _ => Ok(()),
         }
+    }
+
+    /// The device does not take what one shard syncs, or what any of them does.
+    fn break_syncs(&mut self) {
+        let one = self.rng.below(u64::from(self.world.shards)) as u16;
+        let all = self.rng.percent(50);
+        let broken: Vec<ShardId> = self
+            .world
+            .all_shards()
+            .filter(|s| all || s.0 == one)
+            .collect();
+        self.trace
+            .note(self.now_us, format_args!("   syncs of {broken:?} fail"));
+        self.trouble.syncs_fail.extend(&broken);
+        self.trouble.tainted.extend(&broken);
     }
 
     fn heal_later(&mut self, most_us: u64) {
@@ -73,7 +89,7 @@ impl Sim {
         self.disk.fail_syncs(false);
         self.trouble.slow = false;
         self.trouble.full = false;
-        self.trouble.syncs_fail = false;
+        self.trouble.syncs_fail.clear();
         self.trace.note(self.now_us, format_args!("   healed"));
     }
 
@@ -90,7 +106,7 @@ impl Sim {
 
     /// A start may be interrupted, too.
     pub(crate) fn arm_start(&mut self) {
-        if !self.closing && self.rng.percent(30) {
+        if !self.closing && self.rng.percent(30) && self.options.has(Part::CutStarts) {
             self.stop_disk(STOP_WITHIN / 2);
         }
     }
@@ -102,10 +118,9 @@ impl Sim {
             .is_some_and(|at| self.disk.operations() > at)
     }
 
-    /// Ends the process by a kill or by a power cut. After a sync that failed, only a power cut tells
-    /// what is on the disk.
+    /// Ends the process by a kill or by a power cut.
     pub(crate) fn end_somehow(&mut self) -> Result<(), String> {
-        let kill = self.rng.percent(40) && !self.trouble.tainted;
+        let kill = self.rng.percent(40);
         self.end(if kill { End::Kill } else { End::PowerCut })
     }
 
@@ -114,19 +129,12 @@ impl Sim {
         self.closing = true;
         self.trace.note(self.now_us, format_args!("   closing"));
         self.heal();
-        let tainted = self.trouble.tainted || self.trouble.dead_at.is_some();
-        let fenced = self
-            .node
-            .as_ref()
-            .is_some_and(|n| n.shard.fenced().is_some());
+        let tainted = !self.trouble.tainted.is_empty() || self.trouble.dead_at.is_some();
+        let fenced = self.node.as_ref().is_some_and(Node::any_fenced);
         self.world.running = self.world.tasks.keys().copied().collect();
         if self.node.is_some() && (tainted || fenced) {
             return self.end(End::PowerCut);
         }
-        for id in self.world.running.clone() {
-            let config = self.world.tasks[&id].clone();
-            self.step(Input::StartTask(Box::new(config)))?;
-        }
-        Ok(())
+        self.start_tasks()
     }
 }

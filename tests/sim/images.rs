@@ -27,7 +27,7 @@ struct Image {
 /// Every picture, or some of them, that the disk can show after a power cut now.
 fn images(disk: &SimDisk, rng: &mut Rng) -> Vec<Image> {
     let (writes, names) = disk.unsynced();
-    let is_long = crate::number("FLOWSTONE_SEEDS").is_some();
+    let is_long = crate::env("FLOWSTONE_SEEDS").is_some();
     let all_subsets_of = if is_long {
         ALL_SUBSETS_OF_LONG_RUN
     } else {
@@ -190,7 +190,8 @@ fn every_image_of_every_cut_is_a_prefix_of_complete_groups() {
             if images_seen % 5 == 0 {
                 plain.run_tasks();
                 let end = plain.dump();
-                crate::check::check_counts_of(&end).unwrap_or_else(|e| panic!("{place}: {e}"));
+                crate::check::check_counts_of(&world(), &end)
+                    .unwrap_or_else(|e| panic!("{place}: {e}"));
             }
         }
     }

@@ -1,7 +1,8 @@
 //! Inputs as short text for the trace.
 
-use crate::node::Job;
-use flowstone_core::Input;
+use crate::host::Job;
+use flowstone_core::{Input, Parcel};
+use flowstone_wire::ProducerId;
 
 pub(crate) fn of(input: &Input) -> String {
     match input {
@@ -20,11 +21,16 @@ pub(crate) fn of(input: &Input) -> String {
         Input::Deliver { ticket, batch } => {
             let h = batch.header();
             format!(
-                "deliver {ticket:?} {} records {} bytes {}.{}",
-                h.record_count, h.size, h.producer_id, h.base_sequence
+                "deliver {ticket:?} {} records {} bytes {}",
+                h.record_count,
+                h.size,
+                of_place(h.producer_id, h.base_sequence)
             )
         }
-        Input::Carried { lane, lsn, result } => format!("carried {lane} {lsn} {result:?}"),
+        Input::Carried { lane, lsn, result } => {
+            let result = result.as_ref().map_err(|failure| failure.code);
+            format!("carried {} LSN {lsn} {result:?}", of_place(*lane, 0))
+        }
         Input::Fetch {
             ticket,
             partition,
@@ -99,6 +105,7 @@ pub(crate) fn of_job(job: &Job) -> String {
                 changes.len()
             )
         }
+        Job::Mark(durable) => format!("mark {durable}"),
         Job::Settle(_, paths) => format!("settle {} segments", paths.len()),
         Job::DropSettled(gone) => format!("drop {gone:?}"),
         Job::RemoveFiles(paths) => format!("remove {} files", paths.len()),
@@ -108,4 +115,21 @@ pub(crate) fn of_job(job: &Job) -> String {
         } => format!("find time {ticket:?} {timestamp}"),
         Job::ReadForTask { id, offset, .. } => format!("read for task {id} {offset}"),
     }
+}
+
+pub(crate) fn of_parcel(parcel: &Parcel) -> String {
+    let h = parcel.batch.header();
+    format!(
+        "carry {} LSN {} records {}",
+        of_place(parcel.lane, h.base_sequence),
+        parcel.lsn,
+        h.record_count
+    )
+}
+
+/// A lane and a sequence of it.
+fn of_place(lane: ProducerId, sequence: u32) -> String {
+    let (pipeline, partition) = (lane.outbound_pipeline(), lane.outbound_partition());
+    let shard = lane.0 >> 32 & 0x3ff;
+    format!("{pipeline}:{shard}>{partition}.{sequence}")
 }

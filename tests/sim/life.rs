@@ -1,45 +1,56 @@
-//! The life of a process in a run: steps and what they ask for, its start and its end.
+//! The life of a process in a run: steps of its shards and what they ask for, its start and its end.
 
-use crate::check::{Dump, End, Part};
+use crate::check::End;
+use crate::host::{Done, Job, Told};
 use crate::label;
-use crate::node::{Done, Job, Node, Told};
+use crate::node::Node;
 use crate::planted::Plant;
-use crate::record::records_of;
+use crate::rng::Rng;
 use crate::run::{Event, Sim};
-use flowstone_core::{Input, Outbox, Reply, Ticket};
+use crate::trace::Trace;
+use flowstone_core::{Input, Outbox, Reply};
 use flowstone_storage::sim_disk::Fate;
-use flowstone_wire::native::{Place, Visibility};
-use flowstone_wire::{Failure, Offset, PartitionId};
-
-/// Tickets of the one who looks at everything.
-const LOOK: Ticket = Ticket(u64::MAX);
+use flowstone_wire::native::Visibility;
+use flowstone_wire::{Failure, ShardId};
 
 impl Sim {
-    /// Steps the shard and sees to its outputs; a turn follows.
-    pub(crate) fn step(&mut self, input: Input) -> Result<(), String> {
+    /// Steps a shard and sees to its outputs; a turn follows.
+    pub(crate) fn step(&mut self, shard: ShardId, input: Input) -> Result<(), String> {
         let now = self.now();
+        self.choose_disk(shard);
         let Some(node) = &mut self.node else {
             return Ok(());
         };
         let is_turn = matches!(input, Input::Turn | Input::Tick);
-        self.trace
-            .note(self.now_us, format_args!("-> {}", label::of(&input)));
-        let mut out = std::mem::take(&mut node.out);
-        node.shard.step(now, input, &mut out);
-        let result = self.see_to(&mut out);
-        if let Some(node) = &mut self.node {
-            node.out = out;
+        self.trace.note(
+            self.now_us,
+            format_args!("-> {shard} {}", label::of(&input)),
+        );
+        let host = node.host(shard);
+        let mut out = std::mem::take(&mut host.out);
+        host.shard.step(now, input, &mut out);
+        let result = self.see_to(shard, &mut out);
+        let Some(node) = &mut self.node else {
+            return result;
+        };
+        let host = node.host(shard);
+        host.out = out;
+        if result.is_ok() && !is_turn && !std::mem::replace(&mut host.turn_due, true) {
+            let us = host.rng.below(40);
+            self.after(us, Event::Turn(self.life, shard));
         }
-        result?;
-        if !is_turn && !self.turn_due && self.node.is_some() {
-            self.turn_due = true;
-            let (us, life) = (self.rng.below(40), self.life);
-            self.after(us, Event::Turn(life));
-        }
-        Ok(())
+        result
     }
 
-    fn see_to(&mut self, out: &mut Outbox) -> Result<(), String> {
+    /// Syncs of some shards fail and those of others do not.
+    fn choose_disk(&self, shard: ShardId) {
+        if !self.trouble.tainted.is_empty() {
+            self.disk
+                .fail_syncs(self.trouble.syncs_fail.contains(&shard));
+        }
+    }
+
+    fn see_to(&mut self, shard: ShardId, out: &mut Outbox) -> Result<(), String> {
         if self.is_dead() {
             // The process ended in the middle of the step: nobody heard of its outputs.
             out.drain();
@@ -47,109 +58,114 @@ impl Sim {
         }
         let outputs: Vec<_> = out.drain().collect();
         for output in outputs {
-            let Some(node) = &self.node else {
+            let Some(node) = &mut self.node else {
                 return Ok(());
             };
-            match node.sort(output) {
-                Ok(told) => self.told(told)?,
-                Err(job) => self.queue_job(job),
+            match node.host(shard).sort(output) {
+                Ok(told) => self.told(shard, told)?,
+                Err(job) => self.queue_job(shard, job),
             }
         }
         Ok(())
     }
 
-    fn told(&mut self, told: Told) -> Result<(), String> {
+    pub(crate) fn told(&mut self, shard: ShardId, told: Told) -> Result<(), String> {
+        let now_us = self.now_us;
+        let note = |trace: &mut Trace, what: &str| {
+            trace.note(now_us, format_args!("   {shard} {what}"));
+        };
         match told {
             Told::Reply(ticket, result) => {
-                self.trace.note(
-                    self.now_us,
-                    format_args!("<- {ticket:?} {}", shown(&result)),
-                );
+                self.trace
+                    .note(now_us, format_args!("<- {ticket:?} {}", shown(&result)));
                 self.answer(ticket, result)
             }
+            Told::Carry(parcel) => {
+                note(&mut self.trace, &label::of_parcel(&parcel));
+                self.carry(shard, parcel);
+                Ok(())
+            }
             Told::Report(text) => {
-                self.trace
-                    .note(self.now_us, format_args!("   report: {text}"));
+                note(&mut self.trace, &format!("report: {text}"));
                 Ok(())
             }
             Told::Fenced(reason) => {
-                self.trace
-                    .note(self.now_us, format_args!("   fenced: {reason}"));
-                if !self.trouble.tainted {
+                note(&mut self.trace, &format!("fenced: {reason}"));
+                if !self.trouble.tainted.contains(&shard) {
                     return Err(format!("fenced for no reason: {reason}"));
+                }
+                if self.world.shards > 1 && self.trouble.tainted.len() == 1 {
+                    self.trace.rare("a fenced shard beside one that is not");
                 }
                 let (us, life) = (self.rng.between(10, 100_000), self.life);
                 self.after(us, Event::Stop(life));
                 Ok(())
             }
             Told::Drained => {
-                self.trace.note(self.now_us, format_args!("   drained"));
-                // All of it is durable: what was written counts as if the power had stayed.
-                self.drained()
+                note(&mut self.trace, "drained");
+                self.shard_drained(shard)
             }
         }
     }
 
-    fn queue_job(&mut self, job: Job) {
-        let lane = job.lane();
+    pub(crate) fn queue_job(&mut self, shard: ShardId, job: Job) {
+        let (lane, slow) = (job.lane(), self.trouble.slow);
         let Some(node) = &mut self.node else { return };
-        let idle = node.lanes[lane].is_empty();
-        node.lanes[lane].push_back(job);
+        let host = node.host(shard);
+        let idle = host.lanes[lane].is_empty();
+        host.lanes[lane].push_back(job);
         if idle {
-            let (us, life) = (self.delay_us(), self.life);
-            self.after(us, Event::Work(life, lane));
+            let us = delay_us(slow, &mut host.rng);
+            self.after(us, Event::Work(self.life, shard, lane));
         }
-    }
-
-    /// How long a job waits or takes.
-    fn delay_us(&mut self) -> u64 {
-        let most = match (self.trouble.slow, self.rng.below(20)) {
-            (true, 0..8) => 800_000,
-            (_, 0) => 100_000,
-            (_, 1..5) => 10_000,
-            _ => 300,
-        };
-        self.rng.below(most)
     }
 
     /// Does the next piece of work of a lane.
-    pub(crate) fn work(&mut self, lane: usize) -> Result<(), String> {
+    pub(crate) fn work(&mut self, shard: ShardId, lane: usize) -> Result<(), String> {
+        self.choose_disk(shard);
         let Some(node) = &mut self.node else {
             return Ok(());
         };
-        let Some(job) = node.lanes[lane].pop_front() else {
+        let host = node.host(shard);
+        let Some(job) = host.lanes[lane].pop_front() else {
             return Ok(());
         };
-        self.trace
-            .note(self.now_us, format_args!("   {}", label::of_job(&job)));
-        let done = node.work(job);
+        self.trace.note(
+            self.now_us,
+            format_args!("   {shard} {}", label::of_job(&job)),
+        );
+        let done = host.work(job);
         if self.is_dead() {
             return self.end_somehow();
         }
-        let (us, life) = (self.delay_us(), self.life);
+        let (life, slow) = (self.life, self.trouble.slow);
         let Some(node) = &mut self.node else {
             return Ok(());
         };
-        let mut more = !node.lanes[lane].is_empty();
+        let host = node.host(shard);
+        let (us, next_us) = (
+            delay_us(slow, &mut host.rng),
+            delay_us(slow, &mut host.rng) / 4,
+        );
+        let mut more = !host.lanes[lane].is_empty();
         match done {
             Done::More(job) => {
-                node.lanes[lane].push_front(job);
+                host.lanes[lane].push_front(job);
                 more = true;
             }
             Done::Nothing => {}
-            done => self.after(us, Event::Answer(life, done)),
+            done => self.after(us, Event::Answer(life, shard, done)),
         }
         if more {
-            let us = self.delay_us() / 4;
-            self.after(us, Event::Work(life, lane));
+            self.after(next_us, Event::Work(life, shard, lane));
         }
         Ok(())
     }
 
-    pub(crate) fn take(&mut self, done: Done) -> Result<(), String> {
+    pub(crate) fn take(&mut self, shard: ShardId, done: Done) -> Result<(), String> {
         match done {
-            Done::Input(input) => self.step(input),
-            Done::Reply(ticket, result) => self.told(Told::Reply(ticket, result)),
+            Done::Input(input) => self.step(shard, input),
+            Done::Reply(ticket, result) => self.told(shard, Told::Reply(ticket, result)),
             Done::Nothing | Done::More(_) => Ok(()),
         }
     }
@@ -160,42 +176,96 @@ impl Sim {
             return Ok(());
         }
         self.arm_start();
-        let (node, rows) = match Node::start(&self.disk, &self.world, self.options.plant) {
+        let plant = self.options.plant;
+        let (node, rows) = match Node::start(&self.disk, &self.world, plant, (self.seed, self.life))
+        {
             Ok(started) => started,
             Err(e) if self.is_dead() => {
                 self.trace
                     .note(self.now_us, format_args!("   start cut short: {e}"));
                 return self.end_somehow();
             }
+            Err(e) if self.trouble.full && e.to_string().contains("full") => {
+                // It says so and ends; whoever runs it makes room and starts it again.
+                self.trace
+                    .note(self.now_us, format_args!("   no start: {e}"));
+                return self.end(End::Kill);
+            }
             Err(e) => return Err(format!("recovery: {e}")),
         };
         self.trace
             .note(self.now_us, format_args!("   started, rows {rows}"));
         self.node = Some(node);
+        self.open_partitions()?;
+        let dump = self.dump()?;
+        self.history.check(&self.world, &dump)?;
+        self.start_tasks()
+    }
+
+    /// Every shard is told of its partitions before one is told that these are all.
+    fn open_partitions(&mut self) -> Result<(), String> {
         for (partition, mut config) in self.world.open.clone() {
             if self.options.plant == Some(Plant::WrongVisibility) {
                 config.visibility = Visibility::Written;
             }
-            self.step(Input::OpenPartition { partition, config })?;
+            let shard = self.world.shard_of(partition);
+            self.step(shard, Input::OpenPartition { partition, config })?;
         }
-        let mut out = Outbox::default();
-        if let Some(node) = &mut self.node {
-            node.shard.close_unknown(&mut out);
-        }
-        self.see_to(&mut out)?;
-        let dump = self.dump()?;
-        self.history.check(&self.world, &dump)?;
-        for id in self.world.running.clone() {
-            let config = self.world.tasks[&id].clone();
-            self.step(Input::StartTask(Box::new(config)))?;
+        for shard in self.world.all_shards() {
+            let mut out = Outbox::default();
+            if let Some(node) = &mut self.node {
+                node.host(shard).shard.close_unknown(&mut out);
+            }
+            self.see_to(shard, &mut out)?;
         }
         Ok(())
     }
 
+    /// Starts what is to run, on all shards.
+    pub(crate) fn start_tasks(&mut self) -> Result<(), String> {
+        for id in self.world.running.clone() {
+            for (shard, input) in self.world.start_of(id) {
+                self.step(shard, input)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Has every shard stop in order.
+    pub(crate) fn drain(&mut self) -> Result<(), String> {
+        for shard in self.world.all_shards() {
+            self.step(shard, Input::Drain)?;
+        }
+        Ok(())
+    }
+
+    fn shard_drained(&mut self, shard: ShardId) -> Result<(), String> {
+        let Some(node) = &mut self.node else {
+            return Ok(());
+        };
+        node.host(shard).drained = true;
+        if node.all_drained() {
+            // All of it is durable: what was written counts as if the power had stayed.
+            self.drained()
+        } else {
+            self.trace.rare("a drained shard beside one that is not");
+            Ok(())
+        }
+    }
+
     /// Ends the process and makes the disk what it is then.
     pub(crate) fn end(&mut self, end: End) -> Result<(), String> {
+        if self.node.as_ref().is_some_and(|n| n.carrier.is_waiting()) {
+            self.trace.rare(match end {
+                End::Kill => "a kill with parcels under way",
+                End::PowerCut => "a power cut with parcels under way",
+            });
+        }
         self.cut(end);
-        self.history.ended(end);
+        // What a sync failed for can be read until the next start looks at the disk.
+        let tainted = !self.trouble.tainted.is_empty();
+        self.history
+            .ended(if tainted { End::PowerCut } else { end });
         self.gone()
     }
 
@@ -221,10 +291,7 @@ impl Sim {
 
     /// An orderly stop: everything is durable, so that a power cut now is no worse than a kill.
     fn drained(&mut self) -> Result<(), String> {
-        let fenced = self
-            .node
-            .as_ref()
-            .is_some_and(|n| n.shard.fenced().is_some());
+        let fenced = self.node.as_ref().is_some_and(Node::any_fenced);
         self.cut(End::PowerCut);
         self.history
             .ended(if fenced { End::PowerCut } else { End::Kill });
@@ -234,98 +301,26 @@ impl Sim {
     fn gone(&mut self) -> Result<(), String> {
         self.node = None;
         self.life += 1;
-        self.turn_due = false;
         self.askers.clear();
-        self.clients.iter_mut().for_each(|c| c.disconnected());
+        self.clients.iter_mut().for_each(|(_, c)| c.disconnected());
         self.trouble.dead_at = None;
-        self.trouble.tainted = false;
-        self.trouble.syncs_fail = false;
+        self.trouble.tainted.clear();
+        self.trouble.syncs_fail.clear();
         let us = self.rng.between(10, 30_000);
         self.after(us, Event::Start);
         Ok(())
     }
+}
 
-    /// Everything that readers can see, at once.
-    pub(crate) fn dump(&mut self) -> Result<Dump, String> {
-        let open: Vec<PartitionId> = self.world.open.keys().copied().collect();
-        open.into_iter()
-            .map(|p| Ok((p, self.dump_partition(p)?)))
-            .collect()
-    }
-
-    fn dump_partition(&mut self, partition: PartitionId) -> Result<Part, String> {
-        let find = |place| Input::FindOffset {
-            ticket: LOOK,
-            partition,
-            place,
-        };
-        let Reply::Found(start) = self.look(find(Place::Start))? else {
-            return Err("a place was not answered with an offset".into());
-        };
-        let mut part = Part {
-            start: start.0,
-            end: start.0,
-            records: Vec::new(),
-        };
-        let mut offset = start;
-        loop {
-            let max_bytes = 1 << 20;
-            let fetch = Input::Fetch {
-                ticket: LOOK,
-                partition,
-                offset,
-                max_bytes,
-                wait_ms: 0,
-            };
-            let Reply::Fetched(bounds, slices) = self.look(fetch)? else {
-                return Err("a fetch was not answered with records".into());
-            };
-            part.end = bounds.end.0;
-            for slice in &slices {
-                part.records.extend(records_of(slice)?);
-            }
-            let next = part.records.last().map_or(0, |(o, _)| o + 1);
-            if slices.is_empty() || next <= offset.0 {
-                break;
-            }
-            offset = Offset(next);
-        }
-        // The first batch may begin before what was asked for.
-        part.records.retain(|(o, _)| *o >= part.start);
-        Ok(part)
-    }
-
-    /// Asks and is answered at once; what else the step asks for is queued as always.
-    fn look(&mut self, input: Input) -> Result<Reply, String> {
-        let now = self.now();
-        let Some(node) = &mut self.node else {
-            return Err("there is no process to ask".into());
-        };
-        let mut out = Outbox::default();
-        node.shard.step(now, input, &mut out);
-        let mut found = None;
-        let outputs: Vec<_> = out.drain().collect();
-        for output in outputs {
-            let Some(node) = &mut self.node else { break };
-            match node.sort(output) {
-                Ok(Told::Reply(LOOK, result)) => found = Some(result),
-                Ok(told) => self.told(told)?,
-                Err(
-                    job @ (Job::Read { ticket: LOOK, .. } | Job::FindTime { ticket: LOOK, .. }),
-                ) => {
-                    if let Done::Reply(_, result) = node.work(job) {
-                        found = Some(result);
-                    }
-                }
-                Err(job) => self.queue_job(job),
-            }
-        }
-        match found {
-            Some(Ok(reply)) => Ok(reply),
-            Some(Err(failure)) => Err(format!("durability: reading fails: {failure}")),
-            None => Err("liveness: a reader that does not wait is not answered".into()),
-        }
-    }
+/// How long a job waits or takes.
+fn delay_us(slow: bool, rng: &mut Rng) -> u64 {
+    let most = match (slow, rng.below(20)) {
+        (true, 0..8) => 800_000,
+        (_, 0) => 100_000,
+        (_, 1..5) => 10_000,
+        _ => 300,
+    };
+    rng.below(most)
 }
 
 fn shown(result: &Result<Reply, Failure>) -> String {

@@ -1,28 +1,36 @@
-//! The pipelines of the simulation: counts by key, windows behind them, and a copy that starts late.
+//! The pipelines of the simulation: counts by key, windows behind them, a copy that starts late, and
+//! what goes by another key to whatever shard has it.
 //!
 //! ```text
 //! source --> counts --> middle --> windows
-//!        \-> copy
+//!        |-> copy
+//!        |-> spread (by another key) --> tally
+//!        \-> doomed (a topic that is deleted)
 //! ```
 //!
 //! Values of the source are `{"id":"...","n":1,"do":"..."}`; `do` says how a record behaves.
 
-use crate::world::{COPY, DLQ, LATE, MIDDLE, SOURCE, WINDOWS as WINDOWS_TOPIC};
+use crate::world;
 use flowstone_core::input::{SinkPartition, TaskConfig};
 use flowstone_processor::builtin::Window;
-use flowstone_processor::{Context, Pipeline, PipelineOptions, ProcessError, Processor, Record};
-use flowstone_wire::PartitionId;
+use flowstone_processor::{
+    Chain, Context, Pipeline, PipelineOptions, ProcessError, Processor, Record,
+};
+use flowstone_wire::{PartitionId, ShardId};
 use std::collections::BTreeMap;
 
 /// Numbers of the pipelines.
 pub(crate) const COUNTS: u32 = 1;
 pub(crate) const WINDOWS: u32 = 2;
 pub(crate) const COPIES: u32 = 3;
+pub(crate) const SPREADS: u32 = 4;
+pub(crate) const TALLIES: u32 = 5;
+pub(crate) const DOOMED: u32 = 6;
 
 /// Length of a window.
 pub(crate) const WINDOW_MS: i64 = 250;
 
-/// What a record does to the stage that counts.
+/// What a record does to a stage that counts.
 pub(crate) const GOOD: &str = "good";
 /// It fails at first in every process, then passes.
 pub(crate) const FLAKY: &str = "flaky";
@@ -41,51 +49,99 @@ const OPTIONS: PipelineOptions = PipelineOptions {
     state_bytes_max: 1 << 20,
 };
 
+/// A pipeline and its topics.
+#[derive(Clone, Debug)]
+pub(crate) struct Deployed {
+    pipeline: Pipeline,
+    inputs: Vec<PartitionId>,
+    /// For each sink the partitions of its topic.
+    sinks: Vec<Vec<PartitionId>>,
+}
+
+impl Deployed {
+    /// Its task on a shard, if that has one of its inputs.
+    pub(crate) fn task(
+        &self,
+        id: u32,
+        shard: ShardId,
+        shard_of: impl Fn(PartitionId) -> ShardId,
+    ) -> Option<TaskConfig> {
+        let inputs = self.inputs.iter().copied().zip(0..);
+        let inputs: Vec<_> = inputs.filter(|(p, _)| shard_of(*p) == shard).collect();
+        let sink = |id: &PartitionId| SinkPartition {
+            id: *id,
+            local: shard_of(*id) == shard,
+        };
+        let sinks = self.sinks.iter().map(|s| s.iter().map(sink).collect());
+        (!inputs.is_empty()).then(|| TaskConfig {
+            id,
+            pipeline: self.pipeline.clone(),
+            inputs,
+            sinks: sinks.collect(),
+        })
+    }
+}
+
 /// The pipelines by their numbers.
-pub(crate) fn all() -> BTreeMap<u32, TaskConfig> {
-    let counts = Pipeline::chain("counts", "source").stage("count", || Box::<Count>::default());
+pub(crate) fn all() -> BTreeMap<u32, Deployed> {
+    use world::{COPY, MIDDLE, SOURCE, SPREAD, TALLY};
+    let count = |name, from| Pipeline::chain(name, from).stage("count", || Box::<Count>::default());
     let window = Window {
         field: "n".into(),
         size_ms: WINDOW_MS,
         allowed_lateness_ms: 30,
     };
-    let windows = Pipeline::chain("windows", "middle")
-        .window(window)
-        .to("windows-out");
-    let copies = Pipeline::chain("copies", "source")
-        .filter(|_| true)
-        .to("copy");
+    let windows = Pipeline::chain("windows", "middle").window(window);
+    let copies = Pipeline::chain("copies", "source").filter(|_| true);
+    let spreads = Pipeline::chain("spreads", "source").stage("rekey", || Box::new(Rekey));
+    let doomed = Pipeline::chain("doomed", "source").filter(|_| true);
     [
-        (COUNTS, counts.to("middle"), SOURCE, MIDDLE),
-        (WINDOWS, windows, MIDDLE, WINDOWS_TOPIC),
-        (COPIES, copies, SOURCE, COPY),
+        (COUNTS, count("counts", "source"), &SOURCE[..], &MIDDLE[..]),
+        (WINDOWS, windows, &MIDDLE, &world::WINDOWS),
+        (COPIES, copies, &SOURCE, &COPY),
+        (SPREADS, spreads, &SOURCE, &SPREAD),
+        (TALLIES, count("tallies", "spread"), &SPREAD, &TALLY),
+        (DOOMED, doomed, &SOURCE, &[world::DOOMED]),
     ]
     .into_iter()
-    .map(|(id, chain, from, to)| {
-        let pipeline = chain
-            .options(OPTIONS)
-            .build()
-            .expect("the pipelines are well formed");
-        let at = id as usize - 1;
-        let config = TaskConfig {
-            id,
-            pipeline,
-            inputs: from.into_iter().zip(0..).collect(),
-            sinks: vec![local(&[DLQ[at]]), local(&[LATE[at]]), local(&to)],
-        };
-        (id, config)
-    })
+    .map(|(id, chain, from, to)| (id, deployed(id, chain, from, to)))
     .collect()
 }
 
-fn local(partitions: &[PartitionId]) -> Vec<SinkPartition> {
-    partitions
-        .iter()
-        .map(|id| SinkPartition {
-            id: *id,
-            local: true,
-        })
-        .collect()
+fn deployed(id: u32, chain: Chain, from: &[PartitionId], to: &[PartitionId]) -> Deployed {
+    let pipeline = chain
+        .to("out")
+        .options(OPTIONS)
+        .build()
+        .expect("the pipelines are well formed");
+    let at = id as usize - 1;
+    Deployed {
+        pipeline,
+        inputs: from.into(),
+        sinks: vec![vec![world::DLQ[at]], vec![world::LATE[at]], to.into()],
+    }
+}
+
+/// The key under which a record is spread.
+pub(crate) fn spread_key(value: &str) -> String {
+    format!("g{}", number(value, "n").unwrap_or_default() % 5)
+}
+
+/// Emits every record as it is, under another key.
+struct Rekey;
+
+impl Processor for Rekey {
+    fn process(&mut self, record: &Record<'_>, ctx: &mut Context<'_>) -> Result<(), ProcessError> {
+        let value = String::from_utf8_lossy(record.value.unwrap_or_default());
+        let key = spread_key(&value);
+        ctx.emit(
+            record.timestamp,
+            Some(key.as_bytes()),
+            record.value,
+            record.headers,
+        );
+        Ok(())
+    }
 }
 
 /// Emits every record with how many of its key there were, as `{"id","n","do","count"}`.

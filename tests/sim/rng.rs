@@ -1,4 +1,4 @@
-//! The one source of chance of a run: splitmix64, so that a seed is a run.
+//! The source of chance of a run: splitmix64, so that a seed is a run.
 
 /// A seeded generator (<https://prng.di.unimi.it/splitmix64.c>).
 #[derive(Clone, Debug)]
@@ -7,6 +7,12 @@ pub(crate) struct Rng(u64);
 impl Rng {
     pub(crate) fn new(seed: u64) -> Self {
         Self(seed ^ 0x5851_f42d_4c95_7f2d)
+    }
+
+    /// The chance of one part of a run. Each has its own, so that what one part draws, or that it is
+    /// switched off, changes little of what the others do.
+    pub(crate) fn of_part(seed: u64, part: u64) -> Self {
+        Self::new(Self::new(seed ^ part.wrapping_mul(0xd134_2543_de82_ef95)).next())
     }
 
     pub(crate) fn next(&mut self) -> u64 {

@@ -71,6 +71,8 @@ pub enum Output {
         /// The mark to write afterwards.
         clean: bool,
     },
+    /// Write the mark: the log is durable up to here. No answer.
+    Mark(Lsn),
     /// Settle, commit the manifest; answer with [`crate::Input::Settled`].
     Settle(SettleInput),
     /// Take these out of the manifest, then remove their files. No answer.

@@ -22,6 +22,21 @@ pub fn memcpy_bytes_per_s() -> f64 {
     })
 }
 
+/// Memory that the process never had, in bytes per second. Where a hypervisor takes back what its
+/// guest does not use, this is slow, and so is everything that fills the page cache; for a while
+/// afterwards the memory is the guest's.
+pub fn touch_bytes_per_s(bytes: usize) -> f64 {
+    const PAGE_BYTES: usize = 4096;
+    let start = Instant::now();
+    let mut memory: Vec<u8> = Vec::with_capacity(bytes);
+    // Zeros that were asked for as such would be promised only.
+    for _ in 0..bytes / PAGE_BYTES {
+        memory.extend_from_slice(&[7; PAGE_BYTES]);
+    }
+    std::hint::black_box(&memory);
+    bytes as f64 / start.elapsed().as_secs_f64()
+}
+
 /// The checksum of batches, in bytes per second.
 pub fn crc_bytes_per_s() -> f64 {
     let bytes = vec![7u8; 16 << 20];

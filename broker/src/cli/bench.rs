@@ -118,6 +118,11 @@ fn produce(args: &Args) -> Result<Vec<Figure>, Failed> {
     );
     Ok(vec![
         Figure::new("raw: memcpy", raw::memcpy_bytes_per_s() / MB, "MB/s"),
+        Figure::new(
+            "raw: first touch of memory",
+            raw::touch_bytes_per_s(256 << 20) / MB,
+            "MB/s",
+        ),
         Figure::new("raw: crc32", raw::crc_bytes_per_s() / MB, "MB/s"),
         Figure::new("raw: write 8 MiB + fdatasync", synced, "MB/s"),
         Figure::new(name.clone(), done.bytes_per_s() / MB, "MB/s").beside(synced),

@@ -5,10 +5,10 @@ use super::{Failed, Outcome};
 use crate::data_dir;
 use comfy_table::{Table, presets};
 use flowstone_storage::inspect::{self, ShardReport};
-use flowstone_storage::{RealDisk, layout};
+use flowstone_storage::{Disk, RealDisk, layout};
 use flowstone_wire::ShardId;
 use serde_json::json;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 #[derive(clap::Args)]
 pub(super) struct Args {
@@ -23,21 +23,32 @@ pub(super) struct Args {
 }
 
 pub(super) fn run(args: &Args) -> Outcome {
-    let identity = data_dir::read(&args.dir).map_err(|e| Failed::new(1, e.to_string()))?;
-    let disk = RealDisk::new(&args.dir)?;
+    look(&args.dir, args.deep, args.json)
+}
+
+/// Prints what is there; an error with exit code 5 where something is damaged.
+pub(super) fn look(dir: &Path, deep: bool, json: bool) -> Outcome {
+    let identity = data_dir::read(dir).map_err(|e| Failed::new(1, e.to_string()))?;
+    let disk = RealDisk::new(dir)?;
     let mut damage = 0;
+    if deep && let Err(what) = catalog(&disk) {
+        damage += 1;
+        if !json {
+            println!("DAMAGE: {what}");
+        }
+    }
     let mut shards = Vec::new();
     for id in (0..identity.shards).map(ShardId) {
-        let report = inspect::shard(&disk, &layout::shard_dir(id), args.deep)
+        let report = inspect::shard(&disk, &layout::shard_dir(id), deep)
             .map_err(|e| Failed::new(1, e.to_string()))?;
         damage += report.damage().len();
-        if args.json {
+        if json {
             shards.push(as_json(id, &report));
         } else {
             print(id, &report);
         }
     }
-    if args.json {
+    if json {
         let all = json!({
             "node_id": identity.node_id,
             "format_version": identity.format_version,
@@ -52,6 +63,14 @@ pub(super) fn run(args: &Args) -> Outcome {
         ));
     }
     Ok(())
+}
+
+fn catalog(disk: &RealDisk) -> Result<(), String> {
+    let path = Path::new("catalog.redb");
+    match disk.open(path) {
+        Ok(file) => inspect::redb_copy(path, &*file),
+        Err(e) => Err(format!("'{}': {e}", path.display())),
+    }
 }
 
 fn as_json(id: ShardId, report: &ShardReport) -> serde_json::Value {

@@ -14,8 +14,9 @@ use std::sync::Mutex;
 const KEYS_MAX: usize = 100_000;
 /// Longest key, in bytes.
 const KEY_BYTES_MAX: usize = 255;
-/// Numbers from here on are keys; the catalog counts from 1 and will not get here.
-const FIRST_KEY_PRODUCER: u64 = 1 << 63;
+/// Numbers from here on are keys; the catalog counts from 1 and will not get here. Those from twice
+/// as much on are tasks of other shards ([`ProducerId::is_outbound`]).
+const FIRST_KEY_PRODUCER: u64 = 1 << 62;
 
 #[derive(Default)]
 struct Seen {
@@ -54,7 +55,7 @@ impl Idempotency {
             );
             return Err(Failure::new(ErrorCode::InvalidRequest, what));
         }
-        let id = FIRST_KEY_PRODUCER | hash(&[topic.as_bytes(), key]);
+        let id = FIRST_KEY_PRODUCER | hash(&[topic.as_bytes(), key]) & (FIRST_KEY_PRODUCER - 1);
         let body = hash(&[body]);
         let Ok(mut seen) = self.seen.lock() else {
             return Err(Failure::new(
@@ -92,6 +93,10 @@ mod tests {
         let first = keys.producer("t", b"k", b"body").unwrap();
         assert_eq!(keys.producer("t", b"k", b"body").unwrap(), first);
         assert_ne!(keys.producer("t", b"k2", b"body").unwrap(), first);
+        for n in 0..64u8 {
+            let id = keys.producer("t", &[n], b"").unwrap();
+            assert!(!id.is_outbound() && id.0 >= FIRST_KEY_PRODUCER, "{id}");
+        }
         assert_ne!(keys.producer("t2", b"k", b"body").unwrap(), first);
         let code = keys.producer("t", b"k", b"other").unwrap_err().code;
         assert_eq!(code, ErrorCode::IdempotencyMismatch);

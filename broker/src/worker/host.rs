@@ -9,7 +9,7 @@ use flowstone_core::{Input, Now, Outbox, Output, Reply, Shard, Ticket};
 use flowstone_storage::DiskFile;
 use flowstone_storage::log::SyncJob;
 use flowstone_wire::native::{self, Request};
-use flowstone_wire::{ErrorCode, Failure, ShardId};
+use flowstone_wire::{Failure, ShardId};
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::rc::Rc;
@@ -102,8 +102,7 @@ impl Worker {
         make: impl FnOnce(Ticket) -> Input,
     ) {
         let Some(host) = self.hosts.get(&shard) else {
-            let what = format!("shard {shard} does not live on worker {}", self.id);
-            let failure = Err(Failure::new(ErrorCode::Internal, what));
+            let failure = Err(self.service.no_such_shard(shard));
             return match asker {
                 Asker::Elsewhere(reply) => reply(failure),
                 Asker::Connection {

@@ -100,16 +100,17 @@ impl ProducerId {
 }
 
 impl Offset {
-    /// The offset `count` records later.
+    /// The offset `count` records later. The last offset there is stays: a header that was not checked
+    /// may hold any.
     pub const fn plus(self, count: u64) -> Self {
-        Self(self.0 + count)
+        Self(self.0.saturating_add(count))
     }
 }
 
 impl Lsn {
-    /// The next LSN.
+    /// The next LSN. The last one there is stays: a header that was not checked may hold any.
     pub const fn next(self) -> Self {
-        Self(self.0 + 1)
+        Self(self.0.saturating_add(1))
     }
 }
 

@@ -55,6 +55,36 @@ impl IndexFile {
         if *magic != MAGIC || u32::from_le_bytes(*crc) != crc32fast::hash(body) {
             return None;
         }
-        postcard::from_bytes(body).ok()
+        match postcard::take_from_bytes::<Self>(body) {
+            Ok((index, [])) if index.is_possible() => Some(index),
+            _ => None,
+        }
+    }
+
+    /// Whether the runs can stand in a segment like this. Readers add to their numbers.
+    fn is_possible(&self) -> bool {
+        let by_partition = self.runs.windows(2).all(|pair| pair[0].0 < pair[1].0);
+        let one = |run: &Run| {
+            let end = run.position.checked_add(u64::from(run.bytes));
+            run.segment == self.first_lsn
+                && run.bytes > 0
+                && end.is_some_and(|end| end <= self.end)
+                && run.base_offset < run.next_offset
+                && (self.first_lsn..self.next_lsn).contains(&run.first_lsn)
+                && run.first_lsn < run.next_lsn
+                && run.next_lsn <= self.next_lsn
+        };
+        let in_order = |pair: &[Run]| {
+            pair[0].next_offset <= pair[1].base_offset
+                && pair[0].next_lsn <= pair[1].first_lsn
+                && pair[0].position + u64::from(pair[0].bytes) <= pair[1].position
+        };
+        let mut all = self.runs.iter().map(|(_, runs)| runs);
+        let bytes = self.runs.iter().flat_map(|(_, runs)| runs);
+        let bytes: u64 = bytes.map(|run| u64::from(run.bytes)).sum();
+        by_partition
+            && bytes <= self.end
+            && self.first_lsn.0 > 0
+            && all.all(|runs| runs.iter().all(one) && runs.windows(2).all(in_order))
     }
 }

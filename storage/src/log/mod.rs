@@ -8,14 +8,18 @@
 //! ```
 
 mod append;
+pub(crate) mod damage;
 mod idx_file;
 mod index;
 mod read;
 pub mod recover;
+mod recover_holes;
 pub mod recover_table;
+mod recover_tail;
 mod segment;
 
 pub use append::{Appended, SyncJob, allocate_spare};
+pub use damage::{Hole, LostOffsets};
 pub use index::Run;
 pub use read::{Found, ReadLimits};
 pub use recover::{Recovered, RecoveryNote};
@@ -46,7 +50,7 @@ pub struct ShardLog {
     /// The directory of the segments.
     dir: PathBuf,
     config: LogConfig,
-    /// Segments that take no more batches, oldest first; their LSNs are contiguous.
+    /// Segments that take no more batches, oldest first; their LSNs are contiguous but for damage.
     sealed: VecDeque<Segment>,
     active: Segment,
     index: HotIndex,

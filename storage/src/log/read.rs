@@ -1,5 +1,6 @@
 //! Reading: from an offset to slices of the mapping, adjacent ones merged.
 
+use super::damage::{LostOffsets, next_batch};
 use super::index::Run;
 use super::{SegmentInfo, ShardLog};
 use crate::layout;
@@ -19,12 +20,14 @@ pub struct ReadLimits {
 /// What a read found.
 #[derive(Clone, Debug, Default)]
 pub struct Found {
-    /// Whole batches, back to back, in order of their offsets.
+    /// Whole batches, back to back, in order of their offsets without a gap, their checksums proven.
     pub slices: Vec<Bytes>,
     /// Offset behind the last record; where nothing was found, the offset that was asked for.
     pub next_offset: Offset,
     /// LSN of the first batch, 0 if there is none.
     pub first_lsn: Lsn,
+    /// Where nothing was found because of it: what is damaged at the offset that was asked for.
+    pub lost: Option<LostOffsets>,
 }
 
 impl Found {
@@ -39,68 +42,161 @@ impl Found {
     }
 }
 
-/// A stretch of a segment that is being put together.
+/// A stretch of a segment, whole batches of one partition as the index has it.
+#[derive(Clone, Copy)]
 struct Stretch {
     segment: Lsn,
     start: u64,
     end: u64,
+    next_offset: Offset,
 }
 
 impl ShardLog {
     /// Reads whole batches of a partition, from the one that holds `offset`.
     ///
-    /// The slices point into the mapping; nothing is copied, and checksums are the reader's to check.
+    /// The slices point into the mapping; nothing is copied. They end where something is damaged.
     pub fn read(&self, partition: PartitionId, offset: Offset, limits: ReadLimits) -> Found {
         let mut found = Found {
             next_offset: offset,
             ..Found::default()
         };
-        let mut stretch: Option<Stretch> = None;
-        let mut left = limits.max_bytes as u64;
-        for run in self.index.from(partition, offset) {
-            if run.first_lsn > limits.upto || (left == 0 && stretch.is_some()) {
-                break;
-            }
-            let Some((start, end, next)) =
-                self.part_of(run, offset, limits, left, stretch.is_none())
-            else {
-                break;
-            };
-            if found.first_lsn.0 == 0 {
-                found.first_lsn = run.first_lsn;
-            }
-            found.next_offset = next;
-            left = left.saturating_sub(end - start);
-            match &mut stretch {
-                Some(s) if s.segment == run.segment && s.end == start => s.end = end,
-                _ => {
-                    self.push(&mut found, stretch.take());
-                    stretch = Some(Stretch {
-                        segment: run.segment,
-                        start,
-                        end,
-                    });
-                }
-            }
-            if end < run.position + u64::from(run.bytes) {
+        let stretches = self.stretches(partition, offset, limits, &mut found.lost);
+        for stretch in stretches {
+            if !self.prove(partition, stretch, limits.upto, &mut found) {
                 break;
             }
         }
-        self.push(&mut found, stretch);
+        if found.is_empty() {
+            found.next_offset = offset;
+        } else {
+            found.lost = None;
+        }
         found
     }
 
-    fn push(&self, found: &mut Found, stretch: Option<Stretch>) {
-        let Some(s) = stretch else { return };
-        if let Some(segment) = self.segment_at(s.segment) {
-            found
-                .slices
-                .push(segment.map.slice(s.start, s.end - s.start));
+    /// What is to be read, adjacent runs put together, up to the first gap; a gap at the start is lost.
+    fn stretches(
+        &self,
+        partition: PartitionId,
+        offset: Offset,
+        limits: ReadLimits,
+        lost: &mut Option<LostOffsets>,
+    ) -> Vec<Stretch> {
+        let mut all: Vec<Stretch> = Vec::new();
+        let (mut left, mut next) = (limits.max_bytes as u64, offset);
+        for run in self.index.from(partition, offset) {
+            if run.first_lsn > limits.upto || (left == 0 && !all.is_empty()) {
+                break;
+            }
+            if run.base_offset > next {
+                *lost = Some(LostOffsets {
+                    partition,
+                    from: next,
+                    to: run.base_offset,
+                    what: format!("the log goes on with LSN {}", run.first_lsn),
+                });
+                break;
+            }
+            let Some(part) = self.part_of(run, offset, limits, left, all.is_empty()) else {
+                break;
+            };
+            left = left.saturating_sub(part.end - part.start);
+            next = part.next_offset;
+            match all.last_mut() {
+                Some(s) if s.segment == part.segment && s.end == part.start => {
+                    (s.end, s.next_offset) = (part.end, part.next_offset);
+                }
+                _ => all.push(part),
+            }
+            if part.end < run.position + u64::from(run.bytes) {
+                break;
+            }
         }
+        all
     }
 
-    /// The part of a run that is asked for, as start, end and the offset behind it; `None` if not even
-    /// its first batch may be given. A run that is wanted whole is not looked into.
+    /// Adds the batches of a stretch, each proven. Returns whether all of it was taken.
+    fn prove(
+        &self,
+        partition: PartitionId,
+        stretch: Stretch,
+        upto: Lsn,
+        found: &mut Found,
+    ) -> bool {
+        let Some(segment) = self.segment_at(stretch.segment) else {
+            return false;
+        };
+        let bytes = segment
+            .map
+            .slice(stretch.start, stretch.end - stretch.start);
+        let (mut start, mut at) = (0, 0);
+        let mut whole = true;
+        while at < bytes.len() || bytes.is_empty() {
+            let header = match batch::verify(&bytes[at..]) {
+                Ok(h) if h.lsn > upto => {
+                    whole = false;
+                    break;
+                }
+                Ok(h) if h.partition == partition && h.base_offset <= found.next_offset => h,
+                other => {
+                    let what = other.map_or_else(|e| e.to_string(), |h| format!("LSN {}", h.lsn));
+                    let again = self.behind_damage(partition, stretch, at, found, what);
+                    match again.filter(|_| at == start && found.is_empty()) {
+                        Some(position) => {
+                            (start, at) = (position, position);
+                            continue;
+                        }
+                        None => {
+                            whole = false;
+                            break;
+                        }
+                    }
+                }
+            };
+            if found.first_lsn.0 == 0 {
+                found.first_lsn = header.lsn;
+            }
+            found.next_offset = header.next_offset();
+            at += header.size as usize;
+        }
+        if at > start {
+            found.slices.push(bytes.slice(start..at));
+        }
+        whole
+    }
+
+    /// Looks behind damage in a stretch: gives the position of the batch that holds the wanted offset,
+    /// where it is there after all, and else notes what is lost.
+    fn behind_damage(
+        &self,
+        partition: PartitionId,
+        stretch: Stretch,
+        at: usize,
+        found: &mut Found,
+        what: String,
+    ) -> Option<usize> {
+        let from = found.next_offset;
+        let wanted = |h: &BatchHeader| h.partition == partition && h.next_offset() > from;
+        let position = stretch.start + at as u64;
+        let map = &self.segment_at(stretch.segment)?.map;
+        let next = next_batch(map, position, stretch.end, wanted);
+        if let Some((position, header)) = &next
+            && header.base_offset <= from
+        {
+            return Some((position - stretch.start) as usize);
+        }
+        let path = self.dir.join(layout::segment_name(stretch.segment));
+        found.lost = Some(LostOffsets {
+            partition,
+            from,
+            to: next.map_or(stretch.next_offset, |(_, h)| h.base_offset),
+            what: format!("'{}' at byte {position}: {what}", path.display()),
+        });
+        None
+    }
+
+    /// The part of a run that is asked for; `None` if not even its first batch may be given. A run that
+    /// is wanted whole is not looked into.
     fn part_of(
         &self,
         run: &Run,
@@ -108,17 +204,28 @@ impl ShardLog {
         limits: ReadLimits,
         left: u64,
         is_first: bool,
-    ) -> Option<(u64, u64, Offset)> {
+    ) -> Option<Stretch> {
         let whole_end = run.position + u64::from(run.bytes);
+        let part = |start, end, next_offset| Stretch {
+            segment: run.segment,
+            start,
+            end,
+            next_offset,
+        };
         let from_start = offset <= run.base_offset;
         let visible = Lsn(run.next_lsn.0 - 1) <= limits.upto;
         if from_start && visible && u64::from(run.bytes) <= left {
-            return Some((run.position, whole_end, run.next_offset));
+            return Some(part(run.position, whole_end, run.next_offset));
         }
         let map = &self.segment_at(run.segment)?.map;
         let (mut at, mut start, mut result) = (run.position, None, None);
         while at < whole_end {
-            let header = BatchHeader::decode(&map.slice(at, HEADER)).ok()?;
+            let header = BatchHeader::decode(&map.slice(at, HEADER)).ok();
+            let header = header.filter(|h| at + u64::from(h.size) <= whole_end);
+            let Some(header) = header else {
+                // Damaged: whoever proves it finds out where it goes on.
+                return Some(part(start.unwrap_or(at), whole_end, run.next_offset));
+            };
             let end = at + u64::from(header.size);
             if header.lsn > limits.upto {
                 break;
@@ -128,7 +235,7 @@ impl ShardLog {
                 if end - start > left && !(is_first && start == at) {
                     break;
                 }
-                result = Some((start, end, header.next_offset()));
+                result = Some(part(start, end, header.next_offset()));
             }
             at = end;
         }

@@ -6,13 +6,15 @@
 //! the rest is taken from the index files. Running it again after a crash inside it is safe: it only
 //! cuts, and it cuts the newest segment first.
 
-use super::append::allocate;
+use super::damage::Hole;
 use super::idx_file::IndexFile;
 use super::index::HotIndex;
+use super::recover_holes::Behind;
 use super::recover_table::{Next, Standing, Verdict, row_for};
+use super::recover_tail::{Tail, segment};
 use super::segment::Segment;
 use super::{LogConfig, ShardLog};
-use crate::disk::{Disk, DiskFile, Mapping, remove_if_there};
+use crate::disk::{Disk, DiskFile, Mapping};
 use crate::error::Error;
 use crate::layout;
 use crate::mark::{Mark, MarkFound, MarkState};
@@ -52,37 +54,34 @@ pub struct Recovered {
     pub notes: Vec<RecoveryNote>,
     /// Bytes of segments that were read.
     pub scanned_bytes: u64,
+    /// Durable batches that are lost.
+    pub holes: Vec<Hole>,
 }
 
 /// A segment file that was found.
-struct FoundSegment {
-    first_lsn: Lsn,
-    path: PathBuf,
-    file: Arc<dyn DiskFile>,
+pub(super) struct FoundSegment {
+    pub(super) first_lsn: Lsn,
+    pub(super) path: PathBuf,
+    pub(super) file: Arc<dyn DiskFile>,
 }
 
-/// Where the log ends.
-struct Tail {
-    /// Index into the found segments.
-    segment: usize,
-    position: u64,
-}
-
-struct Recovery<'a> {
-    disk: &'a dyn Disk,
-    dir: &'a Path,
+pub(super) struct Recovery<'a> {
+    pub(super) disk: &'a dyn Disk,
+    pub(super) dir: &'a Path,
     /// Everything up to here was durable for certain.
-    mark: Lsn,
+    pub(super) mark: Lsn,
     /// Everything up to here is in the state store and need not be visited.
-    applied: Lsn,
-    found: Vec<FoundSegment>,
+    pub(super) applied: Lsn,
+    /// Damage is taken as it is, whatever it costs.
+    pub(super) accept_damage: bool,
+    pub(super) found: Vec<FoundSegment>,
     index: HotIndex,
-    sealed: VecDeque<Segment>,
-    expected: Lsn,
-    epoch: Epoch,
+    pub(super) sealed: VecDeque<Segment>,
+    pub(super) expected: Lsn,
+    pub(super) epoch: Epoch,
     /// Batches of a group that is not complete yet, with their positions.
-    group: Vec<(BatchHeader, Bytes, u64)>,
-    result: Recovered,
+    pub(super) group: Vec<(BatchHeader, Bytes, u64)>,
+    pub(super) result: Recovered,
     visit: &'a mut dyn FnMut(&BatchHeader, &Bytes),
 }
 
@@ -93,13 +92,38 @@ impl ShardLog {
     /// the bytes. On return everything in the log is durable and the mark says so.
     ///
     /// # Errors
-    /// [`Error::Damaged`] where something durable is missing; nothing was changed then.
+    /// [`Error::Damaged`] where something durable above `applied` is missing; nothing was changed then.
     /// [`Error::DiskFull`] for the first segment of an empty shard, [`Error::Io`].
     pub fn open(
         disk: Arc<dyn Disk>,
         shard_dir: &Path,
         config: LogConfig,
         applied: Lsn,
+        visit: &mut dyn FnMut(&BatchHeader, &Bytes),
+    ) -> Result<(Self, Mark, Recovered), Error> {
+        Self::open_as(disk, shard_dir, config, (applied, false), visit)
+    }
+
+    /// As [`Self::open`], and goes on where something durable is missing, whatever was in it; see
+    /// [`Recovered::holes`].
+    ///
+    /// # Errors
+    /// [`Error::DiskFull`], [`Error::Io`].
+    pub fn salvage(
+        disk: Arc<dyn Disk>,
+        shard_dir: &Path,
+        config: LogConfig,
+        applied: Lsn,
+        visit: &mut dyn FnMut(&BatchHeader, &Bytes),
+    ) -> Result<(Self, Mark, Recovered), Error> {
+        Self::open_as(disk, shard_dir, config, (applied, true), visit)
+    }
+
+    fn open_as(
+        disk: Arc<dyn Disk>,
+        shard_dir: &Path,
+        config: LogConfig,
+        (applied, accept_damage): (Lsn, bool),
         visit: &mut dyn FnMut(&BatchHeader, &Bytes),
     ) -> Result<(Self, Mark, Recovered), Error> {
         let dir = layout::log_dir(shard_dir);
@@ -112,6 +136,7 @@ impl ShardLog {
             dir: &dir,
             mark: state.durable.max(applied),
             applied,
+            accept_damage,
             expected: found.first().map_or(applied.next(), |s| s.first_lsn),
             found,
             index: HotIndex::default(),
@@ -185,37 +210,17 @@ impl Recovery<'_> {
             return self.start_empty(config);
         }
         if self.expected > self.applied.next() {
-            return Err(self.damaged(
-                0,
-                0,
-                "the segments before it are gone".into(),
-                self.applied.next(),
-            ));
+            self.note_hole(Hole {
+                path: self.found[0].path.clone(),
+                position: 0,
+                first_lsn: self.applied.next(),
+                last_lsn: Lsn(self.expected.0 - 1),
+                what: "the segments before it are gone".into(),
+            })?;
         }
         let tail = self.scan()?;
         self.drop_later_segments(tail.segment)?;
         self.open_tail(&tail, config)
-    }
-
-    fn start_empty(&mut self, config: LogConfig) -> Result<Segment, Error> {
-        if self.mark > self.applied {
-            let path = self.dir.join(layout::segment_name(self.expected));
-            let what = "the log has no segments".into();
-            return Err(Error::Damaged {
-                path,
-                position: 0,
-                lsn: self.mark,
-                what,
-            });
-        }
-        self.result.rows.push('0');
-        let path = self.dir.join(layout::segment_name(self.expected));
-        let file = allocate(self.disk, self.dir, &path, config)?;
-        file.sync().map_err(Error::io("sync", &path))?;
-        self.disk
-            .sync_dir(self.dir)
-            .map_err(Error::io("sync", self.dir))?;
-        segment(&path, file, self.expected, self.expected, 0)
     }
 
     /// Reads the segments in order up to the end of the log.
@@ -295,16 +300,27 @@ impl Recovery<'_> {
                     at += u64::from(header.size);
                 }
                 (Verdict::NextSegment, _) => {
-                    self.result.scanned_bytes += at;
-                    let found = &self.found[number];
-                    let sealed =
-                        segment(&found.path, found.file.clone(), first, self.expected, at)?;
-                    self.sealed.push_back(sealed);
+                    self.seal(number, first, self.expected, at)?;
                     return Ok(None);
                 }
                 (Verdict::Damaged | Verdict::Accept, batch) => {
                     let what = batch.err().unwrap_or_default();
-                    return Err(self.damaged(number, at, what, self.expected));
+                    let next = self.expected;
+                    match self.skip_hole(number, &map, (at, len), what)? {
+                        Behind::Batch(position) => at = position,
+                        Behind::NextSegment => {
+                            self.seal(number, first, next, at)?;
+                            return Ok(None);
+                        }
+                        Behind::End => {
+                            self.seal(number, first, next, at)?;
+                            return Ok(Some(Tail {
+                                segment: number,
+                                position: at,
+                                torn_off: true,
+                            }));
+                        }
+                    }
                 }
                 (Verdict::End | Verdict::Cut, _) => {
                     self.result.scanned_bytes += at;
@@ -315,27 +331,12 @@ impl Recovery<'_> {
         }
     }
 
-    /// The end of the log at this position, or before the group that is not complete there.
-    fn tail(&mut self, number: usize, at: u64, cut: bool) -> Tail {
-        let mut position = at;
-        if let Some((first, _, start)) = self.group.first() {
-            position = *start;
-            self.expected = first.lsn;
-            self.result.rows.push('h');
-            self.group.clear();
-        }
-        if cut {
-            let path = self.found[number].path.clone();
-            self.result.notes.push(RecoveryNote::Cut {
-                path,
-                position,
-                lsn: self.expected,
-            });
-        }
-        Tail {
-            segment: number,
-            position,
-        }
+    fn seal(&mut self, number: usize, first: Lsn, next: Lsn, end: u64) -> Result<(), Error> {
+        self.result.scanned_bytes += end;
+        let found = &self.found[number];
+        let sealed = segment(&found.path, found.file.clone(), first, next, end)?;
+        self.sealed.push_back(sealed);
+        Ok(())
     }
 
     /// What stands at a position; with the reason where it is not the expected batch.
@@ -378,9 +379,13 @@ impl Recovery<'_> {
         self.epoch = header.epoch;
         self.expected = header.lsn.next();
         self.group.push((header, bytes, at));
-        if header.group_continues() {
-            return;
+        if !header.group_continues() {
+            self.close_group(segment);
         }
+    }
+
+    /// Takes in the batches of the group, all of them.
+    pub(super) fn close_group(&mut self, segment: Lsn) {
         for (header, bytes, at) in self.group.drain(..) {
             self.index.add(&header, segment, at);
             if header.lsn > self.applied {
@@ -394,71 +399,4 @@ impl Recovery<'_> {
             self.result.rows.push(letter);
         }
     }
-
-    fn damaged(&self, number: usize, position: u64, what: String, lsn: Lsn) -> Error {
-        Error::Damaged {
-            path: self.found[number].path.clone(),
-            position,
-            lsn,
-            what,
-        }
-    }
-
-    /// Removes the segments behind the end of the log, newest first, so that a crash in between
-    /// leaves a picture of the same row.
-    fn drop_later_segments(&mut self, last: usize) -> Result<(), Error> {
-        for gone in self.found.drain(last + 1..).rev() {
-            let index = self.dir.join(layout::index_name(gone.first_lsn));
-            remove_if_there(self.disk, &index)?;
-            remove_if_there(self.disk, &gone.path)?;
-            self.result
-                .notes
-                .push(RecoveryNote::Dropped { path: gone.path });
-        }
-        Ok(())
-    }
-
-    /// Makes the last segment ready to be written again: nothing but zeros behind the end.
-    fn open_tail(&mut self, tail: &Tail, config: LogConfig) -> Result<Segment, Error> {
-        let FoundSegment {
-            first_lsn,
-            path,
-            file,
-        } = &self.found[tail.segment];
-        let io = |action| Error::io(action, path);
-        remove_if_there(self.disk, &self.dir.join(layout::index_name(*first_lsn)))?;
-        // Even a blank tail may have islands of unsynced batches further on. They must not come
-        // back to life when the log grows up to them.
-        file.set_len(tail.position).map_err(io("cut"))?;
-        // On a full disk the segment stays short: the next append rolls, and is refused there.
-        let _ = file.set_len(config.segment_bytes.max(tail.position));
-        file.sync().map_err(io("sync"))?;
-        for sealed in &self.sealed {
-            // After a kill these may be in the page cache only.
-            sealed.file.sync().map_err(Error::io("sync", self.dir))?;
-        }
-        self.disk
-            .sync_dir(self.dir)
-            .map_err(Error::io("sync", self.dir))?;
-        segment(path, file.clone(), *first_lsn, self.expected, tail.position)
-    }
-}
-
-fn segment(
-    path: &Path,
-    file: Arc<dyn DiskFile>,
-    first_lsn: Lsn,
-    next_lsn: Lsn,
-    end: u64,
-) -> Result<Segment, Error> {
-    let map = file.map().map_err(Error::io("map", path))?;
-    let size = file.len().map_err(Error::io("read", path))?;
-    Ok(Segment {
-        file,
-        map,
-        first_lsn,
-        next_lsn,
-        end,
-        size,
-    })
 }

@@ -297,7 +297,12 @@ fn damage_below_the_mark_is_reported_with_its_place_and_changes_nothing() {
     let first = Path::new("s/log/00000000000000000001.log");
     disk.flip_bit(first, 1200, 1);
     let before = disk.bytes_of(first);
-    let Err(crate::Error::Damaged { lsn, position, .. }) = open(&disk).map(|_| ()) else {
+    let Err(crate::Error::Damaged {
+        first_lsn: lsn,
+        position,
+        ..
+    }) = open(&disk).map(|_| ())
+    else {
         panic!("damage was not noticed")
     };
     assert_eq!((lsn, position > 1000 && position < 1200), (Lsn(2), true));
@@ -411,7 +416,13 @@ fn released_segments_leave_a_log_that_still_opens() {
     assert_eq!(opened.unwrap().0.next_lsn(), Lsn(6));
     let err = open(&disk).map(|_| ()).unwrap_err();
     assert!(
-        matches!(err, crate::Error::Damaged { lsn: Lsn(1), .. }),
+        matches!(
+            err,
+            crate::Error::Damaged {
+                first_lsn: Lsn(1),
+                ..
+            }
+        ),
         "{err}"
     );
 }

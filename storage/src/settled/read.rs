@@ -30,12 +30,14 @@ impl SettledReader {
         partition: PartitionId,
         first_offset: Offset,
     ) -> Result<Self, Error> {
-        let dir = layout::settled_dir(shard_dir, partition);
-        Self::open_path(
-            disk,
-            &dir.join(layout::settled_name(first_offset)),
-            partition,
-        )
+        let path =
+            layout::settled_dir(shard_dir, partition).join(layout::settled_name(first_offset));
+        let reader = Self::open_path(disk, &path, partition)?;
+        if reader.meta.first_offset != first_offset {
+            let what = format!("it starts with offset {}", reader.meta.first_offset);
+            return Err(reader.bad(&what));
+        }
+        Ok(reader)
     }
 
     /// Opens a settled segment by its path.
@@ -79,8 +81,13 @@ impl SettledReader {
         if crc32fast::hash(&index) != footer.index_crc32 {
             return Err(bad("the checksum of its block index does not agree"));
         }
-        let index =
-            postcard::from_bytes(&index).map_err(|_| bad("its block index is not valid"))?;
+        let index: Vec<BlockEntry> = match postcard::take_from_bytes(&index) {
+            Ok((index, [])) => index,
+            _ => return Err(bad("its block index is not valid")),
+        };
+        if !is_possible(&index, &footer) {
+            return Err(bad("its blocks do not stand back to back, in order"));
+        }
         let meta = SettledMeta {
             partition,
             first_offset: footer.first_offset,
@@ -210,6 +217,15 @@ impl SettledReader {
         }
     }
 
+    /// The offsets of blocks that cannot be read: the first one and the one behind the last.
+    pub fn damaged_blocks(&self) -> Vec<(Offset, Offset)> {
+        let bad = self.index.iter().filter(|entry| match self.block(entry) {
+            Ok(block) => !is_whole(&block),
+            Err(_) => true,
+        });
+        bad.map(|b| (b.first_offset, b.next_offset)).collect()
+    }
+
     /// Reads everything and checks every checksum and that offsets only rise.
     ///
     /// # Errors
@@ -221,6 +237,9 @@ impl SettledReader {
             let mut at = 0;
             while at < block.len() {
                 let header = batch::verify(&block[at..]).map_err(|e| self.bad(&e.to_string()))?;
+                if header.partition != self.meta.partition {
+                    return Err(self.bad(&format!("it has a batch of {}", header.partition)));
+                }
                 if header.base_offset < next {
                     return Err(self.bad(&format!("offset {} comes twice", header.base_offset)));
                 }
@@ -233,4 +252,33 @@ impl SettledReader {
         }
         Ok(())
     }
+}
+
+fn is_whole(block: &[u8]) -> bool {
+    let mut at = 0;
+    while at < block.len() {
+        match batch::verify(&block[at..]) {
+            Ok(header) => at += header.size as usize,
+            Err(_) => return false,
+        }
+    }
+    true
+}
+
+/// Whether these blocks fill the file up to the index, with offsets that only rise: readers find their
+/// way by them, and no byte lies outside of a checksum.
+fn is_possible(blocks: &[BlockEntry], footer: &Footer) -> bool {
+    let (mut position, mut offset) = (format::FILE_HEADER_BYTES as u64, footer.first_offset);
+    for block in blocks {
+        let follows = block.position == position
+            && block.first_offset >= offset
+            && block.next_offset > block.first_offset;
+        if !follows {
+            return false;
+        }
+        // Both are below the size of a file, or the next comparison fails.
+        position += format::BLOCK_HEADER_BYTES as u64 + u64::from(block.stored_bytes);
+        offset = block.next_offset;
+    }
+    position == footer.index_position && offset == footer.next_offset
 }

@@ -8,9 +8,10 @@ use super::{SettledMeta, SettledWriter};
 use crate::disk::{Disk, Mapping, list_or_nothing};
 use crate::error::Error;
 use crate::layout;
-use crate::log::{Run, SegmentInfo};
+use crate::log::damage::{batch_at, keep, next_batch};
+use crate::log::{LostOffsets, Run, SegmentInfo};
 use crate::state::StateStore;
-use flowstone_wire::{Lsn, Offset, PartitionId, batch};
+use flowstone_wire::{BatchHeader, Lsn, Offset, PartitionId};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -52,7 +53,10 @@ pub struct SettleJob {
     /// What is left, by partition, last piece first.
     left: Vec<(PartitionId, Offset, Vec<Piece>)>,
     writer: Option<SettledWriter>,
+    /// Offset behind the last batch of the partition that is being copied.
+    next: Option<Offset>,
     done: Vec<SettledMeta>,
+    lost: Vec<LostOffsets>,
 }
 
 impl SettleJob {
@@ -78,15 +82,17 @@ impl SettleJob {
             upto,
             left: by_partition.into_iter().filter_map(keep).collect(),
             writer: None,
+            next: None,
             done: Vec::new(),
+            lost: Vec::new(),
         }
     }
 
     /// Does the next piece of work.
     ///
     /// # Errors
-    /// [`Error::Io`], [`Error::Damaged`] for a batch whose checksum fails: it is not carried over
-    /// silently. The job is over then; the log still has everything.
+    /// [`Error::Io`]; the job is over then, and the log still has everything. A batch that is damaged is
+    /// left out and a copy of its bytes kept, see [`Self::lost`].
     pub fn step(&mut self) -> Result<SettleStep, Error> {
         let Some((partition, start, pieces)) = self.left.last_mut() else {
             return Ok(SettleStep::Done(std::mem::take(&mut self.done), self.upto));
@@ -100,43 +106,92 @@ impl SettleJob {
             }
             None => {
                 self.left.pop();
-                if let Some(writer) = self.writer.take() {
-                    self.done.push(writer.finish()?);
-                }
+                self.finish_file()?;
+                self.next = None;
                 Ok(SettleStep::More(0))
             }
         }
     }
 
     fn copy(&mut self, partition: PartitionId, start: Offset, piece: &Piece) -> Result<(), Error> {
-        let (map, path, run) = piece;
-        let bytes = map.slice(run.position, u64::from(run.bytes));
-        let mut at = 0;
-        while at < bytes.len() {
-            let header = batch::verify(&bytes[at..]).map_err(|e| Error::Damaged {
-                path: path.clone(),
-                position: run.position + at as u64,
-                lsn: run.first_lsn,
-                what: e.to_string(),
-            })?;
-            let end = at + header.size as usize;
-            if header.next_offset() > start {
-                if self.writer.is_none() {
-                    let disk = self.disk.clone();
-                    self.writer = Some(SettledWriter::create(
-                        disk,
-                        &self.shard_dir,
-                        partition,
-                        header.base_offset,
-                        self.compress,
-                    )?);
-                }
-                let writer = self.writer.as_mut().expect("it was just made");
-                writer.push(&header, &bytes[at..end])?;
+        let (map, _, run) = piece;
+        let end = run.position + u64::from(run.bytes);
+        let mut at = run.position;
+        while at < end {
+            let expected = self.next;
+            let follows = |h: &BatchHeader| {
+                h.partition == partition && expected.is_none_or(|next| h.base_offset >= next)
+            };
+            let Some(header) = batch_at(map, at, end).filter(follows) else {
+                at = self.skip_damage(partition, piece, at)?;
+                continue;
+            };
+            if expected.is_some_and(|next| header.base_offset > next) {
+                // A gap that is in no file shows that something is lost.
+                self.finish_file()?;
             }
-            at = end;
+            self.next = Some(header.next_offset());
+            if header.next_offset() > start {
+                let bytes = map.slice(at, u64::from(header.size));
+                self.writer(partition, header.base_offset)?
+                    .push(&header, &bytes)?;
+            }
+            at += u64::from(header.size);
         }
         Ok(())
+    }
+
+    fn writer(
+        &mut self,
+        partition: PartitionId,
+        first: Offset,
+    ) -> Result<&mut SettledWriter, Error> {
+        if self.writer.is_none() {
+            let disk = self.disk.clone();
+            let (dir, compress) = (&self.shard_dir, self.compress);
+            self.writer = Some(SettledWriter::create(
+                disk, dir, partition, first, compress,
+            )?);
+        }
+        Ok(self.writer.as_mut().expect("it was just made"))
+    }
+
+    fn finish_file(&mut self) -> Result<(), Error> {
+        if let Some(writer) = self.writer.take() {
+            self.done.push(writer.finish()?);
+        }
+        Ok(())
+    }
+
+    /// Keeps a copy of damaged bytes and gives the position behind them.
+    fn skip_damage(
+        &mut self,
+        partition: PartitionId,
+        (map, path, run): &Piece,
+        at: u64,
+    ) -> Result<u64, Error> {
+        let end = run.position + u64::from(run.bytes);
+        let from = self.next.unwrap_or(run.base_offset);
+        let wanted = |h: &BatchHeader| h.partition == partition && h.base_offset >= from;
+        let behind = next_batch(map, at, end, wanted);
+        let position = behind.map_or(end, |(position, _)| position);
+        let name = layout::damaged_name(run.segment, at);
+        keep(&*self.disk, &self.shard_dir, &name, map, (at, position))
+            .map_err(Error::io("keep a copy of", path))?;
+        self.lost.push(LostOffsets {
+            partition,
+            from,
+            to: behind.map_or(run.next_offset, |(_, h)| h.base_offset),
+            what: format!("'{}' at byte {at}, kept as '{name}'", path.display()),
+        });
+        self.finish_file()?;
+        self.next = None;
+        Ok(position)
+    }
+
+    /// What could not be carried over so far.
+    pub fn lost(&self) -> &[LostOffsets] {
+        &self.lost
     }
 }
 

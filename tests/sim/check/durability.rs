@@ -40,13 +40,7 @@ impl Acked {
             if issued.expired(*partition, *offset) {
                 continue;
             }
-            let found = dump.get(partition).and_then(|part| {
-                let at = part
-                    .records
-                    .binary_search_by_key(offset, |(o, _)| *o)
-                    .ok()?;
-                Some(&part.records[at].1)
-            });
+            let found = dump.get(partition).and_then(|p| p.record(*offset));
             if found != Some(record) {
                 return Err(format!(
                     "durability: {record:?} was acked {acks:?} at {offset} of {partition}; there \

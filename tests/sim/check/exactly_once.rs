@@ -1,160 +1,168 @@
 //! Each input record counts exactly once: the outputs of the pipelines against a model of a few
-//! lines over what the source holds at the end.
+//! lines over what their inputs hold.
+//!
+//! Before the end an output may be missing, but only behind all that are there: what a lane brings comes
+//! in order, and no output is there without its cause.
 
-use super::{Dump, Part};
-use crate::pipelines::{BAD, STUBBORN, WINDOW_MS, number, text};
+use super::{Dump, Part, spread, windows};
+use crate::pipelines::{self, BAD, STUBBORN, number, text};
 use crate::record::Rec;
-use crate::world::{COPY, DLQ, LATE, MIDDLE, SOURCE, WINDOWS};
-use flowstone_wire::PartitionId;
-use std::collections::{BTreeMap, BTreeSet};
+use crate::world::{COPY, DLQ, MIDDLE, SOURCE, SPREAD, World};
+use flowstone_wire::{PartitionId, ShardId};
+use std::collections::BTreeMap;
 
-pub(super) fn check(dump: &Dump) -> Result<(), String> {
-    check_chain(dump)?;
-    check_windows(dump)
+/// What is stored, and whether everything must have arrived.
+pub(super) struct View<'a> {
+    pub(super) world: &'a World,
+    pub(super) dump: &'a Dump,
+    pub(super) whole: bool,
 }
 
-/// The pipelines that do not wait for time to pass.
-pub(crate) fn check_chain(dump: &Dump) -> Result<(), String> {
+impl View<'_> {
+    pub(super) fn runs(&self, id: u32) -> bool {
+        self.world.tasks.contains_key(&id)
+    }
+
+    pub(super) fn part(&self, partition: PartitionId) -> &Part {
+        &self.dump[&partition]
+    }
+
+    pub(super) fn records(&self, partition: PartitionId) -> impl Iterator<Item = &Rec> {
+        self.part(partition).records.iter().map(|(_, r)| r)
+    }
+
+    pub(super) fn ids(&self, partition: PartitionId) -> Vec<&str> {
+        ids(self.records(partition))
+    }
+
+    /// The tasks of a pipeline, each as the indexes of the partitions that it reads.
+    pub(super) fn tasks(&self, inputs: &[PartitionId]) -> Vec<Vec<usize>> {
+        let mut tasks: BTreeMap<ShardId, Vec<usize>> = BTreeMap::new();
+        for (at, partition) in inputs.iter().enumerate() {
+            let shard = self.world.shard_of(*partition);
+            tasks.entry(shard).or_default().push(at);
+        }
+        tasks.into_values().collect()
+    }
+
+    /// Holds an output against what should be there, or against the front of that.
+    pub(super) fn same(&self, what: &str, is: &[&str], wanted: &[&str]) -> Result<(), String> {
+        let upto = if self.whole {
+            wanted.len()
+        } else {
+            is.len().min(wanted.len())
+        };
+        if *is == wanted[..upto] {
+            return Ok(());
+        }
+        let at = is.iter().zip(wanted).take_while(|(a, b)| a == b).count();
+        Err(format!(
+            "exactly once: {what} differs at {at} of {} and {}: is {:?}, should be {:?}",
+            is.len(),
+            wanted.len(),
+            is.get(at..is.len().min(at + 3)),
+            wanted.get(at..wanted.len().min(at + 3))
+        ))
+    }
+}
+
+pub(super) fn check(view: &View<'_>) -> Result<(), String> {
+    check_chain(view)?;
+    windows::check(view)?;
+    spread::check(view)
+}
+
+/// The pipelines that stay with their key and do not wait for time to pass.
+pub(super) fn check_chain(view: &View<'_>) -> Result<(), String> {
     for at in 0..SOURCE.len() {
-        check_middle(part(dump, SOURCE[at]), part(dump, MIDDLE[at]), at)?;
-        let (is, wanted) = (values(part(dump, COPY[at])), values(part(dump, SOURCE[at])));
-        same(&format!("copy {at}"), &is, &wanted)?;
+        if view.runs(pipelines::COUNTS) {
+            check_middle(view, at)?;
+        }
+        if view.runs(pipelines::COPIES) {
+            let value = |r| -> &str { value_of(r) };
+            let is: Vec<&str> = view.records(COPY[at]).map(value).collect();
+            let wanted: Vec<&str> = view.records(SOURCE[at]).map(value).collect();
+            view.same(&format!("copy {at}"), &is, &wanted)?;
+        }
     }
-    check_dead_letters(dump)?;
-    check_counts(dump)
+    check_dead_letters(view)?;
+    check_counts(view)
 }
 
-fn part(dump: &Dump, partition: PartitionId) -> &Part {
-    &dump[&partition]
+fn value_of(record: &Rec) -> &str {
+    &record.value
 }
 
-fn records(part: &Part) -> impl Iterator<Item = &Rec> {
-    part.records.iter().map(|(_, r)| r)
+pub(super) fn ids<'a>(records: impl Iterator<Item = &'a Rec>) -> Vec<&'a str> {
+    records.map(|r| text(&r.value, "id")).collect()
 }
 
-fn values(part: &Part) -> Vec<&str> {
-    records(part).map(|r| &r.value[..]).collect()
-}
-
-fn ids(part: &Part) -> impl Iterator<Item = &str> {
-    records(part).map(|r| text(&r.value, "id"))
-}
-
-fn same(what: &str, is: &[&str], wanted: &[&str]) -> Result<(), String> {
-    if is == wanted {
-        return Ok(());
-    }
-    let at = is.iter().zip(wanted).take_while(|(a, b)| a == b).count();
-    Err(format!(
-        "exactly once: {what} differs at {at} of {} and {}: is {:?}, should be {:?}",
-        is.len(),
-        wanted.len(),
-        is.get(at..is.len().min(at + 3)),
-        wanted.get(at..wanted.len().min(at + 3))
-    ))
-}
-
-fn passes(record: &Rec) -> bool {
+pub(super) fn passes(record: &Rec) -> bool {
     ![BAD, STUBBORN].contains(&text(&record.value, "do"))
 }
 
 /// What passes the stage that counts is in the middle once, in order.
-fn check_middle(source: &Part, middle: &Part, at: usize) -> Result<(), String> {
-    let good = records(source).filter(|r| passes(r));
-    let wanted: Vec<&str> = good.map(|r| text(&r.value, "id")).collect();
-    same(
-        &format!("middle {at}"),
-        &ids(middle).collect::<Vec<_>>(),
-        &wanted,
-    )
+fn check_middle(view: &View<'_>, at: usize) -> Result<(), String> {
+    let wanted = ids(view.records(SOURCE[at]).filter(|r| passes(r)));
+    view.same(&format!("middle {at}"), &view.ids(MIDDLE[at]), &wanted)
 }
 
-/// What does not pass is in the dead letters once.
-fn check_dead_letters(dump: &Dump) -> Result<(), String> {
-    let sources = SOURCE.iter().flat_map(|p| records(part(dump, *p)));
-    let mut wanted: Vec<&str> = sources
-        .filter(|r| !passes(r))
-        .map(|r| text(&r.value, "id"))
-        .collect();
-    let mut is: Vec<&str> = ids(part(dump, DLQ[0])).collect();
-    wanted.sort_unstable();
-    is.sort_unstable();
-    same("dead letters", &is, &wanted)?;
-    for dlq in &DLQ[1..] {
-        same("dead letters of the others", &values(part(dump, *dlq)), &[])?;
-    }
-    Ok(())
-}
-
-/// The counts of a key are 1, 2, 3, ..., each once.
-fn check_counts(dump: &Dump) -> Result<(), String> {
-    let mut counts: BTreeMap<&str, Vec<i64>> = BTreeMap::new();
-    for r in MIDDLE.iter().flat_map(|p| records(part(dump, *p))) {
-        let count = number(&r.value, "count").unwrap_or_default();
-        counts.entry(&r.key).or_default().push(count);
-    }
-    for (key, mut counts) in counts {
-        counts.sort_unstable();
-        if !counts.iter().copied().eq(1..=counts.len() as i64) {
-            return Err(format!(
-                "exactly once: the counts of '{key}' are {counts:?}"
-            ));
-        }
-    }
-    Ok(())
-}
-
-/// Every record of the middle is in the one report of its window, or among the late ones, or its
-/// window is one of the last, which nothing closes.
-fn check_windows(dump: &Dump) -> Result<(), String> {
-    let mut open: BTreeMap<(&str, i64), (i64, i64)> = BTreeMap::new();
-    for r in MIDDLE.iter().flat_map(|p| records(part(dump, *p))) {
-        let window = open
-            .entry((&r.key, r.timestamp - r.timestamp.rem_euclid(WINDOW_MS)))
-            .or_default();
-        *window = (
-            window.0 + 1,
-            window.1 + number(&r.value, "n").unwrap_or_default(),
-        );
-    }
-    for r in records(part(dump, LATE[1])) {
-        let Some(window) = open.get_mut(&(&r.key, r.timestamp - r.timestamp.rem_euclid(WINDOW_MS)))
-        else {
-            return Err(format!("exactly once: {r:?} is late and never came"));
+/// What does not pass is in the dead letters once, and in order as far as it comes from one partition.
+fn check_dead_letters(view: &View<'_>) -> Result<(), String> {
+    for id in view.world.tasks.keys().copied() {
+        let Some(dlq) = view.dump.get(&DLQ[id as usize - 1]) else {
+            continue;
         };
-        *window = (
-            window.0 - 1,
-            window.1 - number(&r.value, "n").unwrap_or_default(),
-        );
-    }
-    let mut reported = BTreeSet::new();
-    for r in WINDOWS.iter().flat_map(|p| records(part(dump, *p))) {
-        let start = number(&r.value, "window_start").unwrap_or_default();
-        let place = (&r.key[..], start);
-        let is = (
-            number(&r.value, "count"),
-            number(&r.value.replace(".0", ""), "sum"),
-        );
-        let wanted = open.remove(&place).unwrap_or_default();
-        if !reported.insert(place) || is != (Some(wanted.0), Some(wanted.1)) {
+        let is = ids(dlq.records.iter().map(|(_, r)| r));
+        let inputs: &[PartitionId] = match id {
+            pipelines::COUNTS => &SOURCE,
+            pipelines::TALLIES => &SPREAD,
+            _ => &[],
+        };
+        let mut known = 0;
+        for (at, input) in inputs.iter().enumerate() {
+            let wanted = ids(view.records(*input).filter(|r| !passes(r)));
+            let of_input: Vec<&str> = is.iter().copied().filter(|l| wanted.contains(l)).collect();
+            known += of_input.len();
+            let what = format!("dead letters of partition {at} of pipeline {id}");
+            view.same(&what, &of_input, &wanted)?;
+        }
+        if known != is.len() {
             return Err(format!(
-                "exactly once: window {place:?} says {is:?}, should be {wanted:?}"
+                "exactly once: dead letters of pipeline {id} that nothing explains: {is:?}"
             ));
         }
     }
-    let last = last_window(dump);
-    open.retain(|(_, start), (count, _)| *count != 0 && *start < last);
-    match open.first_key_value() {
-        Some((window, counts)) => Err(format!(
-            "exactly once: window {window:?} with {counts:?} is not reported"
-        )),
-        None => Ok(()),
-    }
+    Ok(())
 }
 
-/// The start of the windows that the closing records fall into: nothing closes them.
-fn last_window(dump: &Dump) -> i64 {
-    let last = |p: &PartitionId| records(part(dump, *p)).map(|r| r.timestamp).max();
-    let lowest = MIDDLE.iter().filter_map(last).min().unwrap_or_default();
-    lowest - lowest.rem_euclid(WINDOW_MS)
+/// The counts of a key are 1, 2, 3, ..., each once in the task that counts it, and they rise in every
+/// partition.
+fn check_counts(view: &View<'_>) -> Result<(), String> {
+    for task in view.tasks(&SOURCE) {
+        let mut counts: BTreeMap<&str, Vec<i64>> = BTreeMap::new();
+        for at in task {
+            let mut last: BTreeMap<&str, i64> = BTreeMap::new();
+            for r in view.records(MIDDLE[at]) {
+                let count = number(&r.value, "count").unwrap_or_default();
+                if last.insert(&r.key, count).is_some_and(|l| l >= count) {
+                    return Err(format!(
+                        "exactly once: the counts before {r:?} are no lower"
+                    ));
+                }
+                counts.entry(&r.key).or_default().push(count);
+            }
+        }
+        for (key, mut counts) in counts {
+            counts.sort_unstable();
+            let dense = counts.iter().copied().eq(1..=counts.len() as i64);
+            let distinct = counts.windows(2).all(|w| w[0] < w[1]);
+            if !distinct || (view.whole && !dense) {
+                return Err(format!(
+                    "exactly once: the counts of '{key}' are {counts:?}"
+                ));
+            }
+        }
+    }
+    Ok(())
 }

@@ -7,12 +7,13 @@ mod idempotence;
 mod liveness;
 mod offsets;
 mod order;
+mod spread;
 mod visibility;
-
-pub(crate) use exactly_once::check_chain as check_counts_of;
+mod windows;
 
 use crate::record::Rec;
 use crate::world::World;
+use exactly_once::View;
 use flowstone_wire::PartitionId;
 use flowstone_wire::native::Acks;
 use std::collections::BTreeMap;
@@ -23,6 +24,13 @@ pub(crate) struct Part {
     pub(crate) start: u64,
     pub(crate) end: u64,
     pub(crate) records: Vec<(u64, Rec)>,
+}
+
+impl Part {
+    fn record(&self, offset: u64) -> Option<&Rec> {
+        let at = self.records.binary_search_by_key(&offset, |(o, _)| *o);
+        Some(&self.records[at.ok()?].1)
+    }
 }
 
 /// Everything that is stored.
@@ -101,6 +109,7 @@ impl History {
         self.visibility.check(dump, &self.offsets)?;
         order::check(dump)?;
         idempotence::check(dump)?;
+        check_pipelines(world, dump, false)?;
         for (partition, part) in dump {
             self.read(*partition, &part.records, true)?;
         }
@@ -110,9 +119,24 @@ impl History {
     /// Holds what is stored at the end against what the pipelines should have made of their input.
     pub(crate) fn check_end(&mut self, world: &World, dump: &Dump) -> Result<(), String> {
         self.check(world, dump)?;
-        if !world.tasks.is_empty() {
-            exactly_once::check(dump)?;
-        }
-        Ok(())
+        check_whole(world, dump)
     }
+}
+
+/// Whether the pipelines have made all that they should of what is stored.
+pub(crate) fn check_whole(world: &World, dump: &Dump) -> Result<(), String> {
+    check_pipelines(world, dump, true)
+}
+
+fn check_pipelines(world: &World, dump: &Dump, whole: bool) -> Result<(), String> {
+    if world.tasks.is_empty() {
+        return Ok(());
+    }
+    exactly_once::check(&View { world, dump, whole })
+}
+
+/// Whether the pipelines that do not wait for time to pass are through with their input.
+pub(crate) fn check_counts_of(world: &World, dump: &Dump) -> Result<(), String> {
+    let whole = true;
+    exactly_once::check_chain(&View { world, dump, whole })
 }

@@ -1,4 +1,5 @@
-//! The records of an idempotent producer stand in the order in which it numbered them, without gaps.
+//! The records of an idempotent producer, and of a lane from another shard, stand in the order in which
+//! they were numbered, without gaps.
 
 use super::Dump;
 use std::collections::BTreeMap;
@@ -11,14 +12,17 @@ pub(super) fn check(dump: &Dump) -> Result<(), String> {
             if producer == 0 {
                 continue;
             }
-            if let Some((e, s)) = last.insert(producer, (epoch, sequence)) {
-                let follows = (epoch == e && sequence == s + 1) || (epoch > e && sequence == 0);
-                if !follows {
-                    return Err(format!(
-                        "order: at {offset} of {partition} producer {producer} has {epoch}.{sequence} \
-                         behind {e}.{s}"
-                    ));
-                }
+            let before = last.insert(producer, (epoch, sequence));
+            let follows = match before {
+                Some((e, s)) => (epoch == e && sequence == s + 1) || (epoch > e && sequence == 0),
+                // What was before may have expired.
+                None => sequence == 0 || part.start > 0,
+            };
+            if !follows {
+                return Err(format!(
+                    "order: at {offset} of {partition} producer {producer} has {epoch}.{sequence} \
+                     behind {before:?}"
+                ));
             }
         }
     }

@@ -50,8 +50,8 @@ impl Seen {
                 continue;
             }
             let part = dump.get(partition);
-            let found = part.and_then(|p| p.records.iter().find(|(o, _)| o == offset));
-            if found.map(|(_, r)| r) != Some(record) {
+            let found = part.and_then(|p| p.record(*offset));
+            if found != Some(record) {
                 return Err(format!(
                     "visibility: a reader saw {record:?} at {offset} of {partition}; there is \
                      {found:?}"

@@ -3,11 +3,12 @@
 use super::{Client, Hand};
 use crate::pipelines;
 use crate::record::{New, batch_of};
-use crate::world::{EXPIRING, FIRST_PASSING};
+use crate::scenario::Part;
+use crate::world::{DOOMED, EXPIRING, FIRST_PASSING};
 use flowstone_core::input::PartitionConfig;
 use flowstone_core::{Input, Reply, Ticket};
 use flowstone_wire::native::Acks;
-use flowstone_wire::{Failure, PartitionId};
+use flowstone_wire::{Failure, PartitionId, ShardId};
 use std::collections::BTreeSet;
 
 #[derive(Default)]
@@ -24,14 +25,14 @@ impl Admin {
         self.open.push(partition);
         let config = PartitionConfig::default();
         hand.world.open.insert(partition, config.clone());
-        hand.send.push(Input::OpenPartition { partition, config });
+        hand.send(partition, Input::OpenPartition { partition, config });
     }
 
     fn delete_topic(&mut self, hand: &mut Hand<'_>) {
         let partition = self.open.remove(0);
         hand.world.open.remove(&partition);
         hand.history.forget(partition);
-        hand.send.push(Input::ClosePartition { partition });
+        hand.send(partition, Input::ClosePartition { partition });
     }
 
     fn write(&mut self, hand: &mut Hand<'_>) {
@@ -47,29 +48,66 @@ impl Admin {
         let batch = batch_of(&[record], None);
         let ticket = hand.rng.percent(50).then(|| hand.ticket("a passing topic"));
         self.asked.extend(ticket);
-        hand.send.push(Input::Produce {
+        let produce = Input::Produce {
             ticket,
             partition,
             batch,
             acks: Acks::Durable,
-        });
+        };
+        hand.send(partition, produce);
+    }
+
+    /// Makes a topic and a pipeline that writes to it, which does not wait until the topic's shard has
+    /// heard of it; later deletes the topic, and the pipeline goes on.
+    fn doom(&mut self, hand: &mut Hand<'_>) {
+        let id = pipelines::DOOMED;
+        if !hand.world.tasks.contains_key(&id) {
+            return;
+        }
+        let partition = DOOMED;
+        if hand.world.open.remove(&partition).is_some() {
+            hand.history.forget(partition);
+            hand.send(partition, Input::ClosePartition { partition });
+        } else if !hand.world.doomed_made {
+            hand.world.doomed_made = true;
+            hand.world.running.insert(id);
+            let config = PartitionConfig::default();
+            hand.world.open.insert(partition, config.clone());
+            let (shard, us) = (hand.world.shard_of(partition), hand.rng.between(1, 30_000));
+            hand.send_to(shard, us, Input::OpenPartition { partition, config });
+            self.start(id, hand);
+        }
+    }
+
+    fn start(&mut self, id: u32, hand: &mut Hand<'_>) {
+        for (shard, input) in hand.world.start_of(id) {
+            hand.send_to(shard, 0, input);
+        }
     }
 
     /// Stops or starts a pipeline; the copy starts when there is something that it missed.
     fn switch_pipeline(&mut self, hand: &mut Hand<'_>) {
-        if hand.world.tasks.is_empty() {
+        let all: Vec<u32> = hand.world.tasks.keys().copied().collect();
+        if all.is_empty() {
             return;
         }
-        let id = *hand
-            .rng
-            .pick(&[pipelines::COUNTS, pipelines::WINDOWS, pipelines::COPIES]);
+        let id = *hand.rng.pick(&all);
         if hand.world.running.remove(&id) {
-            hand.send.push(Input::StopTask { id });
+            for shard in hand.world.all_shards() {
+                hand.send_to(shard, 0, Input::StopTask { id });
+            }
         } else {
             hand.world.running.insert(id);
-            let config = hand.world.tasks[&id].clone();
-            hand.send.push(Input::StartTask(Box::new(config)));
+            self.start(id, hand);
         }
+    }
+
+    /// Asks any shard how it is.
+    fn ask(&mut self, what: &str, make: fn(Ticket) -> Input, hand: &mut Hand<'_>) {
+        let ticket = hand.ticket(what);
+        self.asked.insert(ticket);
+        let shard = hand.rng.below(u64::from(hand.world.shards)) as u16;
+        hand.send_to(ShardId(shard), 0, make(ticket));
     }
 
     fn change_settings(&mut self, hand: &mut Hand<'_>) {
@@ -79,7 +117,7 @@ impl Admin {
             ..PartitionConfig::default()
         };
         hand.world.open.insert(partition, config.clone());
-        hand.send.push(Input::OpenPartition { partition, config });
+        hand.send(partition, Input::OpenPartition { partition, config });
     }
 }
 
@@ -88,22 +126,21 @@ impl Client for Admin {
         if hand.closing {
             return;
         }
+        let passing = hand.options.has(Part::PassingTopics);
         match hand.rng.below(12) {
-            0 => self.make_topic(hand),
-            1 if self.open.len() > 1 => self.delete_topic(hand),
-            2..=5 => self.write(hand),
-            6 => self.switch_pipeline(hand),
-            7 => self.change_settings(hand),
-            8 => {
-                let ticket = hand.ticket("a list");
-                self.asked.insert(ticket);
-                hand.send.push(Input::ListGroups { ticket });
+            0 if passing => self.make_topic(hand),
+            1 if passing && self.open.len() > 1 => self.delete_topic(hand),
+            2..=4 if passing => self.write(hand),
+            5 if hand.rng.percent(30) => self.doom(hand),
+            6 if hand.options.has(Part::Switching) => self.switch_pipeline(hand),
+            7 if hand.options.has(Part::Switching) => self.change_settings(hand),
+            8 if hand.options.has(Part::Questions) => {
+                self.ask("a list", |ticket| Input::ListGroups { ticket }, hand);
             }
-            _ => {
-                let ticket = hand.ticket("a status");
-                self.asked.insert(ticket);
-                hand.send.push(Input::Status { ticket });
+            9.. if hand.options.has(Part::Questions) => {
+                self.ask("a status", |ticket| Input::Status { ticket }, hand);
             }
+            _ => {}
         }
     }
 

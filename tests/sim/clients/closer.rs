@@ -35,12 +35,14 @@ impl Client for Closer {
         };
         let ticket = hand.ticket("the closer");
         self.asked = Some(ticket);
-        hand.send.push(Input::Produce {
+        let partition = SOURCE[self.done % SOURCE.len()];
+        let produce = Input::Produce {
             ticket: Some(ticket),
-            partition: SOURCE[self.done % SOURCE.len()],
+            partition,
             batch: batch_of(&[record], None),
             acks: Acks::Durable,
-        });
+        };
+        hand.send(partition, produce);
     }
 
     fn answer(

@@ -47,11 +47,12 @@ impl Client for Group {
             } else {
                 Vec::new()
             };
-            hand.send.push(Input::ReadOffsets {
+            let read = Input::ReadOffsets {
                 ticket,
                 group,
                 partitions,
-            });
+            };
+            hand.send(partition, read);
         } else if self.position < self.end {
             self.position = hand.rng.between(self.position + 1, self.end);
             hand.history.groups.asked(&group, partition, self.position);
@@ -62,18 +63,20 @@ impl Client for Group {
                 offset,
                 note: "n".into(),
             }];
-            hand.send.push(Input::CommitOffsets {
+            let commit = Input::CommitOffsets {
                 ticket,
                 group,
                 offsets,
-            });
+            };
+            hand.send(partition, commit);
         } else {
             self.asked = Some(Asked::End(ticket));
-            hand.send.push(Input::FindOffset {
+            let find = Input::FindOffset {
                 ticket,
                 partition,
                 place: Place::End,
-            });
+            };
+            hand.send(partition, find);
         }
     }
 

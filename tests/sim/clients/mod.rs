@@ -1,4 +1,4 @@
-//! Those who use the shard: producers, readers, consumer groups, and whoever makes and deletes topics.
+//! Those who use the node: producers, readers, consumer groups, and whoever makes and deletes topics.
 
 mod admin;
 mod closer;
@@ -8,22 +8,31 @@ mod reader;
 
 use crate::check::History;
 use crate::rng::Rng;
+use crate::scenario::{Options, Part};
 use crate::world::{BULK, EXPIRING, LOUD, SOURCE, World};
 use flowstone_core::{Input, Now, Reply, Ticket};
 use flowstone_wire::native::Acks;
-use flowstone_wire::{Failure, PartitionId};
+use flowstone_wire::{Failure, PartitionId, ShardId};
 use producer::Producer;
 use reader::Reader;
 use std::collections::BTreeMap;
+
+/// An input on its way to a shard, and how long that takes.
+pub(crate) struct Sending {
+    pub(crate) shard: ShardId,
+    pub(crate) us: u64,
+    pub(crate) input: Input,
+}
 
 /// What a client can see and do.
 pub(crate) struct Hand<'a> {
     pub(crate) now: Now,
     pub(crate) rng: &'a mut Rng,
+    pub(crate) options: &'a Options,
     pub(crate) world: &'a mut World,
     pub(crate) history: &'a mut History,
-    /// Inputs for the shard, in order.
-    pub(crate) send: &'a mut Vec<Input>,
+    /// Inputs for the shards, in order.
+    pub(crate) send: &'a mut Vec<Sending>,
     /// Who is to get the answers.
     pub(crate) askers: &'a mut BTreeMap<Ticket, usize>,
     pub(crate) client: usize,
@@ -33,6 +42,16 @@ pub(crate) struct Hand<'a> {
 }
 
 impl Hand<'_> {
+    /// Sends something to the shard of a partition.
+    pub(crate) fn send(&mut self, partition: PartitionId, input: Input) {
+        self.send_to(self.world.shard_of(partition), 0, input);
+    }
+
+    /// Sends something to a shard, where it is after a while.
+    pub(crate) fn send_to(&mut self, shard: ShardId, us: u64, input: Input) {
+        self.send.push(Sending { shard, us, input });
+    }
+
     /// A ticket for a request that is about to be sent.
     pub(crate) fn ticket(&mut self, what: &str) -> Ticket {
         *self.tickets += 1;
@@ -49,7 +68,7 @@ impl Hand<'_> {
 
 /// Somebody who asks.
 pub(crate) trait Client {
-    /// Is called now and then while the shard is up.
+    /// Is called now and then while the process is up.
     fn act(&mut self, hand: &mut Hand<'_>);
 
     /// Takes an answer.
@@ -67,48 +86,59 @@ pub(crate) trait Client {
     fn is_done(&self) -> bool;
 }
 
-/// A mixed crowd.
-pub(crate) fn crowd(world: &World, rng: &mut Rng) -> Vec<Box<dyn Client>> {
-    let mut all: Vec<Box<dyn Client>> = Vec::new();
-    let mut producers = 0;
-    let mut add = |all: &mut Vec<Box<dyn Client>>, partition, acks, idempotent, big| {
-        producers += 1;
-        all.push(Box::new(Producer::new(
-            producers, partition, acks, idempotent, big,
-        )));
+/// Numbers of the parts of a run that have their own chance.
+const CROWD: u64 = 2;
+const FIRST_CLIENT: u64 = 100;
+
+/// A mixed crowd, each with its own chance. Whoever is switched off is missing; the others are the same.
+pub(crate) fn crowd(world: &World, seed: u64, options: &Options) -> Vec<(Rng, Box<dyn Client>)> {
+    let mut rng = Rng::of_part(seed, CROWD);
+    let mut all: Vec<(Part, Box<dyn Client>)> = Vec::new();
+    add_producers(world, &mut rng, &mut all);
+    for partition in [BULK, LOUD, EXPIRING[0], EXPIRING[1]] {
+        all.push((Part::Readers, Box::new(Reader::new(partition))));
+    }
+    let watched: Vec<PartitionId> = world.open.keys().copied().collect();
+    for _ in 0..3 {
+        let partition = *rng.pick(&watched);
+        all.push((Part::Readers, Box::new(Reader::new(partition))));
+    }
+    for (group, partition) in [("readers", BULK), ("readers", LOUD), ("others", BULK)] {
+        all.push((Part::Groups, Box::new(group::Group::new(group, partition))));
+    }
+    let mut kept: Vec<(Rng, Box<dyn Client>)> = Vec::new();
+    for ((part, client), number) in all.into_iter().zip(FIRST_CLIENT..) {
+        if options.has(part) {
+            kept.push((Rng::of_part(seed, number), client));
+        }
+    }
+    let admin = Box::new(admin::Admin::default());
+    kept.push((Rng::of_part(seed, CROWD + 1), admin));
+    if world.source_bytes > 0 {
+        let closer = Box::new(closer::Closer::default());
+        kept.push((Rng::of_part(seed, CROWD + 2), closer));
+    }
+    kept
+}
+
+fn add_producers(world: &World, rng: &mut Rng, all: &mut Vec<(Part, Box<dyn Client>)>) {
+    let mut number = 0;
+    let mut add = |part, partition, acks, idempotent, big| {
+        number += 1;
+        let producer = Producer::new(number, partition, acks, idempotent, big);
+        all.push((part, Box::new(producer)));
     };
-    if !world.tasks.is_empty() {
-        for partition in SOURCE {
-            add(&mut all, partition, Acks::Durable, true, false);
-            if rng.percent(50) {
-                add(
-                    &mut all,
-                    partition,
-                    *rng.pick(&[Acks::Durable, Acks::Written]),
-                    true,
-                    false,
-                );
-            }
+    for partition in SOURCE.into_iter().filter(|_| world.source_bytes > 0) {
+        add(Part::Producers, partition, Acks::Durable, true, false);
+        if rng.percent(50) {
+            let acks = *rng.pick(&[Acks::Durable, Acks::Written]);
+            add(Part::MoreProducers, partition, acks, true, false);
         }
     }
     for partition in [BULK, LOUD, EXPIRING[0], EXPIRING[1]] {
         let acks = *rng.pick(&[Acks::Durable, Acks::Durable, Acks::Written, Acks::None]);
-        let idempotent = rng.percent(60);
-        add(&mut all, partition, acks, idempotent, true);
-        all.push(Box::new(Reader::new(partition)));
+        add(Part::Bulk, partition, acks, rng.percent(60), true);
     }
-    add(&mut all, BULK, Acks::Durable, true, true);
-    add(&mut all, LOUD, Acks::Written, true, true);
-    let watched: Vec<PartitionId> = world.open.keys().copied().collect();
-    for _ in 0..3 {
-        all.push(Box::new(Reader::new(*rng.pick(&watched))));
-    }
-    all.push(Box::new(group::Group::new("readers", BULK)));
-    all.push(Box::new(group::Group::new("readers", LOUD)));
-    all.push(Box::new(group::Group::new("others", BULK)));
-    all.push(Box::new(admin::Admin::default()));
-    if !world.tasks.is_empty() {
-        all.push(Box::new(closer::Closer::default()));
-    }
-    all
+    add(Part::Bulk, BULK, Acks::Durable, true, true);
+    add(Part::Bulk, LOUD, Acks::Written, true, true);
 }

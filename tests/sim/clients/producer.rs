@@ -126,7 +126,7 @@ impl Producer {
             if self.batches[at].ticket.is_none() {
                 let ticket = hand.ticket("a producer");
                 self.batches[at].ticket = Some(ticket);
-                hand.send.push(self.input(ticket, &self.batches[at]));
+                hand.send(self.partition, self.input(ticket, &self.batches[at]));
             }
         }
     }
@@ -137,7 +137,7 @@ impl Producer {
             let (batch, offset) = hand.rng.pick(self.stored.make_contiguous()).clone();
             let ticket = hand.ticket("a retry");
             self.again = Some((ticket, offset));
-            hand.send.push(self.input(ticket, &batch));
+            hand.send(self.partition, self.input(ticket, &batch));
         }
     }
 

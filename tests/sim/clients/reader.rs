@@ -37,11 +37,13 @@ impl Reader {
             .pick(&[Place::Start, Place::End, Place::Time(time)]);
         let ticket = hand.ticket("a search");
         self.asked = Some(Asked::Place(ticket, place));
-        hand.send.push(Input::FindOffset {
+        let partition = self.partition;
+        let find = Input::FindOffset {
             ticket,
-            partition: self.partition,
+            partition,
             place,
-        });
+        };
+        hand.send(partition, find);
     }
 
     fn records(&mut self, reply: Reply, hand: &mut Hand<'_>) -> Result<(), String> {
@@ -117,13 +119,14 @@ impl Client for Reader {
         let max_bytes = *hand.rng.pick(&[1, 500, 5000, 1 << 20]);
         let ticket = hand.ticket("a reader");
         self.asked = Some(Asked::Records(ticket));
-        hand.send.push(Input::Fetch {
+        let fetch = Input::Fetch {
             ticket,
             partition: self.partition,
             offset: Offset(self.offset),
             max_bytes,
             wait_ms,
-        });
+        };
+        hand.send(self.partition, fetch);
     }
 
     fn answer(

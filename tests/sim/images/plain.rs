@@ -1,17 +1,20 @@
 //! A driver that does everything at once, until the disk stops.
 
 use crate::check::{Dump, Part};
-use crate::node::{Done, Node, Told};
+use crate::host::{Done, Host, Told};
 use crate::record::records_of;
+use crate::rng::Rng;
 use crate::world::World;
 use flowstone_core::{Input, Now, Outbox, Reply, Ticket};
 use flowstone_storage::SimDisk;
 use flowstone_wire::native::Place;
-use flowstone_wire::{Failure, Offset, PartitionId};
+use flowstone_wire::{Failure, Offset, PartitionId, ShardId};
 use std::collections::{BTreeMap, VecDeque};
 
+const SHARD: ShardId = ShardId(0);
+
 pub(super) struct Plain {
-    pub(super) node: Node,
+    pub(super) host: Host,
     world: World,
     now: Now,
     answers: BTreeMap<Ticket, Result<Reply, Failure>>,
@@ -21,14 +24,15 @@ pub(super) struct Plain {
 impl Plain {
     /// Starts on what the disk has; tasks do not run yet.
     pub(super) fn start(disk: &SimDisk, world: World) -> Result<(Self, String), String> {
-        let (node, rows) = Node::start(disk, &world, None).map_err(|e| e.to_string())?;
+        let (host, rows) =
+            Host::start(disk, SHARD, &world, None, Rng::new(0)).map_err(|e| e.to_string())?;
         let now = Now {
             unix_ms: 1_700_000_000_000,
             mono_us: 1,
         };
         let open = world.open.clone();
         let mut plain = Self {
-            node,
+            host,
             world,
             now,
             answers: BTreeMap::new(),
@@ -38,14 +42,15 @@ impl Plain {
             plain.step(Input::OpenPartition { partition, config });
         }
         let mut out = Outbox::default();
-        plain.node.shard.close_unknown(&mut out);
+        plain.host.shard.close_unknown(&mut out);
         Ok((plain, rows))
     }
 
     pub(super) fn start_tasks(&mut self) {
-        for config in self.world.tasks.clone().into_values() {
-            self.step(Input::StartTask(Box::new(config)));
-        }
+        let ids: Vec<u32> = self.world.tasks.keys().copied().collect();
+        let starts = ids.into_iter().flat_map(|id| self.world.start_of(id));
+        let starts: Vec<Input> = starts.map(|(_, input)| input).collect();
+        starts.into_iter().for_each(|start| self.step(start));
         self.step(Input::Turn);
     }
 
@@ -69,17 +74,17 @@ impl Plain {
         let mut inputs = VecDeque::from([input]);
         let mut out = Outbox::default();
         while let Some(input) = inputs.pop_front() {
-            self.node.shard.step(self.now, input, &mut out);
+            self.host.shard.step(self.now, input, &mut out);
             let mut jobs: VecDeque<_> = VecDeque::new();
             for output in out.drain() {
-                match self.node.sort(output) {
+                match self.host.sort(output) {
                     Ok(Told::Reply(ticket, result)) => drop(self.answers.insert(ticket, result)),
-                    Ok(Told::Report(_) | Told::Fenced(_) | Told::Drained) => {}
+                    Ok(Told::Carry(_) | Told::Report(_) | Told::Fenced(_) | Told::Drained) => {}
                     Err(job) => jobs.push_back(job),
                 }
             }
             while let Some(job) = jobs.pop_front() {
-                match self.node.work(job) {
+                match self.host.work(job) {
                     Done::Nothing => {}
                     Done::More(job) => jobs.push_front(job),
                     Done::Input(input) => inputs.extend([input, Input::Turn]),
@@ -101,11 +106,11 @@ impl Plain {
     }
 
     pub(super) fn written(&self) -> u64 {
-        self.node.shard.log().written().0
+        self.host.shard.log().written().0
     }
 
     pub(super) fn durable(&self) -> u64 {
-        self.node.shard.log().durable().0
+        self.host.shard.log().durable().0
     }
 
     /// The position of a group.

@@ -11,7 +11,7 @@ use flowstone_storage::log::ReadLimits;
 use flowstone_storage::{LogConfig, SimDisk};
 use flowstone_wire::native::{Acks, GroupOffset};
 use flowstone_wire::{BatchHeader, Offset, PartitionId, ShardId};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 pub(super) const GROUP: &str = "readers";
 const ROUNDS: u64 = 10;
@@ -39,15 +39,8 @@ pub(super) fn world() -> World {
     let mut open: BTreeMap<_, _> = topics.into_iter().map(|p| (p, plain.clone())).collect();
     open.insert(EXPIRING[0], expiring);
     let mut tasks = pipelines::all();
-    tasks.remove(&pipelines::WINDOWS);
-    let running = BTreeSet::new();
-    World {
-        config,
-        open,
-        tasks,
-        running,
-        source_bytes: 0,
-    }
+    tasks.retain(|id, _| [pipelines::COUNTS, pipelines::COPIES].contains(id));
+    World::of_one_shard(config, open, tasks)
 }
 
 /// Tells the story on a disk, until it ends or the disk stops. Gives what was told of the log, and
@@ -59,7 +52,7 @@ pub(super) fn tell(disk: &SimDisk) -> (Reference, Option<Plain>) {
     };
     plain.start_tasks();
     for round in 0..ROUNDS {
-        if plain.node.shard.fenced().is_some() {
+        if plain.host.shard.fenced().is_some() {
             break;
         }
         tell_round(round, &mut plain, &mut told);
@@ -158,7 +151,7 @@ impl Reference {
 
     /// Takes down what the log has got.
     fn look(&mut self, plain: &Plain) {
-        let log = plain.node.shard.log();
+        let log = plain.host.shard.log();
         let topics = world()
             .open
             .into_keys()
@@ -232,7 +225,7 @@ pub(super) fn reference() -> (Reference, u64) {
     let disk = SimDisk::default();
     let (told, plain) = tell(&disk);
     assert!(
-        plain.is_some_and(|p| p.node.shard.fenced().is_none()),
+        plain.is_some_and(|p| p.host.shard.fenced().is_none()),
         "nothing goes wrong"
     );
     let dense = told

@@ -12,6 +12,8 @@ use std::sync::Arc;
 /// Undurable bytes from which a sync is worth it although nobody waits: writing far ahead of the
 /// disk is throttled by the kernel.
 const SYNC_BYTES: u64 = 4 << 20;
+/// The mark is behind the log by no more than this while something is written.
+const MARK_EVERY_US: u64 = 1_000_000;
 /// After a full disk a new segment is asked for this often.
 const SPARE_RETRY_US: u64 = 500_000;
 
@@ -108,6 +110,17 @@ impl Shard {
         }
         for partition in woken {
             self.wake_readers(partition, out);
+        }
+    }
+
+    /// Has the mark follow the log, now and then: what lies above it and is damaged looks like a torn
+    /// tail. With every sync it would cost a second file's sync.
+    pub(super) fn ask_for_mark(&mut self, now: Now, out: &mut Outbox) {
+        let durable = self.log.durable();
+        if self.marked < durable && now.mono_us >= self.mark_after_us && self.fenced.is_none() {
+            self.marked = durable;
+            self.mark_after_us = now.mono_us + MARK_EVERY_US;
+            out.push(Output::Mark(durable));
         }
     }
 

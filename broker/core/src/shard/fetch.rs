@@ -4,7 +4,8 @@ use super::partition::Partition;
 use super::{Shard, unknown_partition};
 use crate::input::{Now, Ticket};
 use crate::output::{Outbox, Output, Reply, SegmentId};
-use flowstone_storage::log::ReadLimits;
+use bytes::Bytes;
+use flowstone_storage::log::{LostOffsets, ReadLimits};
 use flowstone_wire::limits::{FETCH_BYTES_MAX, FETCH_WAIT_MS_MAX};
 use flowstone_wire::native::{FetchAnswer, Place, Visibility};
 use flowstone_wire::{ErrorCode, Failure, Offset, PartitionId};
@@ -19,7 +20,49 @@ pub(super) struct Want {
     pub(super) until_us: u64,
 }
 
+/// Where a record is that was durable once.
+#[derive(Debug)]
+pub enum Where {
+    /// Here, with what follows it.
+    Hot(Vec<Bytes>),
+    /// In this settled segment.
+    Settled(SegmentId),
+    /// It was durable and is not there.
+    Lost(LostOffsets),
+}
+
 impl Shard {
+    /// Where the durable record at this offset is; `None` where there is no such partition or offset.
+    /// For those who look at a shard that does not run.
+    pub fn locate(&self, id: PartitionId, offset: Offset) -> Option<Where> {
+        let p = self.partitions.get(&id)?;
+        let limits = ReadLimits {
+            max_bytes: FETCH_BYTES_MAX,
+            upto: self.log.durable(),
+        };
+        (offset >= p.start && offset < p.next).then(|| self.find(id, p, offset, limits))
+    }
+
+    /// The partitions that the shard has something of, with their first offsets and the ones behind
+    /// their last.
+    pub fn partitions(&self) -> impl Iterator<Item = (PartitionId, Offset, Offset)> {
+        self.partitions.iter().map(|(id, p)| (*id, p.start, p.next))
+    }
+
+    /// The offset behind the settled segment that starts here, as the manifest says.
+    pub fn settled_end(&self, id: PartitionId, first: Offset) -> Option<Offset> {
+        let mut settled = self.partitions.get(&id)?.settled.iter();
+        settled
+            .find(|m| m.first_offset == first)
+            .map(|m| m.next_offset)
+    }
+
+    /// The accepted gap that an offset lies in: its end.
+    pub fn gap_end(&self, id: PartitionId, offset: Offset) -> Option<Offset> {
+        let end = self.partitions.get(&id)?.behind_gap(offset);
+        (end > offset).then_some(end)
+    }
+
     pub(super) fn fetch(
         &mut self,
         now: Now,
@@ -67,27 +110,60 @@ impl Shard {
         } else {
             self.log.durable()
         };
-        let hot = self
-            .log
-            .hot_start(id)
-            .is_some_and(|start| want.offset >= start);
-        if !hot && let Some(meta) = p.settled_at(want.offset) {
-            return out.push(Output::ReadSettled {
+        let mut want = want;
+        want.offset = p.behind_gap(want.offset);
+        if want.offset >= p.visible() {
+            return out.reply(want.ticket, Ok(Reply::Fetched(bounds(p), Vec::new())));
+        }
+        let max_bytes = (want.max_bytes as usize).min(FETCH_BYTES_MAX);
+        let limits = ReadLimits { max_bytes, upto };
+        match self.find(id, p, want.offset, limits) {
+            Where::Hot(slices) => out.reply(want.ticket, Ok(Reply::Fetched(bounds(p), slices))),
+            Where::Settled(segment) => out.push(Output::ReadSettled {
                 ticket: want.ticket,
-                segment: SegmentId {
-                    partition: id,
-                    first_offset: meta.first_offset,
-                },
+                segment,
                 offset: want.offset,
                 max_bytes: want.max_bytes.min(FETCH_BYTES_MAX as u32),
                 bounds: bounds(p),
-            });
+            }),
+            Where::Lost(lost) => out.reply(want.ticket, Err(damaged(&lost))),
         }
-        let max_bytes = (want.max_bytes as usize).min(FETCH_BYTES_MAX);
-        let found = self
-            .log
-            .read(id, want.offset, ReadLimits { max_bytes, upto });
-        out.reply(want.ticket, Ok(Reply::Fetched(bounds(p), found.slices)));
+    }
+
+    /// Where the record at an offset is that was durable once: in the hot log, in a settled segment,
+    /// or nowhere any more.
+    pub(super) fn find(
+        &self,
+        id: PartitionId,
+        p: &Partition,
+        offset: Offset,
+        limits: ReadLimits,
+    ) -> Where {
+        let hot_start = self.log.hot_start(id);
+        let mut lost = LostOffsets {
+            partition: id,
+            from: offset,
+            to: hot_start.filter(|s| *s > offset).unwrap_or(p.next),
+            what: "no file has it".into(),
+        };
+        if hot_start.is_some_and(|start| offset >= start) {
+            let found = self.log.read(id, offset, limits);
+            if !found.is_empty() {
+                return Where::Hot(found.slices);
+            }
+            lost = found.lost.unwrap_or(lost);
+        }
+        match p.settled_at(offset) {
+            Some(meta) if meta.first_offset <= offset => Where::Settled(SegmentId {
+                partition: id,
+                first_offset: meta.first_offset,
+            }),
+            Some(meta) => {
+                lost.to = lost.to.min(meta.first_offset);
+                Where::Lost(lost)
+            }
+            None => Where::Lost(lost),
+        }
     }
 
     /// Answers the long polls of a partition that has something new to see.
@@ -166,6 +242,10 @@ fn bounds(p: &Partition) -> FetchAnswer {
         start: p.start,
         end: p.visible(),
     }
+}
+
+fn damaged(lost: &LostOffsets) -> Failure {
+    Failure::new(ErrorCode::Damaged, lost.to_string())
 }
 
 fn out_of_range(id: PartitionId, p: &Partition, offset: Offset) -> Failure {

@@ -6,10 +6,12 @@
 //! p partition(4)                      PartitionRow
 //! i producer(8) partition(4)          ProducerState
 //! g group 0 partition(4)              Position
+//! s                                   number(2) of the shard that the rows belong to
 //! c                                   next offset of the internal partition
 //! t pipeline(4) key                   entry of a task's state, as the processor names it
 //! d pipeline(4) lsn(8)                a task's delta that is not folded into `t` yet
 //! o producer(8)                       sequence(4) of the next record of a lane to another shard
+//! h partition(4) offset(8)            end(8) of an accepted gap
 //! x producer(8) lsn(8)                a batch that is not known to be on the other shard yet
 //! ```
 
@@ -79,6 +81,7 @@ pub(super) fn group_key((group, partition): &groups::Key) -> Vec<u8> {
 }
 
 pub(super) const CONTROL_KEY: &[u8] = b"c";
+const OWNER_KEY: &[u8] = b"s";
 
 pub(super) fn task_key(pipeline: u32, key: &[u8]) -> Vec<u8> {
     [&b"t"[..], &pipeline.to_be_bytes(), key].concat()
@@ -96,6 +99,18 @@ pub(super) fn entry_key(lane: ProducerId, lsn: Lsn) -> Vec<u8> {
     [&b"x"[..], &lane.0.to_be_bytes(), &lsn.0.to_be_bytes()].concat()
 }
 
+/// The row of a partition: its first offset and the one behind its last.
+pub fn partition_row(partition: PartitionId, start: Offset, next: Offset) -> Change {
+    let of = super::partition::PartitionRow { start, next };
+    (partition_key(partition), row(&of))
+}
+
+/// The row of a gap: offsets that are damaged, and that readers pass over from now on.
+pub fn gap_row(partition: PartitionId, from: Offset, to: Offset) -> Change {
+    let key = [&b"h"[..], &partition.0.to_be_bytes(), &from.0.to_be_bytes()].concat();
+    (key, Some(to.0.to_be_bytes().to_vec()))
+}
+
 /// A row of the state store, by its key.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum RowKey<'a> {
@@ -107,6 +122,8 @@ pub(super) enum RowKey<'a> {
     Delta(u32, Lsn),
     Lane(ProducerId),
     Outbound(ProducerId, Lsn),
+    Gap(PartitionId, Offset),
+    Owner,
 }
 
 /// Reads a key; `None` for one that this version does not know.
@@ -137,7 +154,12 @@ pub(super) fn parse_key(key: &[u8]) -> Option<RowKey<'_>> {
             let (id, lsn) = rest.split_at_checked(4)?;
             RowKey::Delta(u32_of(id)?, Lsn(u64_of(lsn)?))
         }
+        b's' if rest.is_empty() => RowKey::Owner,
         b'o' => RowKey::Lane(ProducerId(u64_of(rest)?)),
+        b'h' => {
+            let (partition, from) = rest.split_at_checked(4)?;
+            RowKey::Gap(PartitionId(u32_of(partition)?), Offset(u64_of(from)?))
+        }
         b'x' => {
             let (lane, lsn) = rest.split_at_checked(8)?;
             RowKey::Outbound(ProducerId(u64_of(lane)?), Lsn(u64_of(lsn)?))
@@ -199,6 +221,7 @@ impl Shard {
             }
         }
         changes.push((CONTROL_KEY.to_vec(), row(&self.control_next)));
+        changes.push((OWNER_KEY.to_vec(), row(&self.id)));
         for (key, state) in self.producers.take_dirty() {
             let value = state.and_then(|s: ProducerState| row(&s));
             changes.push((producer_key(key), value));
@@ -217,6 +240,7 @@ impl Shard {
             return self.fence(format!("the state store failed: {e}"), out);
         }
         self.materializer.applied = upto;
+        self.marked = self.marked.max(upto);
         for (id, start) in std::mem::take(&mut self.materializer.starts) {
             if let Some(p) = self.partitions.get_mut(&id) {
                 p.stored_start = start;
@@ -279,6 +303,8 @@ mod tests {
         assert_eq!(parse_key(&lane_key(i)), Some(RowKey::Lane(i)));
         let out = RowKey::Outbound(i, Lsn(9));
         assert_eq!(parse_key(&entry_key(i, Lsn(9))), Some(out));
+        let gap = gap_row(p, Offset(3), Offset(5)).0;
+        assert_eq!(parse_key(&gap), Some(RowKey::Gap(p, Offset(3))));
         for bad in [
             &b""[..],
             b"o",

@@ -23,6 +23,8 @@ mod retain;
 mod status;
 mod tasks;
 
+pub use fetch::Where;
+pub use materialize::{gap_row, partition_row};
 pub use open::{ShardConfig, ShardStart};
 pub use outbound::Parcel;
 
@@ -81,6 +83,10 @@ pub struct Shard {
     /// When the oldest undurable batch must be synced although nobody waits.
     sync_by_us: Option<u64>,
     sync_out: bool,
+    /// The mark says at least this, or will.
+    marked: Lsn,
+    /// Before this it is not written again.
+    mark_after_us: u64,
     spare_out: bool,
     /// After a full disk no new segment is asked for before this.
     spare_after_us: u64,
@@ -199,8 +205,9 @@ impl Shard {
         let tasks = (!self.draining).then(|| self.tasks.deadline_us()).flatten();
         // The answer to a sync that is out asks for the next one.
         let sync = self.sync_by_us.filter(|_| !self.sync_out);
+        let mark = (self.marked < self.log.durable()).then_some(self.mark_after_us);
         let carry = (!self.draining && self.knows_all).then(|| self.outbound.deadline_us());
-        [poll, sync, retain, tasks, carry.flatten()]
+        [poll, sync, mark, retain, tasks, carry.flatten()]
             .into_iter()
             .flatten()
             .min()
@@ -241,6 +248,7 @@ impl Shard {
         }
         self.carry(now, out);
         self.ask_for_sync(now, out);
+        self.ask_for_mark(now, out);
         self.ask_for_spare(now, out);
         self.ask_for_materialize(out);
         self.ask_for_settle(now, out);

@@ -47,6 +47,7 @@ pub struct ShardStart {
 /// What the state store and the log say, put together.
 #[derive(Debug, Default)]
 struct View {
+    shard: ShardId,
     partitions: BTreeMap<PartitionId, Partition>,
     producers: Producers,
     groups: Groups,
@@ -69,26 +70,43 @@ impl Shard {
         config: ShardConfig,
         state: &StateStore,
     ) -> Result<(Self, ShardStart), Error> {
-        let applied = state.applied()?;
-        let mut view = View::default();
-        state.load(&mut |key, value| view.take_row(key, value))?;
-        for meta in state.settled()? {
-            view.partitions
-                .entry(meta.partition)
-                .or_default()
-                .settled
-                .push_back(meta);
-        }
-        let control = PartitionId::control(id);
+        Self::open_as(disk, shard_dir, id, config, state, false)
+    }
+
+    /// As [`Self::open`], and goes on where the log has lost something durable, whatever it was: group
+    /// positions, producers' sequences and task state of the lost LSNs are lost with it.
+    ///
+    /// # Errors
+    /// [`Error::Io`], [`Error::State`], [`Error::Format`].
+    pub fn salvage(
+        disk: Arc<dyn Disk>,
+        shard_dir: &Path,
+        id: ShardId,
+        config: ShardConfig,
+        state: &StateStore,
+    ) -> Result<(Self, ShardStart), Error> {
+        Self::open_as(disk, shard_dir, id, config, state, true)
+    }
+
+    fn open_as(
+        disk: Arc<dyn Disk>,
+        shard_dir: &Path,
+        id: ShardId,
+        config: ShardConfig,
+        state: &StateStore,
+        salvage: bool,
+    ) -> Result<(Self, ShardStart), Error> {
+        let mut view = View::of_store(id, state)?;
+        view.refuse_unreadable(shard_dir)?;
+        let (applied, control) = (state.applied()?, PartitionId::control(id));
         let mut visit = |h: &BatchHeader, b: &bytes::Bytes| view.take_batch(control, h, b);
-        let (log, mark, recovered) =
-            ShardLog::open(disk, shard_dir, config.log, applied, &mut visit)?;
-        if let Some(what) = view.unreadable {
-            return Err(Error::Format {
-                path: shard_dir.into(),
-                what,
-            });
-        }
+        let open = if salvage {
+            ShardLog::salvage
+        } else {
+            ShardLog::open
+        };
+        let (log, mark, recovered) = open(disk, shard_dir, config.log, applied, &mut visit)?;
+        view.refuse_unreadable(shard_dir)?;
         for p in view.partitions.values_mut() {
             p.committed = p.next;
             p.written = p.next;
@@ -98,6 +116,7 @@ impl Shard {
             id,
             config,
             urgent: log.durable(),
+            marked: log.durable(),
             told_written: log.written(),
             log,
             partitions: view.partitions,
@@ -112,6 +131,7 @@ impl Shard {
             undurable_bytes: 0,
             sync_by_us: None,
             sync_out: false,
+            mark_after_us: 0,
             spare_out: false,
             spare_after_us: 0,
             settle_out: false,
@@ -143,6 +163,33 @@ impl Shard {
 }
 
 impl View {
+    fn of_store(shard: ShardId, state: &StateStore) -> Result<Self, Error> {
+        let mut view = Self {
+            shard,
+            ..Self::default()
+        };
+        state.load(&mut |key, value| view.take_row(key, value))?;
+        for meta in state.settled()? {
+            let p = view.partitions.entry(meta.partition).or_default();
+            p.settled.push_back(meta);
+        }
+        Ok(view)
+    }
+
+    fn refuse_unreadable(&self, shard_dir: &Path) -> Result<(), Error> {
+        match self.unreadable.clone() {
+            None => Ok(()),
+            Some(what) => Err(Error::Format {
+                path: shard_dir.into(),
+                what,
+            }),
+        }
+    }
+
+    fn refuse(&mut self, what: String) {
+        self.unreadable.get_or_insert(what);
+    }
+
     fn take_row(&mut self, key: &[u8], value: &[u8]) {
         if self.try_row(key, value).is_none() {
             let shown: String = key.iter().take(24).map(|b| format!("{b:02x}")).collect();
@@ -169,6 +216,17 @@ impl View {
             }
             RowKey::Control => self.control_next = postcard::from_bytes(value).ok()?,
             RowKey::Task(id, key) => self.tasks.load_entry(id, key, value),
+            RowKey::Owner => {
+                let owner: ShardId = postcard::from_bytes(value).ok()?;
+                if owner != self.shard {
+                    self.refuse(format!("the state store is that of shard {owner}"));
+                }
+            }
+            RowKey::Gap(id, from) => {
+                let to = Offset(u64::from_be_bytes(value.try_into().ok()?));
+                let p = self.partitions.entry(id).or_default();
+                p.gaps.insert(from, to);
+            }
             RowKey::Lane(id) => {
                 let next = u32::from_be_bytes(value.try_into().ok()?);
                 self.outbound.load_lane(id, next);
@@ -183,8 +241,23 @@ impl View {
     }
 
     fn take_batch(&mut self, control: PartitionId, header: &BatchHeader, bytes: &bytes::Bytes) {
+        if header.partition.is_control() && header.partition != control {
+            let of = header.partition;
+            self.refuse(format!(
+                "LSN {} belongs to shard {of}: files were mixed up",
+                header.lsn
+            ));
+        }
         if header.partition != control {
             let p = self.partitions.entry(header.partition).or_default();
+            if header.base_offset < p.next {
+                let (lsn, partition) = (header.lsn, header.partition);
+                self.unreadable.get_or_insert_with(|| format!(
+                    "LSN {lsn} starts at offset {} of partition {partition}, which ends at {}: files \
+                     were mixed up",
+                    header.base_offset, p.next
+                ));
+            }
             p.next = header.next_offset();
             p.dirty = true;
             self.producers.note(header);

@@ -8,7 +8,7 @@ use flowstone_storage::settled::SettledMeta;
 use flowstone_wire::native::Visibility;
 use flowstone_wire::{Offset, PartitionId};
 use serde::{Deserialize, Serialize};
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 
 /// A partition of the shard.
 #[derive(Debug, Default)]
@@ -27,6 +27,8 @@ pub(super) struct Partition {
     pub(super) next: Offset,
     /// Settled segments, oldest first. They may overlap with the hot log, which is read first.
     pub(super) settled: VecDeque<SettledMeta>,
+    /// Damage that an operator has accepted: first offset and the one behind the last.
+    pub(super) gaps: BTreeMap<Offset, Offset>,
     /// Long polls.
     pub(super) waiting: Vec<Want>,
     /// Whether its row in the state store is out of date.
@@ -64,6 +66,12 @@ impl Partition {
     pub(super) fn settled_at(&self, offset: Offset) -> Option<&SettledMeta> {
         let at = self.settled.partition_point(|m| m.next_offset <= offset);
         self.settled.get(at)
+    }
+
+    /// The offset, or the end of the accepted gap that it lies in.
+    pub(super) fn behind_gap(&self, offset: Offset) -> Offset {
+        let gap = self.gaps.range(..=offset).next_back();
+        gap.map_or(offset, |(_, end)| offset.max(*end))
     }
 
     /// Bytes of its settled segments.

@@ -1,5 +1,6 @@
 //! The shard as a whole, under a driver that does everything at once unless it is told to wait.
 
+mod damage;
 mod outbound;
 
 use super::{Parcel, Shard, ShardConfig};
@@ -8,7 +9,7 @@ use crate::output::{Outbox, Output, Reply};
 use flowstone_processor::{Context, Pipeline, PipelineOptions, ProcessError, Processor, Record};
 use flowstone_storage::log::{SyncJob, allocate_spare};
 use flowstone_storage::mark::{Mark, MarkState};
-use flowstone_storage::settled::{SettleJob, SettleStep, SettledReader};
+use flowstone_storage::settled::{SettleJob, SettleStep, SettledReader, remove_orphans};
 use flowstone_storage::sim_disk::Fate;
 use flowstone_storage::{Disk, LogConfig, SimDisk, StateStore, layout};
 use flowstone_wire::native::{Acks, GroupOffset, Place, ProduceAnswer, Visibility};
@@ -76,9 +77,19 @@ impl Rig {
         partitions: Vec<(PartitionId, PartitionConfig)>,
         task: Option<TaskConfig>,
     ) -> Self {
+        Self::try_open(disk, config, partitions, task).unwrap()
+    }
+
+    fn try_open(
+        disk: SimDisk,
+        config: ShardConfig,
+        partitions: Vec<(PartitionId, PartitionConfig)>,
+        task: Option<TaskConfig>,
+    ) -> Result<Self, flowstone_storage::Error> {
         let (id, dir) = (ShardId(0), layout::shard_dir(ShardId(0)));
-        let state = StateStore::open(&disk, &layout::state(&dir)).unwrap();
-        let (shard, start) = Shard::open(Arc::new(disk.clone()), &dir, id, config, &state).unwrap();
+        let state = StateStore::open_of_shard(&disk, &dir)?;
+        remove_orphans(&disk, &dir, &state)?;
+        let (shard, start) = Shard::open(Arc::new(disk.clone()), &dir, id, config, &state)?;
         let mut rig = Self {
             disk,
             dir,
@@ -108,7 +119,7 @@ impl Rig {
             rig.step(Input::StartTask(Box::new(task)));
         }
         rig.step(Input::Turn);
-        rig
+        Ok(rig)
     }
 
     /// The shard after the process was killed and started again.
@@ -158,7 +169,7 @@ impl Rig {
                 clean,
             } => {
                 let mark = MarkState {
-                    durable: upto,
+                    durable: upto.max(self.mark.state().durable),
                     clean,
                     ..self.mark.state()
                 };
@@ -168,6 +179,15 @@ impl Rig {
                     upto,
                     result: result.map_err(|e| e.to_string()),
                 });
+            }
+            Output::Mark(durable) => {
+                let durable = durable.max(self.mark.state().durable);
+                let mark = MarkState {
+                    durable,
+                    ..self.mark.state()
+                };
+                // It is only a hint: a disk that refuses is met again.
+                let _ = self.mark.store(mark);
             }
             Output::Settle(input) => {
                 let mut job = SettleJob::new(Arc::new(self.disk.clone()), &self.dir, input);
@@ -198,12 +218,14 @@ impl Rig {
                 max_bytes,
                 bounds,
             } => {
-                let read = self
-                    .reader(segment)
-                    .read(offset, max_bytes as usize)
-                    .unwrap();
-                self.answers
-                    .insert(ticket, Ok(Reply::Fetched(bounds, read.0)));
+                let (partition, first) = (segment.partition, segment.first_offset);
+                let read = SettledReader::open(&self.disk, &self.dir, partition, first)
+                    .and_then(|r| r.read(offset, max_bytes as usize));
+                let answer = match read {
+                    Ok((slices, _)) => Ok(Reply::Fetched(bounds, slices)),
+                    Err(e) => Err(Failure::new(ErrorCode::Damaged, e.to_string())),
+                };
+                self.answers.insert(ticket, answer);
             }
             Output::FindSettledTime {
                 ticket,

@@ -98,9 +98,10 @@ impl Lane {
             // It followed one that failed.
             return None;
         }
-        let error = failure.to_string();
-        let news = self.error.as_ref() != Some(&error) && failure.code != Busy;
-        self.error = Some(error);
+        let news = self.error.is_none() && failure.code != Busy;
+        if news {
+            self.error = Some(failure.to_string());
+        }
         news.then(|| format!("another shard does not take what a pipeline gives out: {failure}"))
     }
 

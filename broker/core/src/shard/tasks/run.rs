@@ -4,8 +4,9 @@ use super::feed::Feed;
 use super::latency::Latency;
 use super::{CATCH_UP_BYTES, LIMITS, Running, STEP_INPUT_BYTES, STEPS_PER_TURN, refuse};
 use crate::input::{Now, TaskConfig};
-use crate::output::{Outbox, Output, SegmentId};
+use crate::output::{Outbox, Output};
 use crate::shard::Shard;
+use crate::shard::fetch::Where;
 use bytes::Bytes;
 use flowstone_processor::{Delta, Input, Task};
 use flowstone_storage::log::ReadLimits;
@@ -128,13 +129,14 @@ impl Shard {
         }
         r.error = None;
         r.ready = true;
-        if fresh {
-            for feed in &mut r.feeds {
-                let position = r.task.position(feed.partition).unwrap_or_default();
-                feed.done(position, |appended_us| {
+        for feed in &mut r.feeds {
+            let position = r.task.position(feed.partition).unwrap_or_default();
+            feed.done(position, |appended_us| {
+                // A step that had to wait for room says nothing of how fast the task is.
+                if fresh {
                     r.latency.note(now.mono_us.saturating_sub(appended_us));
-                });
-            }
+                }
+            });
         }
         true
     }
@@ -147,7 +149,7 @@ impl Shard {
     ) -> Result<Option<Delta>, String> {
         let mut bodies: Vec<(PartitionId, BatchHeader, Bytes)> = Vec::new();
         for feed in &mut r.feeds {
-            r.ready |= self.refill(now, r.config.id, &r.task, feed, out);
+            r.ready |= self.refill(now, r.config.id, &r.task, feed, out)?;
             let mut bytes = 0;
             for entry in feed.entries() {
                 if bytes >= STEP_INPUT_BYTES {
@@ -172,46 +174,47 @@ impl Shard {
     }
 
     /// Gives an empty feed what the log has; asks the driver for what only settled segments have.
-    /// Returns whether there is more that is only staged.
-    fn refill(&self, now: Now, id: u32, task: &Task, feed: &mut Feed, out: &mut Outbox) -> bool {
+    /// Returns whether there is more that is only staged, or why there is no going on.
+    fn refill(
+        &self,
+        now: Now,
+        id: u32,
+        task: &Task,
+        feed: &mut Feed,
+        out: &mut Outbox,
+    ) -> Result<bool, String> {
         let Some(p) = self.partitions.get(&feed.partition) else {
-            return false;
+            return Ok(false);
         };
         if !feed.is_empty() || feed.cold_out {
-            return false;
+            return Ok(false);
         }
         // Retention may have overtaken the task.
         let at = task
             .position(feed.partition)
             .unwrap_or_default()
             .max(p.start);
+        let at = p.behind_gap(at);
         if at >= p.written {
             feed.reach(at);
-            return at < p.next;
+            return Ok(at < p.next);
         }
-        let hot = self
-            .log
-            .hot_start(feed.partition)
-            .is_some_and(|start| at >= start);
-        if hot {
-            let limits = ReadLimits {
-                max_bytes: CATCH_UP_BYTES,
-                upto: self.log.written(),
-            };
-            let found = self.log.read(feed.partition, at, limits);
-            feed.fill(now.mono_us, &found.slices);
-        } else if let Some(meta) = p.settled_at(at) {
-            feed.cold_out = true;
-            let segment = SegmentId {
-                partition: feed.partition,
-                first_offset: meta.first_offset,
-            };
-            out.push(Output::ReadForTask {
-                id,
-                segment,
-                offset: at,
-            });
+        let limits = ReadLimits {
+            max_bytes: CATCH_UP_BYTES,
+            upto: self.log.written(),
+        };
+        match self.find(feed.partition, p, at, limits) {
+            Where::Hot(slices) => feed.fill(now.mono_us, &slices),
+            Where::Settled(segment) => {
+                feed.cold_out = true;
+                out.push(Output::ReadForTask {
+                    id,
+                    segment,
+                    offset: at,
+                });
+            }
+            Where::Lost(lost) => return Err(lost.to_string()),
         }
-        false
+        Ok(false)
     }
 }

@@ -1,0 +1,89 @@
+//! Holes: recovery goes on behind durable batches that are damaged, where nothing but the batches
+//! themselves is lost with them.
+//!
+//! What lies up to the applied LSN is in the state store: only its records are missing, and readers
+//! are told which. What lies behind it also carries group positions, sequences and task state: going on
+//! without them must be asked for.
+
+use super::damage::{Hole, keep, next_batch};
+use super::recover::Recovery;
+use crate::disk::Mapping;
+use crate::error::Error;
+use crate::layout;
+use flowstone_wire::{BatchHeader, Lsn};
+
+/// Where recovery goes on behind a hole.
+pub(super) enum Behind {
+    /// At this position of the segment.
+    Batch(u64),
+    /// With the next segment.
+    NextSegment,
+    /// Nowhere: nothing durable follows.
+    End,
+}
+
+impl Recovery<'_> {
+    /// Goes on behind the durable batch that is missing at this position of a segment of `len` bytes.
+    pub(super) fn skip_hole(
+        &mut self,
+        number: usize,
+        map: &Mapping,
+        (at, len): (u64, u64),
+        what: String,
+    ) -> Result<Behind, Error> {
+        let (expected, epoch, mark) = (self.expected, self.epoch, self.mark);
+        let next_segment = self.found.get(number + 1).map(|s| s.first_lsn);
+        // What lies behind the mark and does not follow it may never have been durable.
+        let wanted = |h: &BatchHeader| {
+            let before_next = next_segment.is_none_or(|next| h.lsn < next);
+            h.lsn > expected && h.lsn <= mark.next() && h.epoch >= epoch && before_next
+        };
+        let (behind, next_lsn) = match next_batch(map, at, len, wanted) {
+            Some((position, header)) => (Behind::Batch(position), header.lsn),
+            None => match next_segment {
+                Some(next) => (Behind::NextSegment, next),
+                None => (Behind::End, mark.next()),
+            },
+        };
+        self.note_hole(Hole {
+            path: self.found[number].path.clone(),
+            position: at,
+            first_lsn: expected,
+            last_lsn: Lsn(next_lsn.0 - 1),
+            what,
+        })?;
+        let end = match behind {
+            Behind::Batch(position) => position,
+            _ => len,
+        };
+        let segment = self.found[number].first_lsn;
+        let shard_dir = self.dir.parent().unwrap_or(self.dir);
+        keep(
+            self.disk,
+            shard_dir,
+            &layout::damaged_name(segment, at),
+            map,
+            (at, end),
+        )
+        .map_err(Error::io("keep a copy of", &self.found[number].path))?;
+        // They were durable, so the group that they begin counted.
+        self.close_group(self.found[number].first_lsn);
+        self.expected = next_lsn;
+        Ok(behind)
+    }
+
+    /// Notes a hole, or refuses it.
+    pub(super) fn note_hole(&mut self, hole: Hole) -> Result<(), Error> {
+        if hole.last_lsn > self.applied && !self.accept_damage {
+            return Err(Error::Damaged {
+                path: hole.path,
+                position: hole.position,
+                first_lsn: hole.first_lsn,
+                last_lsn: hole.last_lsn,
+                what: hole.what,
+            });
+        }
+        self.result.holes.push(hole);
+        Ok(())
+    }
+}
