@@ -4,10 +4,11 @@
 //! Reads go before upkeep: a reader waits for them.
 
 use crate::effects::{Done, ShardFiles};
-use flowstone_core::output::SegmentId;
 use flowstone_core::{Output, Reply, Ticket};
 use flowstone_storage::Error;
-use flowstone_storage::settled::{SettleInput, SettleJob, SettleStep, SettledMeta, SettledReader};
+use flowstone_storage::settled::{
+    RewriteJob, RewriteStep, SegmentId, SettleJob, SettleStep, SettledMeta, SettledReader,
+};
 use flowstone_wire::{ErrorCode, Failure, Lsn, ShardId};
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, TryRecvError};
@@ -26,10 +27,10 @@ pub(crate) enum Job {
     Stop,
 }
 
-/// A settling in progress.
-struct Settling {
-    shard: ShardId,
-    job: SettleJob,
+/// Rewriting of what was stored, in progress.
+enum Work {
+    Settle(Box<SettleJob>),
+    Rewrite(Box<RewriteJob>),
 }
 
 pub(crate) struct Background {
@@ -38,7 +39,8 @@ pub(crate) struct Background {
     done: Box<dyn Fn(ShardId, Done) + Send>,
     readers: BTreeMap<(ShardId, SegmentId), SettledReader>,
     upkeep: VecDeque<(ShardId, Output)>,
-    settling: Option<Settling>,
+    /// One at a time: the rate is the node's.
+    work: Option<(ShardId, Work)>,
     rate_bytes_per_s: u64,
     /// Settling may go on at this time.
     settle_at: Instant,
@@ -57,7 +59,7 @@ impl Background {
             done,
             readers: BTreeMap::new(),
             upkeep: VecDeque::new(),
-            settling: None,
+            work: None,
             rate_bytes_per_s,
             settle_at: Instant::now(),
         }
@@ -76,7 +78,7 @@ impl Background {
 
     fn next_job(&mut self) -> Next {
         let busy = !self.upkeep.is_empty();
-        if !busy && self.settling.is_none() {
+        if !busy && self.work.is_none() {
             return self.jobs.recv().map_or(Next::Gone, Next::Job);
         }
         let wait = self.settle_at.saturating_duration_since(Instant::now());
@@ -152,8 +154,7 @@ impl Background {
                 self.readers.pop_first();
             }
             let files = &self.files[&shard];
-            let (partition, first) = (segment.partition, segment.first_offset);
-            let reader = SettledReader::open(&*files.disk, &files.dir, partition, first)?;
+            let reader = SettledReader::open(&*files.disk, &files.dir, segment)?;
             self.readers.insert((shard, segment), reader);
         }
         Ok(&self.readers[&(shard, segment)])
@@ -163,21 +164,48 @@ impl Background {
         if let Some((shard, output)) = self.upkeep.pop_front() {
             return self.keep_up(shard, output);
         }
-        if let Some(mut settling) = self.settling.take() {
-            match settling.job.step() {
-                Ok(SettleStep::More(bytes)) => {
-                    let nanos = bytes.saturating_mul(1_000_000_000) / self.rate_bytes_per_s.max(1);
-                    // Not from now: time that the step itself took counts.
-                    self.settle_at += Duration::from_nanos(nanos);
-                    self.settling = Some(settling);
-                }
-                Ok(SettleStep::Done(metas, upto)) => {
-                    let result = self.commit_settled(settling.shard, metas, upto);
-                    (self.done)(settling.shard, Done::Settled(result));
-                }
-                Err(e) => (self.done)(settling.shard, Done::Settled(Err(e))),
-            }
+        let Some((shard, work)) = self.work.take() else {
+            return;
+        };
+        let (bytes, work) = match work {
+            Work::Settle(job) => self.settle(shard, job),
+            Work::Rewrite(job) => self.rewrite(shard, job),
+        };
+        let nanos = bytes.saturating_mul(1_000_000_000) / self.rate_bytes_per_s.max(1);
+        // Not from now: time that the step itself took counts.
+        self.settle_at += Duration::from_nanos(nanos);
+        self.work = work.map(|work| (shard, work));
+    }
+
+    /// A step of settling: the bytes that were read, and what is left.
+    fn settle(&self, shard: ShardId, mut job: Box<SettleJob>) -> (u64, Option<Work>) {
+        let lost = job.lost().len();
+        let step = job.step();
+        for lost in &job.lost()[lost..] {
+            tracing::error!(shard = shard.0, "settling: {lost}");
         }
+        let result = match step {
+            Ok(SettleStep::More(bytes)) => return (bytes, Some(Work::Settle(job))),
+            Ok(SettleStep::Done(metas, upto)) => self.commit_settled(shard, metas, upto),
+            Err(e) => Err(e),
+        };
+        (self.done)(shard, Done::Settled(result));
+        (0, None)
+    }
+
+    /// A step of rewriting.
+    fn rewrite(&self, shard: ShardId, mut job: Box<RewriteJob>) -> (u64, Option<Work>) {
+        let result = match job.step() {
+            Ok(RewriteStep::More(bytes)) => return (bytes, Some(Work::Rewrite(job))),
+            Ok(RewriteStep::Done(done)) => {
+                let state = &self.files[&shard].state;
+                let committed = state.commit_settled(None, &done.added, &done.removed);
+                committed.map(|()| done)
+            }
+            Err(e) => Err(e),
+        };
+        (self.done)(shard, Done::Rewritten(result));
+        (0, None)
     }
 
     fn commit_settled(
@@ -194,7 +222,7 @@ impl Background {
 
     fn keep_up(&mut self, shard: ShardId, output: Output) {
         match output {
-            Output::Settle(input) => self.start_settling(shard, input),
+            output @ (Output::Settle(_) | Output::Rewrite(_)) => self.start(shard, output),
             Output::DropSettled(segments) => self.drop_settled(shard, &segments),
             other => {
                 let Some(files) = self.files.get_mut(&shard) else {
@@ -207,28 +235,28 @@ impl Background {
         }
     }
 
-    fn start_settling(&mut self, shard: ShardId, input: SettleInput) {
-        if self.settling.is_some() {
-            // One at a time: the rate is the node's.
-            return self.upkeep.push_back((shard, Output::Settle(input)));
+    fn start(&mut self, shard: ShardId, output: Output) {
+        if self.work.is_some() {
+            return self.upkeep.push_back((shard, output));
         }
         let files = &self.files[&shard];
-        let job = SettleJob::new(files.disk.clone(), &files.dir, input);
-        self.settling = Some(Settling { shard, job });
+        let disk = files.disk.clone();
+        let work = match output {
+            Output::Settle(input) => {
+                Work::Settle(Box::new(SettleJob::new(disk, &files.dir, input)))
+            }
+            Output::Rewrite(input) => {
+                Work::Rewrite(Box::new(RewriteJob::new(disk, &files.dir, input)))
+            }
+            _ => return,
+        };
+        self.work = Some((shard, work));
         self.settle_at = Instant::now();
     }
 
-    fn drop_settled(
-        &mut self,
-        shard: ShardId,
-        segments: &[(flowstone_wire::PartitionId, flowstone_wire::Offset)],
-    ) {
-        for (partition, first_offset) in segments {
-            let segment = SegmentId {
-                partition: *partition,
-                first_offset: *first_offset,
-            };
-            self.readers.remove(&(shard, segment));
+    fn drop_settled(&mut self, shard: ShardId, segments: &[SegmentId]) {
+        for id in segments {
+            self.readers.remove(&(shard, *id));
         }
         if let Err(e) = self.files[&shard].drop_settled(segments) {
             tracing::warn!(

@@ -3,9 +3,9 @@
 use flowstone_core::{Input, Output, Reply, Ticket};
 use flowstone_storage::disk::remove_if_there;
 use flowstone_storage::mark::{Mark, MarkState};
-use flowstone_storage::settled::SettledMeta;
+use flowstone_storage::settled::{Rewritten, SegmentId, SettledMeta};
 use flowstone_storage::{Disk, DiskFile, Error, StateStore, layout, log};
-use flowstone_wire::{Failure, Lsn, Offset, PartitionId};
+use flowstone_wire::{Failure, Lsn, PartitionId};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -35,6 +35,7 @@ pub(crate) enum Done {
         result: Result<(), String>,
     },
     Settled(Result<(Vec<SettledMeta>, Lsn), Error>),
+    Rewritten(Result<Rewritten, Error>),
     TaskBatches {
         id: u32,
         partition: PartitionId,
@@ -51,6 +52,7 @@ impl Done {
             Self::Synced { upto, result } => Input::Synced { upto, result },
             Self::Materialized { upto, result } => Input::Materialized { upto, result },
             Self::Settled(result) => Input::Settled(result),
+            Self::Rewritten(result) => Input::Rewritten(result),
             Self::TaskBatches {
                 id,
                 partition,
@@ -115,12 +117,10 @@ impl ShardFiles {
     }
 
     /// Takes settled segments out of the manifest, then removes their files.
-    pub(crate) fn drop_settled(&self, segments: &[(PartitionId, Offset)]) -> Result<(), Error> {
+    pub(crate) fn drop_settled(&self, segments: &[SegmentId]) -> Result<(), Error> {
         self.state.commit_settled(None, &[], segments)?;
-        for (partition, first) in segments {
-            let dir = layout::settled_dir(&self.dir, *partition);
-            let path = dir.join(layout::settled_name(*first));
-            remove_if_there(&*self.disk, &path)?;
+        for id in segments {
+            remove_if_there(&*self.disk, &layout::settled_path(&self.dir, *id))?;
         }
         Ok(())
     }

@@ -38,6 +38,7 @@ pub mod metrics;
 mod pipelines;
 pub mod repair;
 pub mod service;
+mod topic_json;
 mod transport;
 pub mod worker;
 

@@ -151,7 +151,7 @@ fn lost(
             Some(Where::Hot(slices)) => behind(&slices, at),
             Some(Where::Settled(segment)) => {
                 let first = segment.first_offset;
-                let read = SettledReader::open(&*files.disk, &files.dir, partition, first);
+                let read = SettledReader::open(&*files.disk, &files.dir, segment);
                 match read {
                     Ok(reader) => {
                         let end = reader.meta().next_offset;

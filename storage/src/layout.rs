@@ -3,11 +3,12 @@
 //! ```text
 //! DATA/shards/0003/mark
 //! DATA/shards/0003/log/<first LSN, 20 digits>.log and .idx, spare
-//! DATA/shards/0003/settled/<partition, 10 digits>/<first offset, 20 digits>.seg
+//! DATA/shards/0003/settled/<partition, 10 digits>/<first offset, 20 digits>[-<generation>].seg
 //! DATA/shards/0003/state.redb
 //! DATA/shards/0003/damaged/...           what was damaged, as it was found
 //! ```
 
+use crate::settled::SegmentId;
 use flowstone_wire::{Lsn, Offset, PartitionId, ShardId};
 use std::path::{Path, PathBuf};
 
@@ -85,14 +86,27 @@ pub fn settled_dir(shard_dir: &Path, partition: PartitionId) -> PathBuf {
     settled_root(shard_dir).join(format!("{:010}", partition.0))
 }
 
-/// The file name of a settled segment.
-pub fn settled_name(first_offset: Offset) -> String {
-    format!("{:020}.seg", first_offset.0)
+/// The file name of a settled segment; one that was never rewritten has generation 0.
+pub fn settled_name(first_offset: Offset, generation: u32) -> String {
+    match generation {
+        0 => format!("{:020}.seg", first_offset.0),
+        _ => format!("{:020}-{generation}.seg", first_offset.0),
+    }
 }
 
-/// The first offset in the name of a settled segment.
-pub fn parse_settled_name(name: &str) -> Option<Offset> {
-    parse_20_digits(name.strip_suffix(".seg")?).map(Offset)
+/// The file of a settled segment.
+pub fn settled_path(shard_dir: &Path, id: SegmentId) -> PathBuf {
+    settled_dir(shard_dir, id.partition).join(settled_name(id.first_offset, id.generation))
+}
+
+/// The first offset and the generation in the name of a settled segment.
+pub fn parse_settled_name(name: &str) -> Option<(Offset, u32)> {
+    let stem = name.strip_suffix(".seg")?;
+    let (offset, generation) = match stem.split_once('-') {
+        None => (stem, 0),
+        Some((offset, generation)) => (offset, generation.parse().ok().filter(|g| *g > 0)?),
+    };
+    Some((Offset(parse_20_digits(offset)?), generation))
 }
 
 #[cfg(test)]

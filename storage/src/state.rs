@@ -7,8 +7,8 @@ use crate::disk::{Disk, DiskFile, list_or_nothing, remove_if_there};
 use crate::error::Error;
 use crate::layout;
 use crate::redb_file::open_checked;
-use crate::settled::SettledMeta;
-use flowstone_wire::{Lsn, Offset, PartitionId};
+use crate::settled::{SegmentId, SettledMeta};
+use flowstone_wire::Lsn;
 use redb::{Database, ReadableDatabase, ReadableTable, StorageBackend, TableDefinition};
 use std::io::{self, IoSlice};
 use std::path::{Path, PathBuf};
@@ -222,12 +222,19 @@ impl StateStore {
         &self,
         upto: Option<Lsn>,
         added: &[SettledMeta],
-        removed: &[(PartitionId, Offset)],
+        removed: &[SegmentId],
     ) -> Result<(), Error> {
         self.write(|tx| {
             let mut settled = tx.open_table(SETTLED)?;
-            for (partition, first) in removed {
-                settled.remove((partition.0, first.0))?;
+            for id in removed {
+                let key = (id.partition.0, id.first_offset.0);
+                // Another generation may stand there by now.
+                let same = settled.get(key)?.is_some_and(|v| {
+                    postcard::from_bytes::<SettledMeta>(v.value()).is_ok_and(|m| m.id() == *id)
+                });
+                if same {
+                    settled.remove(key)?;
+                }
             }
             for meta in added {
                 let value =

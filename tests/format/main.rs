@@ -4,7 +4,7 @@
 
 use flowstone_storage::log::LogConfig;
 use flowstone_storage::mark::{Mark, MarkState};
-use flowstone_storage::settled::{SettledReader, SettledWriter};
+use flowstone_storage::settled::{SegmentId, SettledReader, SettledWriter};
 use flowstone_storage::{ShardLog, SimDisk, layout};
 use flowstone_wire::batch::{self, HEADER_BYTES};
 use flowstone_wire::native::{self, Acks, Request};
@@ -104,15 +104,20 @@ fn a_segment_and_a_settled_segment_are_what_they_always_were() {
     golden("segment.bin", &disk.bytes_of(&path).expect("it is there"));
 
     let partition = PartitionId(1024);
-    let writer = SettledWriter::create(Arc::new(disk.clone()), dir, partition, Offset(0), false);
+    let id = SegmentId {
+        partition,
+        first_offset: Offset(0),
+        generation: 0,
+    };
+    let writer = SettledWriter::create(Arc::new(disk.clone()), dir, id, false);
     let mut writer = writer.expect("it is made");
     writer
         .push(&appended.header, &appended.bytes)
         .expect("it is written");
     writer.finish().expect("it is finished");
-    let path = layout::settled_dir(dir, partition).join(layout::settled_name(Offset(0)));
+    let path = layout::settled_path(dir, id);
     golden("settled.bin", &disk.bytes_of(&path).expect("it is there"));
-    let reader = SettledReader::open(&disk, dir, partition, Offset(0)).expect("it opens");
+    let reader = SettledReader::open(&disk, dir, id).expect("it opens");
     reader.verify().expect("it verifies");
 }
 

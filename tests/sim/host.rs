@@ -3,15 +3,16 @@
 use crate::planted::{Plant, PlantedDisk, forget_rows};
 use crate::rng::Rng;
 use crate::world::World;
-use flowstone_core::output::SegmentId;
 use flowstone_core::{Input, Outbox, Output, Parcel, Reply, Shard, Ticket};
 use flowstone_storage::log::{LogConfig, SyncJob, allocate_spare};
 use flowstone_storage::mark::{Mark, MarkState};
-use flowstone_storage::settled::{SettleJob, SettleStep, SettledReader, remove_orphans};
+use flowstone_storage::settled::{
+    RewriteJob, RewriteStep, SegmentId, SettleJob, SettleStep, SettledReader, remove_orphans,
+};
 use flowstone_storage::state::Change;
 use flowstone_storage::{Disk, Error, SimDisk, StateStore, layout};
 use flowstone_wire::native::FetchAnswer;
-use flowstone_wire::{ErrorCode, Failure, Lsn, Offset, PartitionId, ShardId};
+use flowstone_wire::{ErrorCode, Failure, Lsn, Offset, ShardId};
 use std::collections::VecDeque;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -27,7 +28,8 @@ pub(crate) enum Job {
     },
     Mark(Lsn),
     Settle(Box<SettleJob>, Vec<PathBuf>),
-    DropSettled(Vec<(PartitionId, Offset)>),
+    DropSettled(Vec<SegmentId>),
+    Rewrite(Box<RewriteJob>),
     RemoveFiles(Vec<PathBuf>),
     Read {
         ticket: Ticket,
@@ -58,7 +60,7 @@ impl Job {
             Self::Sync(_) => 0,
             Self::Spare(..) => 1,
             Self::Materialize { .. } | Self::Mark(_) => 2,
-            Self::Settle(..) => 3,
+            Self::Settle(..) | Self::Rewrite(_) => 3,
             Self::RemoveFiles(_) => 4,
             Self::DropSettled(_)
             | Self::Read { .. }
@@ -186,6 +188,11 @@ impl Host {
                 )
             }
             Output::DropSettled(segments) => Job::DropSettled(segments),
+            Output::Rewrite(input) => Job::Rewrite(Box::new(RewriteJob::new(
+                self.disk.clone(),
+                &self.dir,
+                input,
+            ))),
             Output::RemoveFiles(paths) => Job::RemoveFiles(paths),
             Output::ReadSettled {
                 ticket,
@@ -247,6 +254,7 @@ impl Host {
                 Done::Nothing
             }
             Job::Settle(job, paths) => self.settle(job, paths),
+            Job::Rewrite(job) => self.rewrite(job),
             Job::DropSettled(segments) => {
                 // What is not removed now is removed by the next start.
                 let _ = self.drop_settled(&segments);
@@ -347,12 +355,25 @@ impl Host {
         Done::Input(Input::Settled(result))
     }
 
-    fn drop_settled(&self, segments: &[(PartitionId, Offset)]) -> Result<(), Error> {
+    fn rewrite(&self, mut job: Box<RewriteJob>) -> Done {
+        let result = match job.step() {
+            Ok(RewriteStep::More(_)) => return Done::More(Job::Rewrite(job)),
+            Ok(RewriteStep::Done(done)) => {
+                let committed = self.state.commit_settled(None, &done.added, &done.removed);
+                committed.map(|()| done)
+            }
+            Err(e) => Err(e),
+        };
+        Done::Input(Input::Rewritten(result))
+    }
+
+    fn drop_settled(&self, segments: &[SegmentId]) -> Result<(), Error> {
         self.state.commit_settled(None, &[], segments)?;
-        for (partition, first) in segments {
-            let dir = layout::settled_dir(&self.dir, *partition);
-            self.remove(&[dir.join(layout::settled_name(*first))]);
-        }
+        let paths: Vec<PathBuf> = segments
+            .iter()
+            .map(|id| layout::settled_path(&self.dir, *id))
+            .collect();
+        self.remove(&paths);
         Ok(())
     }
 
@@ -362,8 +383,7 @@ impl Host {
     }
 
     fn reader(&self, segment: SegmentId) -> Result<SettledReader, Error> {
-        let (partition, first) = (segment.partition, segment.first_offset);
-        SettledReader::open(&*self.disk, &self.dir, partition, first)
+        SettledReader::open(&*self.disk, &self.dir, segment)
     }
 }
 

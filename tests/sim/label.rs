@@ -67,6 +67,11 @@ pub(crate) fn of(input: &Input) -> String {
         Input::Synced { upto, result } => format!("synced {upto} {result:?}"),
         Input::Spare(result) => format!("spare {:?}", result.as_ref().err()),
         Input::Materialized { upto, result } => format!("materialized {upto} {result:?}"),
+        Input::Rewritten(Ok(done)) => {
+            let added: Vec<_> = done.added.iter().map(|m| m.id()).collect();
+            format!("rewritten {:?} as {added:?}", done.removed)
+        }
+        Input::Rewritten(Err(e)) => format!("not rewritten: {e}"),
         Input::Settled(Ok((metas, upto))) => {
             let of = |m: &flowstone_storage::settled::SettledMeta| {
                 format!("{} {}..{}", m.partition, m.first_offset, m.next_offset)
@@ -107,6 +112,7 @@ pub(crate) fn of_job(job: &Job) -> String {
         }
         Job::Mark(durable) => format!("mark {durable}"),
         Job::Settle(_, paths) => format!("settle {} segments", paths.len()),
+        Job::Rewrite(_) => "rewrite".into(),
         Job::DropSettled(gone) => format!("drop {gone:?}"),
         Job::RemoveFiles(paths) => format!("remove {} files", paths.len()),
         Job::Read { ticket, offset, .. } => format!("read {ticket:?} {offset}"),

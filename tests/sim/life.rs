@@ -8,7 +8,9 @@ use crate::planted::Plant;
 use crate::rng::Rng;
 use crate::run::{Event, Sim};
 use crate::trace::Trace;
+use crate::world::COMPACTED;
 use flowstone_core::{Input, Outbox, Reply};
+use flowstone_storage::settled::SegmentId;
 use flowstone_storage::sim_disk::Fate;
 use flowstone_wire::native::Visibility;
 use flowstone_wire::{Failure, ShardId};
@@ -26,6 +28,9 @@ impl Sim {
             self.now_us,
             format_args!("-> {shard} {}", label::of(&input)),
         );
+        if matches!(&input, Input::Rewritten(Ok(done)) if done.removed.iter().any(is_compacted)) {
+            self.trace.rare("segments were compacted");
+        }
         let host = node.host(shard);
         let mut out = std::mem::take(&mut host.out);
         host.shard.step(now, input, &mut out);
@@ -333,4 +338,8 @@ fn shown(result: &Result<Reply, Failure>) -> String {
         Ok(other) => format!("{other:?}"),
         Err(failure) => format!("{:?}", failure.code),
     }
+}
+
+fn is_compacted(id: &SegmentId) -> bool {
+    id.partition == COMPACTED
 }

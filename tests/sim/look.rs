@@ -2,7 +2,7 @@
 
 use crate::check::{Dump, Part};
 use crate::host::{Done, Job, Told};
-use crate::record::records_of;
+use crate::record::{behind, records_of};
 use crate::run::Sim;
 use flowstone_core::{Input, Outbox, Reply, Ticket};
 use flowstone_wire::native::Place;
@@ -51,11 +51,10 @@ impl Sim {
             for slice in &slices {
                 part.records.extend(records_of(slice)?);
             }
-            let next = part.records.last().map_or(0, |(o, _)| o + 1);
-            if slices.is_empty() || next <= offset.0 {
-                break;
+            match behind(&slices) {
+                Some(next) if next > offset.0 => offset = Offset(next),
+                _ => break,
             }
-            offset = Offset(next);
         }
         // The first batch may begin before what was asked for.
         part.records.retain(|(o, _)| *o >= part.start);

@@ -50,10 +50,22 @@ pub(crate) fn records_of(slice: &Bytes) -> Result<Vec<(u64, Rec)>, String> {
     Ok(all)
 }
 
+/// The offset behind whole batches that stand back to back; `None` where there are none.
+pub(crate) fn behind(slices: &[Bytes]) -> Option<u64> {
+    let (mut next, mut at) = (None, 0);
+    let slice = slices.last()?;
+    while let Some(Ok(header)) = slice.get(at..).map(BatchHeader::decode) {
+        next = Some(header.next_offset().0);
+        at += header.size as usize;
+    }
+    next
+}
+
 fn take_records(h: &BatchHeader, body: &[u8], all: &mut Vec<(u64, Rec)>) -> Result<(), String> {
     let text = |b: Option<&[u8]>| String::from_utf8_lossy(b.unwrap_or_default()).into_owned();
-    for (number, view) in record::walk(h, body).enumerate() {
+    for view in record::walk(h, body) {
         let view = view.map_err(|e| e.to_string())?;
+        let number = view.offset.0 - h.base_offset.0;
         let sequence = h.base_sequence.wrapping_add(number as u32);
         let producer = match h.producer_id.0 {
             0 => (0, 0, 0),

@@ -15,7 +15,7 @@ pub(crate) struct Trace {
 }
 
 /// Rare things, each of which must happen in one run or another: else nothing was proved of it.
-pub(crate) const RARE: [&str; 16] = [
+pub(crate) const RARE: [&str; 17] = [
     "a parcel went to a lower shard",
     "a parcel went to a higher shard",
     "a parcel came a second time",
@@ -32,6 +32,7 @@ pub(crate) const RARE: [&str; 16] = [
     "a drained shard beside one that is not",
     "a letter of a pipeline behind another shard",
     "a late record",
+    "segments were compacted",
 ];
 
 impl Trace {

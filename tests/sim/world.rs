@@ -36,6 +36,8 @@ pub(crate) const LATE: [PartitionId; 6] = [id(9), id(11), id(13), id(31), id(33)
 pub(crate) const BULK: PartitionId = id(16);
 /// Readers see what is written.
 pub(crate) const LOUD: PartitionId = id(17);
+/// Compacted by key.
+pub(crate) const COMPACTED: PartitionId = id(40);
 /// Kept by bytes and by time.
 pub(crate) const EXPIRING: [PartitionId; 2] = [id(18), id(19)];
 /// Topics that come and go are numbered from here.
@@ -117,7 +119,7 @@ impl World {
     fn place_topics(&mut self, rng: &mut Rng) {
         let one_group = rng.percent(30).then(|| rng.next() as u32);
         let chained: [&[PartitionId]; 6] = [&SOURCE, &MIDDLE, &WINDOWS, &COPY, &SPREAD, &TALLY];
-        let single = [&DLQ[..], &LATE, &EXPIRING, &[BULK, LOUD, DOOMED]].concat();
+        let single = [&DLQ[..], &LATE, &EXPIRING, &[BULK, LOUD, DOOMED, COMPACTED]].concat();
         for topic in chained {
             let own = rng.next() as u32;
             self.place(topic, one_group.unwrap_or(own));
@@ -149,6 +151,12 @@ impl World {
         };
         self.open.insert(BULK, plain.clone());
         self.open.insert(LOUD, loud);
+        let compacted = PartitionConfig {
+            compact: true,
+            tombstone_ms: 1000,
+            ..plain.clone()
+        };
+        self.open.insert(COMPACTED, compacted);
         self.open.insert(EXPIRING[0], by_bytes);
         self.open.insert(EXPIRING[1], by_time);
         if with_tasks {
@@ -212,6 +220,11 @@ impl World {
     pub(crate) fn expires(&self, partition: PartitionId) -> bool {
         let config = self.open.get(&partition);
         config.is_some_and(|c| c.retention_bytes.is_some() || c.retention_ms.is_some())
+    }
+
+    /// Whether of records with the same key only the newest is kept.
+    pub(crate) fn compacts(&self, partition: PartitionId) -> bool {
+        self.open.get(&partition).is_some_and(|c| c.compact)
     }
 
     /// Whether readers of a partition see only what is committed.

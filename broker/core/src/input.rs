@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use flowstone_processor::Pipeline;
-use flowstone_storage::settled::SettledMeta;
+use flowstone_storage::settled::{Rewritten, SettledMeta};
 use flowstone_storage::{DiskFile, Error};
 use flowstone_wire::native::{Acks, GroupOffset, Place, Visibility};
 use flowstone_wire::{CheckedBatch, Failure, Lsn, Offset, PartitionId, ProducerId};
@@ -30,6 +30,10 @@ pub struct PartitionConfig {
     pub retention_ms: Option<u64>,
     /// Up to where readers see.
     pub visibility: Visibility,
+    /// Whether of records with the same key only the newest is kept.
+    pub compact: bool,
+    /// How long a tombstone stays after it was first compacted, in milliseconds.
+    pub tombstone_ms: u64,
 }
 
 /// A task to run on the shard.
@@ -167,6 +171,8 @@ pub enum Input {
     },
     /// Answers [`crate::Output::Settle`]; the manifest is committed.
     Settled(Result<(Vec<SettledMeta>, Lsn), Error>),
+    /// Answers [`crate::Output::Rewrite`]; the manifest is committed.
+    Rewritten(Result<Rewritten, Error>),
     /// Answers [`crate::Output::ReadForTask`].
     TaskBatches {
         /// Number of the pipeline.

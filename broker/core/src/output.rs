@@ -5,12 +5,12 @@ use crate::shard::Parcel;
 use bytes::Bytes;
 use flowstone_storage::Disk;
 use flowstone_storage::log::{LogConfig, SyncJob};
-use flowstone_storage::settled::SettleInput;
+use flowstone_storage::settled::{RewriteInput, SegmentId, SettleInput};
 use flowstone_storage::state::Change;
 use flowstone_wire::native::{
     FetchAnswer, GroupOffset, PartitionStatus, PipelineStatus, ProduceAnswer, ShardStatus,
 };
-use flowstone_wire::{Failure, Lsn, Offset, PartitionId};
+use flowstone_wire::{Failure, Lsn, Offset};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -76,7 +76,10 @@ pub enum Output {
     /// Settle, commit the manifest; answer with [`crate::Input::Settled`].
     Settle(SettleInput),
     /// Take these out of the manifest, then remove their files. No answer.
-    DropSettled(Vec<(PartitionId, Offset)>),
+    DropSettled(Vec<SegmentId>),
+    /// Rewrite, then put the new segments into the manifest instead of the old ones; answer with
+    /// [`crate::Input::Rewritten`].
+    Rewrite(RewriteInput),
     /// Remove these files of the log, in this order. No answer.
     RemoveFiles(Vec<PathBuf>),
     /// Read settled batches and give them to the ticket as [`Reply::Fetched`]. No answer.
@@ -119,15 +122,6 @@ pub enum Output {
     Fenced(String),
     /// Draining is over: the shard can be dropped.
     Drained,
-}
-
-/// A settled segment.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct SegmentId {
-    /// Its partition.
-    pub partition: PartitionId,
-    /// Its first offset.
-    pub first_offset: Offset,
 }
 
 /// The outputs of a step, in order.

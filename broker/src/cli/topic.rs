@@ -3,9 +3,10 @@
 use super::Outcome;
 use super::connect::{Connect, block_on};
 use super::format::{bytes, millis};
+use crate::topic_json::topic_json;
 use clap::ValueEnum;
 use comfy_table::{Table, presets};
-use flowstone_client::{Topic, TopicSettings, Visibility};
+use flowstone_client::{TopicSettings, Visibility};
 use serde_json::json;
 
 #[derive(clap::Subcommand)]
@@ -29,6 +30,12 @@ pub(super) enum Command {
         /// Up to where readers see.
         #[arg(long, value_enum, default_value_t = See::Committed)]
         visibility: See,
+        /// Keep only the newest record of each key.
+        #[arg(long)]
+        compact: bool,
+        /// Milliseconds for which a record without a value stays in a compacted topic.
+        #[arg(long, requires = "compact")]
+        tombstone_ms: Option<u64>,
         #[command(flatten)]
         output: Options,
     },
@@ -80,6 +87,8 @@ pub(super) fn run(command: Command) -> Outcome {
                 retention_bytes,
                 retention_ms,
                 visibility,
+                compact,
+                tombstone_ms,
                 output,
             } => {
                 let visibility = match visibility {
@@ -91,11 +100,13 @@ pub(super) fn run(command: Command) -> Outcome {
                     retention_bytes,
                     retention_ms,
                     visibility,
+                    compact,
+                    tombstone_ms,
                 };
                 let client = output.connect.client().await?;
                 let topic = client.create_topic(&name, partitions, settings).await?;
                 if output.json {
-                    println!("{}", as_json(&topic));
+                    println!("{}", topic_json(&topic));
                 } else {
                     println!("created topic {name} with {partitions} partition(s)");
                 }
@@ -116,17 +127,6 @@ pub(super) fn run(command: Command) -> Outcome {
     })
 }
 
-fn as_json(topic: &Topic) -> serde_json::Value {
-    json!({
-        "name": topic.name,
-        "partitions": topic.partitions.len(),
-        "placement": topic.settings.placement,
-        "retention_bytes": topic.settings.retention_bytes,
-        "retention_ms": topic.settings.retention_ms,
-        "visibility": topic.settings.visibility,
-    })
-}
-
 fn table(head: &[&str]) -> Table {
     let mut table = Table::new();
     table.load_style(presets::NOTHING).set_header(head);
@@ -136,7 +136,10 @@ fn table(head: &[&str]) -> Table {
 async fn list(output: &Options) -> Outcome {
     let topics = output.connect.client().await?.topics().await?;
     if output.json {
-        println!("{}", json!(topics.iter().map(as_json).collect::<Vec<_>>()));
+        println!(
+            "{}",
+            json!(topics.iter().map(topic_json).collect::<Vec<_>>())
+        );
         return Ok(());
     }
     if topics.is_empty() {
@@ -160,7 +163,7 @@ async fn list(output: &Options) -> Outcome {
 async fn describe(name: &str, output: &Options) -> Outcome {
     let status = output.connect.client().await?.describe(name).await?;
     if output.json {
-        let mut body = as_json(&status.topic);
+        let mut body = topic_json(&status.topic);
         body["partition_status"] = json!(status.partitions);
         println!("{body}");
         return Ok(());

@@ -2,12 +2,13 @@
 
 use super::Shared;
 use super::problem::Answer;
+use crate::topic_json::topic_json;
 use axum::Json;
 use axum::extract::rejection::{JsonRejection, PathRejection};
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::response::IntoResponse;
-use flowstone_wire::native::{Topic, TopicSettings, Visibility};
+use flowstone_wire::native::{TopicSettings, Visibility};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -22,22 +23,13 @@ pub(super) struct Create {
     retention_ms: Option<u64>,
     #[serde(default)]
     visibility: Visibility,
+    #[serde(default)]
+    compact: bool,
+    tombstone_ms: Option<u64>,
 }
 
 fn one() -> u32 {
     1
-}
-
-fn as_json(topic: &Topic) -> Value {
-    json!({
-        "id": topic.id,
-        "name": topic.name,
-        "partitions": topic.partitions.len(),
-        "placement": topic.settings.placement,
-        "retention_bytes": topic.settings.retention_bytes,
-        "retention_ms": topic.settings.retention_ms,
-        "visibility": topic.settings.visibility,
-    })
 }
 
 pub(super) async fn create(
@@ -50,17 +42,19 @@ pub(super) async fn create(
         retention_bytes: c.retention_bytes,
         retention_ms: c.retention_ms,
         visibility: c.visibility,
+        compact: c.compact,
+        tombstone_ms: c.tombstone_ms,
     };
     let topic = door
         .service
         .clone()
         .create_topic(c.name, c.partitions, settings)
         .await?;
-    Ok((StatusCode::CREATED, Json(as_json(&topic))).into_response())
+    Ok((StatusCode::CREATED, Json(topic_json(&topic))).into_response())
 }
 
 pub(super) async fn list(State(door): Shared) -> Answer {
-    let topics: Vec<Value> = door.service.topics(&[])?.iter().map(as_json).collect();
+    let topics: Vec<Value> = door.service.topics(&[])?.iter().map(topic_json).collect();
     Ok(Json(topics).into_response())
 }
 
@@ -81,7 +75,7 @@ pub(super) async fn describe(
             "shard": status.topic.partitions[index].shard,
         })
     };
-    let mut body = as_json(&status.topic);
+    let mut body = topic_json(&status.topic);
     body["partition_status"] = status
         .partitions
         .iter()

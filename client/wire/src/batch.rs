@@ -57,7 +57,7 @@ pub const FLAG_GROUP_CONTINUES: u16 = 1 << 3;
 pub const FLAG_CONTROL: u16 = 1 << 4;
 /// The base timestamp was set by the broker at the append.
 pub const FLAG_LOG_APPEND_TIME: u16 = 1 << 5;
-const CODEC_MASK: u16 = 0b111;
+pub(crate) const CODEC_MASK: u16 = 0b111;
 const FLAGS_KNOWN: u16 = CODEC_MASK | FLAG_GROUP_CONTINUES | FLAG_CONTROL | FLAG_LOG_APPEND_TIME;
 
 /// The decoded header of a batch.
@@ -260,7 +260,7 @@ pub fn verify(bytes: &[u8]) -> Result<BatchHeader, BatchError> {
 }
 
 /// What the leader writes into a batch when it appends it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Stamp {
     /// Partition it goes to.
     pub partition: PartitionId,
@@ -365,6 +365,13 @@ impl CheckedBatch {
         b[CRC_AT..SIZE_AT].copy_from_slice(&h.crc32.to_le_bytes());
         (self.header, self.bytes.freeze())
     }
+}
+
+/// Writes the checksum of a whole batch, and returns it.
+pub(crate) fn seal(batch: &mut [u8]) -> u32 {
+    let crc = crc32fast::hash(&batch[SIZE_AT..]);
+    batch[CRC_AT..SIZE_AT].copy_from_slice(&crc.to_le_bytes());
+    crc
 }
 
 fn combine(batch: &[u8], tail_crc: u32) -> u32 {

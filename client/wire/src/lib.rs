@@ -21,6 +21,7 @@
 
 pub mod batch;
 pub mod batch_build;
+pub mod batch_retain;
 pub mod compress;
 pub mod error;
 pub mod frame;

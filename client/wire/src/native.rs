@@ -112,6 +112,11 @@ pub struct TopicSettings {
     pub retention_ms: Option<u64>,
     /// Up to where readers see.
     pub visibility: Visibility,
+    /// Whether of records with the same key only the newest is kept, as a table would.
+    pub compact: bool,
+    /// How long a record without a value, which deletes its key, stays in a compacted topic, in
+    /// milliseconds; `None` for a day.
+    pub tombstone_ms: Option<u64>,
 }
 
 /// Makes a topic.

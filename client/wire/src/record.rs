@@ -112,6 +112,16 @@ impl<'a> Walk<'a> {
     }
 }
 
+impl<'a> Walk<'a> {
+    /// The next record, and its bytes as they stand in the body.
+    pub fn next_with_bytes(&mut self) -> Option<Result<(RecordView<'a>, &'a [u8]), BatchError>> {
+        let before = self.rest;
+        let record = self.next()?;
+        let taken = before.len() - self.rest.len();
+        Some(record.map(|r| (r, &before[..taken])))
+    }
+}
+
 impl<'a> Iterator for Walk<'a> {
     type Item = Result<RecordView<'a>, BatchError>;
 
@@ -140,7 +150,7 @@ pub(crate) fn check(header: &BatchHeader, body: &[u8]) -> Result<(), BatchError>
         ..*header
     };
     let mut walk = walk(header, body);
-    let (mut expected, mut max_ts) = (0u64, 0i64);
+    let (mut expected, mut max_ts) = (0u64, i64::MIN);
     while walk.left > 0 {
         walk.left -= 1;
         let Some(record) = walk.take_record() else {

@@ -13,26 +13,45 @@
 
 mod format;
 mod read;
+mod rewrite;
 mod settle;
 mod write;
 
 pub use format::BlockEntry;
 pub use read::SettledReader;
+pub use rewrite::{Compaction, RewriteInput, RewriteJob, RewriteStep, Rewritten};
 pub use settle::{SegmentRuns, SettleInput, SettleJob, SettleStep, remove_orphans};
 pub use write::SettledWriter;
 
 use flowstone_wire::{Lsn, Offset, PartitionId};
 use serde::{Deserialize, Serialize};
 
+/// A settled segment: one file, written once.
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize,
+)]
+pub struct SegmentId {
+    /// Its partition.
+    pub partition: PartitionId,
+    /// The first offset of its range.
+    pub first_offset: Offset,
+    /// How often what it holds was rewritten; a rewritten segment is another file.
+    pub generation: u32,
+}
+
 /// What the manifest knows of a settled segment.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SettledMeta {
     /// Its partition.
     pub partition: PartitionId,
-    /// Offset of its first record.
+    /// The first offset of its range. Compaction may have removed its record.
     pub first_offset: Offset,
     /// Offset behind its last record.
     pub next_offset: Offset,
+    /// As in [`SegmentId`].
+    pub generation: u32,
+    /// When compaction made it clean, milliseconds since 1970; `None` if it never did.
+    pub clean_at_ms: Option<i64>,
     /// Number of records.
     pub records: u64,
     /// Bytes of the file.
@@ -41,6 +60,17 @@ pub struct SettledMeta {
     pub max_timestamp: i64,
     /// LSN of its last batch.
     pub last_lsn: Lsn,
+}
+
+impl SettledMeta {
+    /// Which segment it is.
+    pub fn id(&self) -> SegmentId {
+        SegmentId {
+            partition: self.partition,
+            first_offset: self.first_offset,
+            generation: self.generation,
+        }
+    }
 }
 
 #[cfg(test)]

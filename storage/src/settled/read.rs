@@ -1,7 +1,7 @@
 //! Reading a settled segment, block by block, every checksum checked.
 
-use super::SettledMeta;
 use super::format::{self, BlockEntry, BlockHeader, Footer};
+use super::{SegmentId, SettledMeta};
 use crate::disk::{Disk, DiskFile};
 use crate::error::Error;
 use crate::layout;
@@ -20,20 +20,14 @@ pub struct SettledReader {
 }
 
 impl SettledReader {
-    /// Opens the segment of `partition` that starts at `first_offset`; checks header, footer and index.
+    /// Opens a segment; checks header, footer and index.
     ///
     /// # Errors
     /// [`Error::Io`], [`Error::Format`].
-    pub fn open(
-        disk: &dyn Disk,
-        shard_dir: &Path,
-        partition: PartitionId,
-        first_offset: Offset,
-    ) -> Result<Self, Error> {
-        let path =
-            layout::settled_dir(shard_dir, partition).join(layout::settled_name(first_offset));
-        let reader = Self::open_path(disk, &path, partition)?;
-        if reader.meta.first_offset != first_offset {
+    pub fn open(disk: &dyn Disk, shard_dir: &Path, id: SegmentId) -> Result<Self, Error> {
+        let path = layout::settled_path(shard_dir, id);
+        let reader = Self::open_path(disk, &path, id.partition)?;
+        if reader.meta.first_offset != id.first_offset {
             let what = format!("it starts with offset {}", reader.meta.first_offset);
             return Err(reader.bad(&what));
         }
@@ -88,10 +82,16 @@ impl SettledReader {
         if !is_possible(&index, &footer) {
             return Err(bad("its blocks do not stand back to back, in order"));
         }
+        let name = path
+            .file_name()
+            .and_then(|n| n.to_str())
+            .unwrap_or_default();
         let meta = SettledMeta {
             partition,
             first_offset: footer.first_offset,
             next_offset: footer.next_offset,
+            generation: layout::parse_settled_name(name).map_or(0, |(_, generation)| generation),
+            clean_at_ms: None,
             records: footer.records,
             bytes,
             max_timestamp: footer.max_timestamp,
@@ -199,7 +199,23 @@ impl SettledReader {
         Ok(plain)
     }
 
-    fn bad(&self, what: &str) -> Error {
+    /// The batches of a block, proven.
+    ///
+    /// # Errors
+    /// As [`Self::read`].
+    pub(super) fn batches(&self, entry: &BlockEntry) -> Result<Vec<Bytes>, Error> {
+        let block = self.block(entry)?;
+        let (mut at, mut all) = (0, Vec::new());
+        while at < block.len() {
+            let header = batch::verify(&block[at..]).map_err(|e| self.bad(&e.to_string()))?;
+            let end = at + header.size as usize;
+            all.push(block.slice(at..end));
+            at = end;
+        }
+        Ok(all)
+    }
+
+    pub(super) fn bad(&self, what: &str) -> Error {
         Error::Format {
             path: self.path.clone(),
             what: what.into(),

@@ -4,7 +4,7 @@
 //! to a rate. Nothing counts before the manifest is committed: a crash leaves files that
 //! [`remove_orphans`] removes and the next run writes again.
 
-use super::{SettledMeta, SettledWriter};
+use super::{SegmentId, SettledMeta, SettledWriter};
 use crate::disk::{Disk, Mapping, list_or_nothing};
 use crate::error::Error;
 use crate::layout;
@@ -149,9 +149,12 @@ impl SettleJob {
         if self.writer.is_none() {
             let disk = self.disk.clone();
             let (dir, compress) = (&self.shard_dir, self.compress);
-            self.writer = Some(SettledWriter::create(
-                disk, dir, partition, first, compress,
-            )?);
+            let id = SegmentId {
+                partition,
+                first_offset: first,
+                generation: 0,
+            };
+            self.writer = Some(SettledWriter::create(disk, dir, id, compress)?);
         }
         Ok(self.writer.as_mut().expect("it was just made"))
     }
@@ -210,7 +213,7 @@ pub fn remove_orphans(
         .iter()
         .map(|m| {
             let dir = layout::settled_dir(shard_dir, m.partition);
-            dir.join(layout::settled_name(m.first_offset))
+            dir.join(layout::settled_name(m.first_offset, m.generation))
         })
         .collect();
     let root = layout::settled_root(shard_dir);

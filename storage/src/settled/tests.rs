@@ -1,5 +1,7 @@
 //! Settled segments give back exactly what the log had, and notice every damage.
 
+mod rewrite;
+
 use super::*;
 use crate::log::{LogConfig, ShardLog};
 use crate::sim_disk::SimDisk;
@@ -106,7 +108,7 @@ proptest! {
         let (metas, upto) = settle(&disk, &log, keep);
         prop_assert!(log.first_lsn() == log.segments().last().unwrap().first_lsn || upto > Lsn(0));
         for meta in metas {
-            let reader = SettledReader::open(&disk, Path::new("s"), meta.partition, meta.first_offset).unwrap();
+            let reader = SettledReader::open(&disk, Path::new("s"), meta.id()).unwrap();
             reader.verify().unwrap();
             prop_assert_eq!(reader.meta(), &meta);
             let got = read_all(&reader, Offset(0), max);
@@ -154,7 +156,7 @@ fn a_flipped_bit_is_never_served() {
     let len = disk.bytes_of(path).unwrap().len();
     for at in 0..len {
         disk.flip_bit(path, at, 2);
-        let served = SettledReader::open(&disk, Path::new("s"), P, meta.first_offset)
+        let served = SettledReader::open(&disk, Path::new("s"), meta.id())
             .and_then(|r| r.read(Offset(0), 1 << 20));
         if let Ok((slices, _)) = served {
             let got: Vec<u8> = slices.iter().flat_map(|s: &Bytes| s.to_vec()).collect();
@@ -179,9 +181,7 @@ fn what_the_manifest_does_not_know_is_removed_and_the_rest_stays() {
     );
     assert_eq!(state.settled().unwrap(), std::slice::from_ref(&meta));
     assert_eq!(state.settled_upto().unwrap(), Lsn(3));
-    state
-        .commit_settled(None, &[], &[(P, meta.first_offset)])
-        .unwrap();
+    state.commit_settled(None, &[], &[meta.id()]).unwrap();
     assert_eq!(
         remove_orphans(&disk, Path::new("s"), &state).unwrap().len(),
         1

@@ -1,11 +1,11 @@
 //! Writing a settled segment: batches in, one synced file out.
 
-use super::SettledMeta;
 use super::format::{self, BLOCK_BYTES, BlockEntry, BlockHeader, Footer};
+use super::{SegmentId, SettledMeta};
 use crate::disk::{Disk, DiskFile, remove_if_there};
 use crate::error::Error;
 use crate::layout;
-use flowstone_wire::{BatchHeader, Codec, Lsn, Offset, PartitionId};
+use flowstone_wire::{BatchHeader, Codec, Lsn, Offset};
 use std::io::IoSlice;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -31,30 +31,31 @@ pub struct SettledWriter {
 }
 
 impl SettledWriter {
-    /// Starts the segment of `partition` whose first record has this offset. An unfinished file of
-    /// the same name, left by a crash, is replaced.
+    /// Starts a segment; no record lies before its first offset. An unfinished file of the same name,
+    /// left by a crash, is replaced.
     ///
     /// # Errors
     /// [`Error::Io`].
     pub fn create(
         disk: Arc<dyn Disk>,
         shard_dir: &Path,
-        partition: PartitionId,
-        first_offset: Offset,
+        id: SegmentId,
         compress: bool,
     ) -> Result<Self, Error> {
-        let dir = layout::settled_dir(shard_dir, partition);
+        let dir = layout::settled_dir(shard_dir, id.partition);
         disk.create_dir(&dir).map_err(Error::io("create", &dir))?;
-        let path = dir.join(layout::settled_name(first_offset));
+        let path = layout::settled_path(shard_dir, id);
         let unfinished = path.with_extension(SUFFIX_UNFINISHED);
         remove_if_there(&*disk, &unfinished)?;
         let file = disk
             .create(&unfinished, 0)
             .map_err(Error::io("create", &unfinished))?;
         let meta = SettledMeta {
-            partition,
-            first_offset,
-            next_offset: first_offset,
+            partition: id.partition,
+            first_offset: id.first_offset,
+            next_offset: id.first_offset,
+            generation: id.generation,
+            clean_at_ms: None,
             records: 0,
             bytes: 0,
             max_timestamp: i64::MIN,
@@ -72,7 +73,7 @@ impl SettledWriter {
             index: Vec::new(),
             meta,
         };
-        writer.write(&[&format::file_header(partition)])?;
+        writer.write(&[&format::file_header(id.partition)])?;
         Ok(writer)
     }
 
@@ -142,6 +143,26 @@ impl SettledWriter {
         }
         let packed = zstd::bulk::compress(plain, ZSTD_LEVEL).ok()?;
         (packed.len() < plain.len()).then_some(packed)
+    }
+
+    /// Which segment it will be.
+    pub fn id(&self) -> SegmentId {
+        self.meta.id()
+    }
+
+    /// The first offset of its range.
+    pub fn first_offset(&self) -> Offset {
+        self.meta.first_offset
+    }
+
+    /// Offset behind its last record so far.
+    pub fn next_offset(&self) -> Offset {
+        self.meta.next_offset
+    }
+
+    /// Bytes of the file so far, the open block not counted.
+    pub fn file_bytes(&self) -> u64 {
+        self.position
     }
 
     /// Closes the file, makes it durable and gives it its name.

@@ -1,8 +1,9 @@
 //! Nothing that was acknowledged is lost: `durable` not by a power cut, `written` not by a kill.
 
 use super::offsets::Issued;
-use super::{Dump, End};
+use super::{Dump, End, is_kept};
 use crate::record::Rec;
+use crate::world::World;
 use flowstone_wire::PartitionId;
 use flowstone_wire::native::Acks;
 use std::collections::BTreeMap;
@@ -35,13 +36,12 @@ impl Acked {
         self.records.retain(|(p, _), _| *p != partition);
     }
 
-    pub(super) fn check(&self, dump: &Dump, issued: &Issued) -> Result<(), String> {
+    pub(super) fn check(&self, world: &World, dump: &Dump, issued: &Issued) -> Result<(), String> {
         for ((partition, offset), (record, acks)) in &self.records {
             if issued.expired(*partition, *offset) {
                 continue;
             }
-            let found = dump.get(partition).and_then(|p| p.record(*offset));
-            if found != Some(record) {
+            if let Err(found) = is_kept(world, dump, (*partition, *offset), record) {
                 return Err(format!(
                     "durability: {record:?} was acked {acks:?} at {offset} of {partition}; there \
                      is {found:?}"

@@ -18,6 +18,23 @@ use flowstone_wire::PartitionId;
 use flowstone_wire::native::Acks;
 use std::collections::BTreeMap;
 
+/// What is promised of a record: that it is there, or a newer one of its key where such are kept.
+fn is_kept(
+    world: &World,
+    dump: &Dump,
+    (partition, offset): (PartitionId, u64),
+    record: &Rec,
+) -> Result<(), Option<Rec>> {
+    let part = dump.get(&partition);
+    let found = part.and_then(|p| p.record(offset));
+    let replaced = || part.is_some_and(|p| p.has_newer(offset, &record.key));
+    match found {
+        Some(found) if found == record => Ok(()),
+        None if world.compacts(partition) && replaced() => Ok(()),
+        other => Err(other.cloned()),
+    }
+}
+
 /// What is stored in a partition, read from its start to its end.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Part {
@@ -30,6 +47,12 @@ impl Part {
     fn record(&self, offset: u64) -> Option<&Rec> {
         let at = self.records.binary_search_by_key(&offset, |(o, _)| *o);
         Some(&self.records[at.ok()?].1)
+    }
+
+    /// Whether there is a newer record with this key.
+    fn has_newer(&self, offset: u64, key: &str) -> bool {
+        let newer = self.records.partition_point(|(o, _)| *o <= offset);
+        self.records[newer..].iter().any(|(_, r)| r.key == key)
     }
 }
 
@@ -105,9 +128,9 @@ impl History {
     /// a reader could have seen it.
     pub(crate) fn check(&mut self, world: &World, dump: &Dump) -> Result<(), String> {
         self.offsets.check(world, dump)?;
-        self.durability.check(dump, &self.offsets)?;
-        self.visibility.check(dump, &self.offsets)?;
-        order::check(dump)?;
+        self.durability.check(world, dump, &self.offsets)?;
+        self.visibility.check(world, dump, &self.offsets)?;
+        order::check(world, dump)?;
         idempotence::check(dump)?;
         check_pipelines(world, dump, false)?;
         for (partition, part) in dump {

@@ -2,8 +2,9 @@
 //! written topic saw survives a kill.
 
 use super::offsets::Issued;
-use super::{Dump, End};
+use super::{Dump, End, is_kept};
 use crate::record::Rec;
+use crate::world::World;
 use flowstone_wire::PartitionId;
 use std::collections::BTreeMap;
 
@@ -44,14 +45,12 @@ impl Seen {
         self.records.retain(|(p, _), _| *p != partition);
     }
 
-    pub(super) fn check(&self, dump: &Dump, issued: &Issued) -> Result<(), String> {
+    pub(super) fn check(&self, world: &World, dump: &Dump, issued: &Issued) -> Result<(), String> {
         for ((partition, offset), (record, _)) in &self.records {
             if issued.expired(*partition, *offset) {
                 continue;
             }
-            let part = dump.get(partition);
-            let found = part.and_then(|p| p.record(*offset));
-            if found != Some(record) {
+            if let Err(found) = is_kept(world, dump, (*partition, *offset), record) {
                 return Err(format!(
                     "visibility: a reader saw {record:?} at {offset} of {partition}; there is \
                      {found:?}"

@@ -9,7 +9,7 @@ mod reader;
 use crate::check::History;
 use crate::rng::Rng;
 use crate::scenario::{Options, Part};
-use crate::world::{BULK, EXPIRING, LOUD, SOURCE, World};
+use crate::world::{BULK, COMPACTED, EXPIRING, LOUD, SOURCE, World};
 use flowstone_core::{Input, Now, Reply, Ticket};
 use flowstone_wire::native::Acks;
 use flowstone_wire::{Failure, PartitionId, ShardId};
@@ -95,7 +95,7 @@ pub(crate) fn crowd(world: &World, seed: u64, options: &Options) -> Vec<(Rng, Bo
     let mut rng = Rng::of_part(seed, CROWD);
     let mut all: Vec<(Part, Box<dyn Client>)> = Vec::new();
     add_producers(world, &mut rng, &mut all);
-    for partition in [BULK, LOUD, EXPIRING[0], EXPIRING[1]] {
+    for partition in [BULK, LOUD, EXPIRING[0], EXPIRING[1], COMPACTED] {
         all.push((Part::Readers, Box::new(Reader::new(partition))));
     }
     let watched: Vec<PartitionId> = world.open.keys().copied().collect();
@@ -135,7 +135,7 @@ fn add_producers(world: &World, rng: &mut Rng, all: &mut Vec<(Part, Box<dyn Clie
             add(Part::MoreProducers, partition, acks, true, false);
         }
     }
-    for partition in [BULK, LOUD, EXPIRING[0], EXPIRING[1]] {
+    for partition in [BULK, LOUD, EXPIRING[0], EXPIRING[1], COMPACTED] {
         let acks = *rng.pick(&[Acks::Durable, Acks::Durable, Acks::Written, Acks::None]);
         add(Part::Bulk, partition, acks, rng.percent(60), true);
     }

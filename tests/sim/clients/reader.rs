@@ -1,7 +1,7 @@
 //! A reader that follows a partition by long polls, and now and then goes elsewhere.
 
 use super::{Client, Hand};
-use crate::record::records_of;
+use crate::record::{behind, records_of};
 use flowstone_core::{Input, Reply, Ticket};
 use flowstone_wire::native::Place;
 use flowstone_wire::{ErrorCode, Failure, Offset, PartitionId};
@@ -57,11 +57,14 @@ impl Reader {
         for slice in &slices {
             all.extend(records_of(slice)?);
         }
-        let follows = all.windows(2).all(|w| w[0].0 + 1 == w[1].0);
-        let first_is_right = all
-            .first()
-            .is_none_or(|(o, _)| *o <= self.offset || hand.world.expires(self.partition));
-        let last = all.last().map_or(self.offset, |(o, _)| o + 1);
+        let may_miss = hand.world.compacts(self.partition);
+        let follows = all
+            .windows(2)
+            .all(|w| w[0].0 + 1 == w[1].0 || (may_miss && w[0].0 < w[1].0));
+        let first_is_right = all.first().is_none_or(|(o, _)| {
+            *o <= self.offset || hand.world.expires(self.partition) || may_miss
+        });
+        let last = behind(&slices).unwrap_or(self.offset);
         if !follows || !first_is_right || last < self.offset {
             let is: Vec<u64> = all.iter().map(|(o, _)| *o).collect();
             return Err(format!(
@@ -71,7 +74,7 @@ impl Reader {
         }
         let is_committed = hand.world.is_committed(self.partition);
         // What is asked of the shard is one thing, what the topic was made with another.
-        if last > bounds.end.0 && !all.is_empty() {
+        if last > bounds.end.0 && !slices.is_empty() {
             return Err(format!(
                 "visibility: {last} of {} is shown, the end is {}",
                 self.partition, bounds.end

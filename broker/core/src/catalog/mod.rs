@@ -168,8 +168,13 @@ pub fn partition_config(settings: &TopicSettings) -> PartitionConfig {
         retention_bytes: settings.retention_bytes,
         retention_ms: settings.retention_ms,
         visibility: settings.visibility,
+        compact: settings.compact,
+        tombstone_ms: settings.tombstone_ms.unwrap_or(TOMBSTONE_MS),
     }
 }
+
+/// How long a tombstone stays where the topic does not say.
+const TOMBSTONE_MS: u64 = 24 * 3600 * 1000;
 
 /// The shard of a partition: `(home + index) mod shards`.
 pub fn shard_of(home: u32, index: u32, shards: u16) -> ShardId {

@@ -3,9 +3,10 @@
 use super::partition::Partition;
 use super::{Shard, unknown_partition};
 use crate::input::{Now, Ticket};
-use crate::output::{Outbox, Output, Reply, SegmentId};
+use crate::output::{Outbox, Output, Reply};
 use bytes::Bytes;
 use flowstone_storage::log::{LostOffsets, ReadLimits};
+use flowstone_storage::settled::SegmentId;
 use flowstone_wire::limits::{FETCH_BYTES_MAX, FETCH_WAIT_MS_MAX};
 use flowstone_wire::native::{FetchAnswer, Place, Visibility};
 use flowstone_wire::{ErrorCode, Failure, Offset, PartitionId};
@@ -154,10 +155,7 @@ impl Shard {
             lost = found.lost.unwrap_or(lost);
         }
         match p.settled_at(offset) {
-            Some(meta) if meta.first_offset <= offset => Where::Settled(SegmentId {
-                partition: id,
-                first_offset: meta.first_offset,
-            }),
+            Some(meta) if meta.first_offset <= offset => Where::Settled(meta.id()),
             Some(meta) => {
                 lost.to = lost.to.min(meta.first_offset);
                 Where::Lost(lost)
@@ -218,10 +216,7 @@ impl Shard {
                     .find(|m| m.max_timestamp >= timestamp && m.next_offset > p.start);
                 let hot_start = self.log.hot_start(id).unwrap_or(p.next);
                 if let Some(meta) = settled.filter(|m| m.first_offset < hot_start) {
-                    let segment = SegmentId {
-                        partition: id,
-                        first_offset: meta.first_offset,
-                    };
+                    let segment = meta.id();
                     return out.push(Output::FindSettledTime {
                         ticket,
                         segment,

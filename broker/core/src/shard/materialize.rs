@@ -274,7 +274,13 @@ impl Shard {
         let synced = self.log.durable() == self.log.written() && !self.log.has_staged();
         let held = synced && self.tasks.any_held() && !self.materializer.out;
         let over = self.fenced.is_some() || self.materializer.clean || held;
-        if self.draining && over && !self.drained && !self.sync_out && !self.settle_out {
+        if self.draining
+            && over
+            && !self.drained
+            && !self.sync_out
+            && !self.settle_out
+            && !self.rewrite_out
+        {
             self.drained = true;
             out.push(Output::Drained);
         }

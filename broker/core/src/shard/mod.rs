@@ -20,6 +20,7 @@ mod partition;
 mod produce;
 mod producers;
 mod retain;
+mod rewrite;
 mod status;
 mod tasks;
 
@@ -91,6 +92,9 @@ pub struct Shard {
     /// After a full disk no new segment is asked for before this.
     spare_after_us: u64,
     settle_out: bool,
+    rewrite_out: bool,
+    /// After a rewriting that failed the next is not tried before this.
+    rewrite_after_us: u64,
     settled_upto: Lsn,
     /// Every partition that exists was opened. Before that nothing is settled: what is not known would
     /// look like what was deleted.
@@ -171,6 +175,7 @@ impl Shard {
             | Input::Materialized { .. }
             | Input::Settled(_)
             | Input::TaskBatches { .. }
+            | Input::Rewritten(_)
             | Input::Carried { .. }) => self.take_done(now, done, out),
         }
     }
@@ -189,6 +194,7 @@ impl Shard {
             } => {
                 self.tasks.give_cold(now, id, partition, result);
             }
+            Input::Rewritten(result) => self.rewritten(now, result, out),
             Input::Carried { lane, lsn, result } => self.carried(now, lane, lsn, result, out),
             other => unreachable!("`step` handles {other:?}"),
         }
@@ -261,6 +267,7 @@ impl Shard {
         if now.mono_us >= self.retain_at_us {
             self.retain_at_us = now.mono_us + self.config.retain_every_us;
             self.retain(now, out);
+            self.ask_for_rewrite(now, out);
         }
         if self.sync_by_us.is_some_and(|by| now.mono_us >= by) {
             self.urgent = self.log.written();

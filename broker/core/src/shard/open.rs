@@ -135,6 +135,8 @@ impl Shard {
             spare_out: false,
             spare_after_us: 0,
             settle_out: false,
+            rewrite_out: false,
+            rewrite_after_us: 0,
             settled_upto: state.settled_upto()?,
             settle_after_us: 0,
             knows_all: false,

@@ -101,7 +101,7 @@ impl Shard {
             out.reply(want.ticket, Err(super::unknown_partition(id)));
         }
         self.polls.retain(|_, p| *p != id);
-        let settled: Vec<_> = gone.settled.iter().map(|m| (id, m.first_offset)).collect();
+        let settled: Vec<_> = gone.settled.iter().map(SettledMeta::id).collect();
         if !settled.is_empty() {
             out.push(Output::DropSettled(settled));
         }

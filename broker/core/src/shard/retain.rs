@@ -40,7 +40,7 @@ impl Shard {
                 let Some(gone) = p.settled.pop_front() else {
                     break;
                 };
-                dropped.push((*id, gone.first_offset));
+                dropped.push(gone.id());
             }
         }
         if !dropped.is_empty() {
@@ -106,7 +106,7 @@ impl Shard {
                     match self.partitions.get_mut(&meta.partition) {
                         Some(p) => p.settled.push_back(meta),
                         // Deleted while it was being settled.
-                        None => dropped.push((meta.partition, meta.first_offset)),
+                        None => dropped.push(meta.id()),
                     }
                 }
                 if !dropped.is_empty() {

@@ -9,7 +9,9 @@ use crate::output::{Outbox, Output, Reply};
 use flowstone_processor::{Context, Pipeline, PipelineOptions, ProcessError, Processor, Record};
 use flowstone_storage::log::{SyncJob, allocate_spare};
 use flowstone_storage::mark::{Mark, MarkState};
-use flowstone_storage::settled::{SettleJob, SettleStep, SettledReader, remove_orphans};
+use flowstone_storage::settled::{
+    RewriteJob, RewriteStep, SegmentId, SettleJob, SettleStep, SettledReader, remove_orphans,
+};
 use flowstone_storage::sim_disk::Fate;
 use flowstone_storage::{Disk, LogConfig, SimDisk, StateStore, layout};
 use flowstone_wire::native::{Acks, GroupOffset, Place, ProduceAnswer, Visibility};
@@ -201,12 +203,21 @@ impl Rig {
             }
             Output::DropSettled(gone) => {
                 self.state.commit_settled(None, &[], &gone).unwrap();
-                for (partition, first) in gone {
-                    let dir = layout::settled_dir(&self.dir, partition);
-                    self.disk
-                        .remove(&dir.join(layout::settled_name(first)))
-                        .unwrap();
+                for id in gone {
+                    let path = layout::settled_path(&self.dir, id);
+                    self.disk.remove(&path).unwrap();
                 }
+            }
+            Output::Rewrite(input) => {
+                let mut job = RewriteJob::new(Arc::new(self.disk.clone()), &self.dir, input);
+                let done = loop {
+                    if let RewriteStep::Done(done) = job.step().unwrap() {
+                        break done;
+                    }
+                };
+                let (added, removed) = (&done.added, &done.removed);
+                self.state.commit_settled(None, added, removed).unwrap();
+                return Some(Input::Rewritten(Ok(done)));
             }
             Output::RemoveFiles(paths) => {
                 paths.iter().for_each(|path| drop(self.disk.remove(path)));
@@ -218,8 +229,7 @@ impl Rig {
                 max_bytes,
                 bounds,
             } => {
-                let (partition, first) = (segment.partition, segment.first_offset);
-                let read = SettledReader::open(&self.disk, &self.dir, partition, first)
+                let read = SettledReader::open(&self.disk, &self.dir, segment)
                     .and_then(|r| r.read(offset, max_bytes as usize));
                 let answer = match read {
                     Ok((slices, _)) => Ok(Reply::Fetched(bounds, slices)),
@@ -258,9 +268,8 @@ impl Rig {
         None
     }
 
-    fn reader(&self, segment: crate::output::SegmentId) -> SettledReader {
-        let (partition, first) = (segment.partition, segment.first_offset);
-        SettledReader::open(&self.disk, &self.dir, partition, first).unwrap()
+    fn reader(&self, segment: SegmentId) -> SettledReader {
+        SettledReader::open(&self.disk, &self.dir, segment).unwrap()
     }
 
     fn ask(&mut self, make: impl FnOnce(Ticket) -> Input) -> Ticket {
