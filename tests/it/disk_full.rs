@@ -1,68 +1,15 @@
 //! A disk that is full: a typed refusal, reads go on, and service resumes when space returns.
 
 use crate::http::Http;
+use crate::loop_disk::{Kind, LoopDisk, skipped};
 use crate::reading::read_all;
 use crate::server::{Site, within};
 use flowstone_client::{Client, Error, ErrorCode, Record, TopicSettings};
-use std::path::{Path, PathBuf};
-use std::process::Command;
-use tempfile::TempDir;
+use std::path::Path;
 
 const DISK_BYTES: u64 = 400 << 20;
 const BALLAST_BYTES: u64 = 150 << 20;
 const VALUE_BYTES: usize = 64 << 10;
-
-/// A small file system of its own. Dropping it unmounts it.
-struct SmallDisk {
-    dir: TempDir,
-    mount: PathBuf,
-}
-
-fn command(program: &str, args: &[&str]) -> Result<(), String> {
-    let output = Command::new(program).args(args).output();
-    let output = output.map_err(|e| format!("{program}: {e}"))?;
-    if output.status.success() {
-        return Ok(());
-    }
-    Err(format!(
-        "{program}: {}",
-        String::from_utf8_lossy(&output.stderr)
-    ))
-}
-
-impl SmallDisk {
-    /// Fails where this is not root, or where the kernel gives no loop devices.
-    fn mount() -> Result<Self, String> {
-        let dir = tempfile::tempdir().unwrap();
-        let (image, mount) = (dir.path().join("image"), dir.path().join("mount"));
-        std::fs::File::create(&image)
-            .unwrap()
-            .set_len(DISK_BYTES)
-            .unwrap();
-        std::fs::create_dir(&mount).unwrap();
-        let image = image.to_str().unwrap();
-        command("mkfs.ext4", &["-q", "-F", "-m", "0", image])?;
-        command("mount", &["-o", "loop", image, mount.to_str().unwrap()])?;
-        Ok(Self { dir, mount })
-    }
-
-    fn ballast(&self) -> PathBuf {
-        self.mount.join("ballast")
-    }
-}
-
-impl Drop for SmallDisk {
-    fn drop(&mut self) {
-        let mount = self.mount.to_str().unwrap();
-        // Lazily: a broker that a failed test has left may be about to end.
-        if let Err(why) = command("umount", &["-l", mount]) {
-            eprintln!(
-                "{mount} in {} stays mounted: {why}",
-                self.dir.path().display()
-            );
-        }
-    }
-}
 
 fn allocate(path: &Path, bytes: u64) {
     use rustix::fs::{FallocateFlags, fallocate};
@@ -109,15 +56,12 @@ async fn all_is_there(client: &Client, count: u64) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_full_disk_refuses_by_name_and_serves_again_when_there_is_room() {
-    let disk = match SmallDisk::mount() {
+    let disk = match LoopDisk::new(Kind::Ext4, DISK_BYTES) {
         Ok(disk) => disk,
-        Err(why) => {
-            eprintln!("SKIPPED: the test of a full disk needs root and loop devices: {why}");
-            return;
-        }
+        Err(why) => return skipped("the test of a full disk", &why),
     };
     allocate(&disk.ballast(), BALLAST_BYTES);
-    let site = Site::with_data("", "", &disk.mount.join("data"));
+    let site = Site::with_data("", "", &disk.path().join("data"));
     let server = site.start();
     let client = server.client().await;
     client

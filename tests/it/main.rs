@@ -10,18 +10,25 @@ mod command_line;
 mod crash;
 mod crash_connected;
 mod dice;
+mod disk_fills;
 mod disk_full;
 mod doors;
 mod embedded;
 mod exactly_once;
 mod http;
 mod http_api;
+mod launch;
 mod load;
+mod loop_disk;
+mod power_book;
+mod power_cut;
+mod power_load;
 
 mod raw;
 mod reading;
 mod server;
 mod settling;
+mod sync_failure;
 
 /// A file without its `mod` line is compiled by nobody and tests nothing.
 #[test]
