@@ -3,12 +3,12 @@
 //!
 //! Reads go before upkeep: a reader waits for them.
 
-use crate::effects::{Done, ShardFiles};
+use crate::effects::{Done, Kept, ShardFiles};
 use flowstone_core::{Output, Reply, Ticket};
-use flowstone_storage::Error;
 use flowstone_storage::settled::{
     RewriteJob, RewriteStep, SegmentId, SettleJob, SettleStep, SettledMeta, SettledReader,
 };
+use flowstone_storage::{Error, StateStore};
 use flowstone_wire::{ErrorCode, Failure, Lsn, ShardId};
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, TryRecvError};
@@ -18,6 +18,9 @@ use std::time::{Duration, Instant};
 const READERS_MAX: usize = 256;
 /// Bytes a task is given from a settled segment at once.
 const TASK_READ_BYTES: usize = 1 << 20;
+
+/// What found no room is tried again this much later.
+const RETRY: Duration = Duration::from_secs(1);
 
 /// Work for the thread.
 pub(crate) enum Job {
@@ -41,6 +44,10 @@ pub(crate) struct Background {
     upkeep: VecDeque<(ShardId, Output)>,
     /// One at a time: the rate is the node's.
     work: Option<(ShardId, Work)>,
+    /// Settling and rewriting that wait for their turn.
+    waiting_work: VecDeque<(ShardId, Output)>,
+    /// What is tried again, and when.
+    later: VecDeque<(Instant, ShardId, Output)>,
     rate_bytes_per_s: u64,
     /// Settling may go on at this time.
     settle_at: Instant,
@@ -60,6 +67,8 @@ impl Background {
             readers: BTreeMap::new(),
             upkeep: VecDeque::new(),
             work: None,
+            waiting_work: VecDeque::new(),
+            later: VecDeque::new(),
             rate_bytes_per_s,
             settle_at: Instant::now(),
         }
@@ -77,12 +86,32 @@ impl Background {
     }
 
     fn next_job(&mut self) -> Next {
-        let busy = !self.upkeep.is_empty();
-        if !busy && self.work.is_none() {
-            return self.jobs.recv().map_or(Next::Gone, Next::Job);
+        while self
+            .later
+            .front()
+            .is_some_and(|(at, ..)| *at <= Instant::now())
+        {
+            self.upkeep.extend(
+                self.later
+                    .pop_front()
+                    .map(|(_, shard, output)| (shard, output)),
+            );
         }
-        let wait = self.settle_at.saturating_duration_since(Instant::now());
-        if busy || wait.is_zero() {
+        let due = match (&self.work, self.waiting_work.is_empty()) {
+            _ if !self.upkeep.is_empty() => Some(Instant::now()),
+            (Some(_), _) => Some(self.settle_at),
+            (None, false) => Some(Instant::now()),
+            (None, true) => None,
+        };
+        let due = due
+            .into_iter()
+            .chain(self.later.front().map(|(at, ..)| *at))
+            .min();
+        let Some(due) = due else {
+            return self.jobs.recv().map_or(Next::Gone, Next::Job);
+        };
+        let wait = due.saturating_duration_since(Instant::now());
+        if wait.is_zero() {
             return match self.jobs.try_recv() {
                 Ok(job) => Next::Job(job),
                 Err(TryRecvError::Empty) => Next::Idle,
@@ -164,6 +193,14 @@ impl Background {
         if let Some((shard, output)) = self.upkeep.pop_front() {
             return self.keep_up(shard, output);
         }
+        if self.work.is_none()
+            && let Some((shard, output)) = self.waiting_work.pop_front()
+        {
+            self.start(shard, output);
+        }
+        if self.settle_at > Instant::now() {
+            return;
+        }
         let Some((shard, work)) = self.work.take() else {
             return;
         };
@@ -178,7 +215,7 @@ impl Background {
     }
 
     /// A step of settling: the bytes that were read, and what is left.
-    fn settle(&self, shard: ShardId, mut job: Box<SettleJob>) -> (u64, Option<Work>) {
+    fn settle(&mut self, shard: ShardId, mut job: Box<SettleJob>) -> (u64, Option<Work>) {
         let lost = job.lost().len();
         let step = job.step();
         for lost in &job.lost()[lost..] {
@@ -187,58 +224,82 @@ impl Background {
         let result = match step {
             Ok(SettleStep::More(bytes)) => return (bytes, Some(Work::Settle(job))),
             Ok(SettleStep::Done(metas, upto)) => self.commit_settled(shard, metas, upto),
-            Err(e) => Err(e),
+            Err(e) => {
+                job.abandon();
+                Err(e)
+            }
         };
         (self.done)(shard, Done::Settled(result));
         (0, None)
     }
 
     /// A step of rewriting.
-    fn rewrite(&self, shard: ShardId, mut job: Box<RewriteJob>) -> (u64, Option<Work>) {
+    fn rewrite(&mut self, shard: ShardId, mut job: Box<RewriteJob>) -> (u64, Option<Work>) {
         let result = match job.step() {
             Ok(RewriteStep::More(bytes)) => return (bytes, Some(Work::Rewrite(job))),
             Ok(RewriteStep::Done(done)) => {
-                let state = &self.files[&shard].state;
-                let committed = state.commit_settled(None, &done.added, &done.removed);
+                let (added, removed) = (&done.added, &done.removed);
+                let committed =
+                    self.change_state(shard, |state| state.commit_settled(None, added, removed));
                 committed.map(|()| done)
             }
-            Err(e) => Err(e),
+            Err(e) => {
+                job.abandon();
+                Err(e)
+            }
         };
         (self.done)(shard, Done::Rewritten(result));
         (0, None)
     }
 
     fn commit_settled(
-        &self,
+        &mut self,
         shard: ShardId,
         metas: Vec<SettledMeta>,
         upto: Lsn,
     ) -> Result<(Vec<SettledMeta>, Lsn), Error> {
-        self.files[&shard]
-            .state
-            .commit_settled(Some(upto), &metas, &[])?;
+        self.change_state(shard, |state| state.commit_settled(Some(upto), &metas, &[]))?;
         Ok((metas, upto))
+    }
+
+    fn change_state(
+        &mut self,
+        shard: ShardId,
+        change: impl Fn(&StateStore) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        match self.files.get_mut(&shard) {
+            Some(files) => files.change_state(change),
+            None => Ok(()),
+        }
     }
 
     fn keep_up(&mut self, shard: ShardId, output: Output) {
         match output {
-            output @ (Output::Settle(_) | Output::Rewrite(_)) => self.start(shard, output),
+            output @ (Output::Settle(_) | Output::Rewrite(_)) => {
+                self.waiting_work.push_back((shard, output));
+            }
             Output::DropSettled(segments) => self.drop_settled(shard, &segments),
             other => {
                 let Some(files) = self.files.get_mut(&shard) else {
                     return;
                 };
-                if let Some(done) = files.keep_up(other) {
-                    (self.done)(shard, done);
+                match files.keep_up(other) {
+                    Kept::Tell(done) => (self.done)(shard, done),
+                    Kept::Done => {}
+                    Kept::Later(output) => {
+                        tracing::warn!(
+                            shard = shard.0,
+                            "no room for the state store; trying again"
+                        );
+                        let at = Instant::now() + RETRY;
+                        self.later.push_back((at, shard, output));
+                    }
                 }
             }
         }
     }
 
     fn start(&mut self, shard: ShardId, output: Output) {
-        if self.work.is_some() {
-            return self.upkeep.push_back((shard, output));
-        }
         let files = &self.files[&shard];
         let disk = files.disk.clone();
         let work = match output {
@@ -258,7 +319,10 @@ impl Background {
         for id in segments {
             self.readers.remove(&(shard, *id));
         }
-        if let Err(e) = self.files[&shard].drop_settled(segments) {
+        let Some(files) = self.files.get_mut(&shard) else {
+            return;
+        };
+        if let Err(e) = files.drop_settled(segments) {
             tracing::warn!(
                 shard = shard.0,
                 "expired segments are removed at the next start: {e}"

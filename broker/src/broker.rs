@@ -9,6 +9,7 @@ use crate::effects::ShardFiles;
 use crate::http;
 use crate::mailbox::Mailbox;
 use crate::metrics::Metrics;
+use crate::reserve::Reserve;
 use crate::service::Service;
 use crate::transport::InProcess;
 use crate::worker::{self, Message, WorkerStart};
@@ -106,11 +107,15 @@ impl Broker {
         };
         let data = DataDir::open(&config.node.data, wanted)?;
         let shards = data.identity.shards;
-        let catalog = CatalogStore::open(&data.path.join("catalog.redb"), shards)
-            .map_err(StartError::Catalog)?;
         let disk: Arc<dyn Disk> =
             Arc::new(RealDisk::new(&data.path).map_err(system("open the data directory"))?);
-        let (opened, broken) = open_shards(&disk, shards, &config)?;
+        let reserve = Reserve::open(disk.clone(), config.log.min_free_bytes);
+        let reserve = Arc::new(reserve.map_err(|e| StartError::Catalog(e.to_string()))?);
+        let path = data.path.join("catalog.redb");
+        let catalog = CatalogStore::open(&path, shards, Some(reserve.clone()))
+            .map_err(StartError::Catalog)?;
+        let (opened, broken) = open_shards(&disk, shards, &config, &reserve)?;
+        reserve.take();
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)
             .max_blocking_threads(16)
@@ -338,11 +343,12 @@ pub(crate) fn open_shards(
     disk: &Arc<dyn Disk>,
     shards: u16,
     config: &Config,
+    reserve: &Arc<Reserve>,
 ) -> Result<OpenedShards, StartError> {
     use flowstone_storage::Error;
     let (mut opened, mut broken) = (Vec::new(), Vec::new());
     for id in (0..shards).map(ShardId) {
-        match open_shard(disk, id, config) {
+        match open_shard(disk, id, config, reserve) {
             Ok(shard) => opened.push(shard),
             Err(e @ (Error::Damaged { .. } | Error::State { .. } | Error::Format { .. }))
                 if shards > 1 =>
@@ -365,6 +371,7 @@ fn open_shard(
     disk: &Arc<dyn Disk>,
     id: ShardId,
     config: &Config,
+    reserve: &Arc<Reserve>,
 ) -> Result<(Shard, ShardFiles), flowstone_storage::Error> {
     let dir = layout::shard_dir(id);
     disk.create_dir(&dir)
@@ -395,6 +402,7 @@ fn open_shard(
         dir,
         state,
         mark: start.mark,
+        reserve: reserve.clone(),
     };
     Ok((shard, files))
 }

@@ -1,12 +1,14 @@
 //! The catalog in redb: every command is durable before anybody is told.
 
 use crate::catalog_copy;
+use crate::reserve::Reserve;
 use flowstone_core::Catalog;
-use flowstone_core::catalog::{Command, Event};
+use flowstone_core::catalog::{Command, Event, Row};
 use flowstone_storage::redb_file::open_checked;
 use flowstone_storage::{Disk, RealDisk};
 use flowstone_wire::{ErrorCode, Failure};
 use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, RwLock};
 
@@ -16,8 +18,10 @@ const CACHE_BYTES: usize = 1 << 20;
 /// The catalog of a node and where it is stored.
 pub(crate) struct CatalogStore {
     path: PathBuf,
+    reserve: Option<Arc<Reserve>>,
     /// Held while a command is stored: commands happen one after the other.
-    writer: Mutex<Database>,
+    /// `None` after an error that left it unusable: the next command opens it again.
+    writer: Mutex<Option<Database>>,
     /// What the last stored command left. Readers never wait for the disk.
     current: RwLock<Arc<Catalog>>,
 }
@@ -35,7 +39,11 @@ impl CatalogStore {
     ///
     /// # Errors
     /// What is wrong with it, as text for an operator.
-    pub(crate) fn open(path: &Path, shards: u16) -> Result<Self, String> {
+    pub(crate) fn open(
+        path: &Path,
+        shards: u16,
+        reserve: Option<Arc<Reserve>>,
+    ) -> Result<Self, String> {
         let broken = |e: &dyn std::fmt::Display| format!("catalog '{}': {e}", path.display());
         let dir = path.parent().unwrap_or(Path::new("."));
         if !path.exists() {
@@ -44,23 +52,16 @@ impl CatalogStore {
             }
             make(path, &[]).map_err(|e| broken(&e))?;
         }
-        let name = Path::new(path.file_name().unwrap_or_default());
-        RealDisk::new(dir)
-            .and_then(|disk| disk.open(name)?.drop_cached())
-            .map_err(|e| broken(&e))?;
-        let db = open_checked(path, || {
-            let mut builder = Database::builder();
-            builder.set_cache_size(CACHE_BYTES).open(path)
-        })
-        .map_err(|e| e.to_string())?;
+        let db = open_database(path)?;
         let rows = load(&db).map_err(|e| broken(&e))?;
         let rows = rows.iter().map(|(k, v)| (&k[..], &v[..]));
         let catalog = Catalog::from_rows(shards, rows).map_err(|e| broken(&e))?;
         let all = load(&db).map_err(|e| broken(&e))?;
-        catalog_copy::write(path, &all).map_err(|e| broken(&e))?;
+        keep_copy(path, &all);
         Ok(Self {
             path: path.into(),
-            writer: Mutex::new(db),
+            reserve,
+            writer: Mutex::new(Some(db)),
             current: RwLock::new(Arc::new(catalog)),
         })
     }
@@ -78,7 +79,7 @@ impl CatalogStore {
     /// # Errors
     /// What is wrong with the command, or [`ErrorCode::Internal`] where it could not be stored.
     pub(crate) fn apply(&self, command: Command) -> Result<Event, Failure> {
-        let db = self.writer.lock().map_err(|_| {
+        let mut db = self.writer.lock().map_err(|_| {
             Failure::new(
                 ErrorCode::Internal,
                 "the catalog is not usable; restart the broker",
@@ -87,36 +88,89 @@ impl CatalogStore {
         let mut next = Catalog::clone(&self.current());
         let (event, rows) = next.apply(command)?;
         if !rows.is_empty() {
-            let store = || -> Result<(), redb::Error> {
-                let tx = db.begin_write()?;
-                {
-                    let mut table = tx.open_table(ROWS)?;
-                    for row in &rows {
-                        match &row.value {
-                            Some(value) => drop(table.insert(&row.key[..], &value[..])?),
-                            None => drop(table.remove(&row.key[..])?),
-                        }
-                    }
-                }
-                Ok(tx.commit()?)
-            };
-            store().map_err(|e| {
-                let what = format!("the catalog could not be stored: {e}");
-                Failure::new(ErrorCode::Internal, what)
-            })?;
-        }
-        if let Err(e) = load(&db)
-            .map_err(|e| e.to_string())
-            .and_then(|rows| catalog_copy::write(&self.path, &rows).map_err(|e| e.to_string()))
-        {
-            // The catalog itself is stored; the copy is for the day on which it is damaged.
-            tracing::warn!("the copy of the catalog is not up to date: {e}");
+            self.store(&mut db, &rows)?;
+            if let Some(Ok(rows)) = db.as_ref().map(load) {
+                keep_copy(&self.path, &rows);
+            }
         }
         *self
             .current
             .write()
             .expect("nothing panics while it is held") = Arc::new(next);
         Ok(event)
+    }
+}
+
+impl CatalogStore {
+    /// Stores rows; where there is no room, with the help of the reserve.
+    fn store(&self, db: &mut Option<Database>, rows: &[Row]) -> Result<(), Failure> {
+        for help in [true, false] {
+            let internal = |what: String| Failure::new(ErrorCode::Internal, what);
+            let open = match db.take() {
+                Some(open) => open,
+                None => open_database(&self.path).map_err(internal)?,
+            };
+            let Err(e) = put(&open, rows) else {
+                *db = Some(open);
+                if let Some(reserve) = &self.reserve {
+                    reserve.take();
+                }
+                return Ok(());
+            };
+            // redb takes nothing more after an error; opening it needs its lock back.
+            drop(open);
+            let full = matches!(&e, redb::Error::Io(e) if e.kind() == ErrorKind::StorageFull);
+            if full && help && self.reserve.as_ref().is_some_and(|r| r.release()) {
+                continue;
+            }
+            let what = format!("the catalog could not be stored: {e}");
+            let code = if full {
+                ErrorCode::DiskFull
+            } else {
+                ErrorCode::Internal
+            };
+            return Err(Failure::new(code, what));
+        }
+        unreachable!("the second time ends the loop")
+    }
+}
+
+fn put(db: &Database, rows: &[Row]) -> Result<(), redb::Error> {
+    let tx = db.begin_write()?;
+    {
+        let mut table = tx.open_table(ROWS)?;
+        for row in rows {
+            match &row.value {
+                Some(value) => drop(table.insert(&row.key[..], &value[..])?),
+                None => drop(table.remove(&row.key[..])?),
+            }
+        }
+    }
+    Ok(tx.commit()?)
+}
+
+fn open_database(path: &Path) -> Result<Database, String> {
+    let broken = |e: &dyn std::fmt::Display| format!("catalog '{}': {e}", path.display());
+    let dir = path.parent().unwrap_or(Path::new("."));
+    let name = Path::new(path.file_name().unwrap_or_default());
+    RealDisk::new(dir)
+        .and_then(|disk| disk.open(name)?.drop_cached())
+        .map_err(|e| broken(&e))?;
+    open_checked(path, || {
+        let mut builder = Database::builder();
+        builder.set_cache_size(CACHE_BYTES).open(path)
+    })
+    .map_err(|e| e.to_string())
+}
+
+/// Brings the copy up to date. The catalog itself is stored; the copy is for the day on which it is
+/// damaged, and nothing fails for its sake.
+fn keep_copy(path: &Path, rows: &[(String, Vec<u8>)]) {
+    if catalog_copy::read(path).is_ok_and(|old| old == rows) {
+        return;
+    }
+    if let Err(e) = catalog_copy::write(path, rows) {
+        tracing::warn!("the copy of the catalog is not up to date: {e}");
     }
 }
 

@@ -1,9 +1,11 @@
 //! The files of a shard that its driver writes, and what comes back from work done elsewhere.
 
+use crate::reserve::Reserve;
 use flowstone_core::{Input, Output, Reply, Ticket};
 use flowstone_storage::disk::remove_if_there;
 use flowstone_storage::mark::{Mark, MarkState};
 use flowstone_storage::settled::{Rewritten, SegmentId, SettledMeta};
+use flowstone_storage::state::Change;
 use flowstone_storage::{Disk, DiskFile, Error, StateStore, layout, log};
 use flowstone_wire::{Failure, Lsn, PartitionId};
 use std::path::PathBuf;
@@ -16,6 +18,7 @@ pub(crate) struct ShardFiles {
     pub(crate) dir: PathBuf,
     pub(crate) state: StateStore,
     pub(crate) mark: Mark,
+    pub(crate) reserve: Arc<Reserve>,
 }
 
 /// What came of work that an output asked for.
@@ -66,42 +69,35 @@ impl Done {
     }
 }
 
+/// What became of upkeep.
+#[derive(Debug)]
+pub(crate) enum Kept {
+    /// It is done; the shard must be told.
+    Tell(Done),
+    /// It is done.
+    Done,
+    /// There was no room: it is to be tried again.
+    Later(Output),
+}
+
 impl ShardFiles {
-    /// Does upkeep that may wait for the disk. Returns what the shard must be told.
-    pub(crate) fn keep_up(&mut self, output: Output) -> Option<Done> {
+    /// Does upkeep that may wait for the disk.
+    pub(crate) fn keep_up(&mut self, output: Output) -> Kept {
         match output {
             Output::AllocateSpare(disk, dir, config) => {
-                Some(Done::Spare(log::allocate_spare(&*disk, &dir, config)))
+                Kept::Tell(Done::Spare(log::allocate_spare(&*disk, &dir, config)))
             }
             Output::Materialize {
                 changes,
                 upto,
                 clean,
-            } => {
-                let result = self.state.apply(upto, &changes).and_then(|()| {
-                    let state = MarkState {
-                        durable: upto.max(self.mark.state().durable),
-                        clean,
-                        ..self.mark.state()
-                    };
-                    self.mark.store(state)
-                });
-                Some(Done::Materialized {
-                    upto,
-                    result: result.map_err(|e| e.to_string()),
-                })
-            }
+            } => self.materialize(changes, upto, clean),
             Output::Mark(durable) => {
-                let durable = durable.max(self.mark.state().durable);
-                let state = MarkState {
-                    durable,
-                    ..self.mark.state()
-                };
-                if let Err(e) = self.mark.store(state) {
+                if let Err(e) = self.store_mark(durable, false) {
                     // The other slot still holds; a disk that is broken shows with the next sync.
                     tracing::warn!("{e}");
                 }
-                None
+                Kept::Done
             }
             Output::RemoveFiles(paths) => {
                 for path in paths {
@@ -110,18 +106,74 @@ impl ShardFiles {
                         tracing::warn!("{e}");
                     }
                 }
-                None
+                self.reserve.take();
+                Kept::Done
             }
-            _ => None,
+            _ => Kept::Done,
         }
     }
 
+    fn materialize(&mut self, changes: Vec<Change>, upto: Lsn, clean: bool) -> Kept {
+        let applied = self.change_state(|state| state.apply(upto, &changes));
+        let result = match applied {
+            // The log has all of it. A stop does not wait for room: the next start reads the log.
+            Err(Error::NoSpace { .. }) if !clean => {
+                return Kept::Later(Output::Materialize {
+                    changes,
+                    upto,
+                    clean,
+                });
+            }
+            Err(e) => Err(e),
+            Ok(()) => self.store_mark(upto, clean),
+        };
+        self.reserve.take();
+        Kept::Tell(Done::Materialized {
+            upto,
+            result: result.map_err(|e| e.to_string()),
+        })
+    }
+
+    fn store_mark(&mut self, durable: Lsn, clean: bool) -> Result<(), Error> {
+        let state = self.mark.state();
+        self.mark.store(MarkState {
+            durable: durable.max(state.durable),
+            clean,
+            ..state
+        })
+    }
+
+    /// Changes the state store, with the reserve's help where there is no room.
+    ///
+    /// # Errors
+    /// What storage says; after [`Error::NoSpace`] the store can be changed again.
+    pub(crate) fn change_state(
+        &mut self,
+        change: impl Fn(&StateStore) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        let Self {
+            state,
+            disk,
+            reserve,
+            ..
+        } = self;
+        reserve.help(|| match change(state) {
+            Err(e @ Error::NoSpace { .. }) => {
+                // redb takes nothing more after an error.
+                state.reopen(&**disk)?;
+                Err(e)
+            }
+            other => other,
+        })
+    }
+
     /// Takes settled segments out of the manifest, then removes their files.
-    pub(crate) fn drop_settled(&self, segments: &[SegmentId]) -> Result<(), Error> {
-        self.state.commit_settled(None, &[], segments)?;
+    pub(crate) fn drop_settled(&mut self, segments: &[SegmentId]) -> Result<(), Error> {
+        self.change_state(|state| state.commit_settled(None, &[], segments))?;
         for id in segments {
             remove_if_there(&*self.disk, &layout::settled_path(&self.dir, *id))?;
         }
+        self.reserve.take();
         Ok(())
     }
 }

@@ -11,6 +11,7 @@ use crate::config::Config;
 use crate::data_dir::DataDir;
 use crate::effects::Done;
 use crate::pipelines::task_config;
+use crate::reserve::Reserve;
 use crate::worker::Clock;
 use flowstone_core::catalog::{Command, Event, partition_config};
 use flowstone_core::output::Status;
@@ -86,12 +87,16 @@ impl Engine {
             let path = data.path;
             return Err(crate::data_dir::Error::Format { path, what }.into());
         }
-        let catalog = CatalogStore::open(&data.path.join("catalog.redb"), shards)
-            .map_err(StartError::Catalog)?;
         let system = |action| move |source| StartError::System { action, source };
         let disk = RealDisk::new(&data.path).map_err(system("open the data directory"))?;
         let disk: Arc<dyn Disk> = Arc::new(disk);
-        let (shard, files) = open_shards(&disk, shards, config)?.0.remove(0);
+        let reserve = Reserve::open(disk.clone(), config.log.min_free_bytes);
+        let reserve = Arc::new(reserve.map_err(|e| StartError::Catalog(e.to_string()))?);
+        let path = data.path.join("catalog.redb");
+        let catalog = CatalogStore::open(&path, shards, Some(reserve.clone()))
+            .map_err(StartError::Catalog)?;
+        let (shard, files) = open_shards(&disk, shards, config, &reserve)?.0.remove(0);
+        reserve.take();
         let (syncer, sync_jobs) = channel();
         let (background, jobs) = channel();
         let (tell, done) = channel();

@@ -37,6 +37,7 @@ mod mailbox;
 pub mod metrics;
 mod pipelines;
 pub mod repair;
+mod reserve;
 pub mod service;
 mod topic_json;
 mod transport;

@@ -2,12 +2,13 @@
 
 mod rebuild;
 
+use crate::catalog_copy;
 use crate::catalog_store::{self, CatalogStore};
 use crate::config::Config;
 use crate::data_dir::{self, DataDir};
-use crate::effects::ShardFiles;
+use crate::effects::{Kept, ShardFiles};
+use crate::reserve::Reserve;
 use crate::worker::Clock;
-use crate::{catalog_copy, effects::Done};
 use flowstone_core::catalog::partition_config;
 use flowstone_core::shard::{Where, gap_row};
 use flowstone_core::{Catalog, Input, Outbox, Output, Shard};
@@ -54,7 +55,7 @@ pub fn salvage(data: &Path, config: &Config) -> Result<Vec<String>, RepairError>
 fn repair_catalog(dir: &DataDir, done: &mut Vec<String>) -> Result<Arc<Catalog>, RepairError> {
     let path = dir.path.join("catalog.redb");
     let shards = dir.identity.shards;
-    let why = match CatalogStore::open(&path, shards) {
+    let why = match CatalogStore::open(&path, shards, None) {
         Ok(store) => return Ok(store.current()),
         Err(why) => why,
     };
@@ -67,7 +68,7 @@ fn repair_catalog(dir: &DataDir, done: &mut Vec<String>) -> Result<Arc<Catalog>,
     }
     catalog_store::make(&path, &rows).map_err(|e| RepairError::Catalog(e.to_string()))?;
     done.push(format!("the catalog was made again from its copy: {why}"));
-    let store = CatalogStore::open(&path, shards).map_err(RepairError::Catalog)?;
+    let store = CatalogStore::open(&path, shards, None).map_err(RepairError::Catalog)?;
     Ok(store.current())
 }
 
@@ -107,6 +108,7 @@ fn repair_shard(
         dir,
         state,
         mark: start.mark,
+        reserve: Arc::new(Reserve::open(disk.clone(), config.log.min_free_bytes)?),
     };
     close_gaps(&shard, &files, done)?;
     drain(shard, &mut files, catalog)
@@ -216,7 +218,16 @@ fn drain(mut shard: Shard, files: &mut ShardFiles, catalog: &Catalog) -> Result<
                 Output::Fenced(why) => {
                     return Err(RepairError::Catalog(format!("shard {}: {why}", shard.id())));
                 }
-                other => files.keep_up(other).and_then(|d: Done| d.into_input().ok()),
+                other => match files.keep_up(other) {
+                    Kept::Tell(done) => done.into_input().ok(),
+                    Kept::Done => None,
+                    Kept::Later(_) => {
+                        return Err(Error::NoSpace {
+                            path: files.dir.clone(),
+                        }
+                        .into());
+                    }
+                },
             };
             inputs.extend(answer);
         }

@@ -9,6 +9,7 @@
 //! - a mapping shows what is written to the file later, too.
 
 use crate::error::Error;
+pub use crate::sys::MappedFile;
 use bytes::Bytes;
 use std::fmt::Debug;
 use std::fs::File;
@@ -133,26 +134,23 @@ pub trait DiskFile: Send + Sync + Debug + 'static {
 #[derive(Clone, Debug)]
 pub enum Mapping {
     /// A mapping of the operating system: slices point into it.
-    Mapped(Bytes),
+    Mapped(MappedFile),
     /// A file that cannot be mapped: slices are copies.
     Copied(Arc<dyn DiskFile>),
 }
 
 impl Mapping {
-    /// `len` bytes from `start`; empty where they are not within the file or cannot be read.
+    /// `len` bytes from `start`; empty where they are not within the file or cannot be read. For bytes
+    /// that are in memory: others raise SIGBUS where the disk cannot give them, see [`Self::fetch`].
     #[inline]
     pub fn slice(&self, start: u64, len: u64) -> Bytes {
+        let Some(end) = start.checked_add(len) else {
+            return Bytes::new();
+        };
         match self {
-            Self::Mapped(bytes) => {
-                let (start, end) = (start as usize, (start + len) as usize);
-                if end > bytes.len() {
-                    Bytes::new()
-                } else {
-                    bytes.slice(start..end)
-                }
-            }
+            Self::Mapped(file) => file.slice(start, end),
             Self::Copied(file) => {
-                let within = file.len().is_ok_and(|have| start + len <= have);
+                let within = file.len().is_ok_and(|have| end <= have);
                 let mut out = vec![0; if within { len as usize } else { 0 }];
                 match file.read_at(start, &mut out) {
                     Ok(()) => out.into(),
@@ -160,6 +158,17 @@ impl Mapping {
                 }
             }
         }
+    }
+
+    /// As [`Self::slice`], and reads what is not in memory first, where that can fail.
+    ///
+    /// # Errors
+    /// What the disk says.
+    pub fn fetch(&self, start: u64, len: u64) -> io::Result<Bytes> {
+        if let Self::Mapped(file) = self {
+            file.populate(start, len)?;
+        }
+        Ok(self.slice(start, len))
     }
 }
 

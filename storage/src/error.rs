@@ -27,6 +27,12 @@ pub enum Error {
         /// Bytes needed, the reserve included.
         needed_bytes: u64,
     },
+    /// There is no space for a little more of a file.
+    #[error("no space is left for '{}'; free some", path.display())]
+    NoSpace {
+        /// Which file.
+        path: PathBuf,
+    },
     /// Bytes that were durable are damaged.
     #[error("'{}' is damaged at byte {position}: LSN {first_lsn} to {last_lsn} were durable and are lost: {what}; restore the file from a copy, or see what `flowstone repair` can save", path.display())]
     Damaged {

@@ -61,7 +61,8 @@ pub fn index_name(first_lsn: Lsn) -> String {
 
 /// The first LSN in the name of a log segment.
 pub fn parse_segment_name(name: &str) -> Option<Lsn> {
-    parse_20_digits(name.strip_suffix(".log")?).map(Lsn)
+    let lsn = parse_20_digits(name.strip_suffix(".log")?).map(Lsn)?;
+    (lsn > Lsn(0)).then_some(lsn)
 }
 
 /// The first LSN in the name of an index.

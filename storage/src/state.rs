@@ -132,13 +132,25 @@ impl StateStore {
             db,
             path: path.into(),
         };
-        store.write(|tx| {
-            tx.open_table(META)?;
-            tx.open_table(STATE)?;
-            tx.open_table(SETTLED)?;
-            Ok(())
-        })?;
+        let made = store.read(|tx| Ok(tx.list_tables()?.count() >= 3))?;
+        if !made {
+            store.write(|tx| {
+                tx.open_table(META)?;
+                tx.open_table(STATE)?;
+                tx.open_table(SETTLED)?;
+                Ok(())
+            })?;
+        }
         Ok(store)
+    }
+
+    /// Opens the store again: after an error of the disk redb takes nothing more.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub fn reopen(&mut self, disk: &dyn Disk) -> Result<(), Error> {
+        *self = Self::open(disk, &self.path)?;
+        Ok(())
     }
 
     fn write(
@@ -151,7 +163,12 @@ impl StateStore {
             tx.commit()?;
             Ok(())
         };
-        run().map_err(|e| state_error(&self.path, &e))
+        run().map_err(|e| match e {
+            redb::Error::Io(e) if e.kind() == io::ErrorKind::StorageFull => Error::NoSpace {
+                path: self.path.clone(),
+            },
+            e => state_error(&self.path, &e),
+        })
     }
 
     fn read<T>(

@@ -22,6 +22,8 @@ pub(crate) fn of(name: &str) -> Vec<Vec<u8>> {
         "text" => vec![b"[log]\nflush_ms = 9223372036854775807\n".to_vec()],
         // Its key became a producer that the shard keeps for tasks, and nothing was stored.
         "http" => vec![b"\x11/api/v1/events/t\nonce".to_vec()],
+        // Recovery took another batch behind a hole when it was run again.
+        "log" => vec![include_bytes!("inputs/log-batch-in-a-hole.bin").to_vec()],
         _ => Vec::new(),
     }
 }

@@ -173,3 +173,42 @@ async fn a_failed_disk_fences_the_shards_on_ext4() {
 async fn a_failed_disk_fences_the_shards_on_xfs() {
     fail_again_and_again(Kind::Xfs, 32).await;
 }
+
+/// What is not in memory cannot be read any more: readers are told, and the process goes on.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_cold_read_from_a_failed_disk_is_an_error_and_no_end() {
+    let mut disk = match LoopDisk::with_power(Kind::Xfs, DISK_BYTES) {
+        Ok(disk) => disk,
+        Err(why) => return skipped("the cold read", &why),
+    };
+    let site = Site::with_data("", "", &disk.path().join("data"));
+    let broker = Launched::start(&site);
+    let client = broker.client().await;
+    let settings = flowstone_client::TopicSettings::default();
+    client.create_topic("t", 1, settings).await.unwrap();
+    let producer = client.producer("t").open().await.unwrap();
+    for _ in 0..1500 {
+        let record = flowstone_client::Record::new(vec![b'x'; 64 << 10]);
+        drop(producer.enqueue(record).await.unwrap());
+    }
+    producer.close().await.unwrap();
+    drop(client);
+    // A start after an orderly stop reads no sealed segment, and the page cache is empty then.
+    broker.stop();
+    disk.power_up();
+    let mut broker = Launched::start(&site);
+    let client = broker.client().await;
+    let mut consumer = client.consumer("t").open().await.unwrap();
+    disk.cut_power();
+    let error = loop {
+        if let Err(error) = within("an answer", consumer.next_batch()).await {
+            break error;
+        }
+    };
+    assert_eq!(
+        error.code(),
+        Some(flowstone_client::ErrorCode::Damaged),
+        "{error}"
+    );
+    broker.lives_for(Duration::from_secs(1));
+}

@@ -115,7 +115,10 @@ pub(crate) fn next_batch(
         let hits = bytes.windows(batch::MAGIC.len()).enumerate();
         for (n, _) in hits.filter(|(_, w)| *w == batch::MAGIC) {
             let position = at + n as u64;
-            if let Some(header) = batch_at(map, position, end).filter(&wanted) {
+            // The header first: a checksum over what is no batch would be work for nothing.
+            let front = map.slice(position, (end - position).min(HEADER_BYTES as u64));
+            let is_wanted = BatchHeader::decode(&front).is_ok_and(|h| wanted(&h));
+            if let Some(header) = is_wanted.then(|| batch_at(map, position, end)).flatten() {
                 return Some((position, header));
             }
         }

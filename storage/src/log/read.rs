@@ -126,9 +126,20 @@ impl ShardLog {
         let Some(segment) = self.segment_at(stretch.segment) else {
             return false;
         };
-        let bytes = segment
-            .map
-            .slice(stretch.start, stretch.end - stretch.start);
+        let len = stretch.end - stretch.start;
+        let bytes = match segment.map.fetch(stretch.start, len) {
+            Ok(bytes) => bytes,
+            Err(e) => {
+                let path = self.dir.join(layout::segment_name(stretch.segment));
+                found.lost = Some(LostOffsets {
+                    partition,
+                    from: found.next_offset,
+                    to: stretch.next_offset,
+                    what: format!("'{}' cannot be read: {e}", path.display()),
+                });
+                return false;
+            }
+        };
         let (mut start, mut at) = (0, 0);
         let mut whole = true;
         while at < bytes.len() || bytes.is_empty() {
@@ -218,6 +229,10 @@ impl ShardLog {
             return Some(part(run.position, whole_end, run.next_offset));
         }
         let map = &self.segment_at(run.segment)?.map;
+        if map.fetch(run.position, u64::from(run.bytes)).is_err() {
+            // Whoever proves it says so.
+            return Some(part(run.position, whole_end, run.next_offset));
+        }
         let (mut at, mut start, mut result) = (run.position, None, None);
         while at < whole_end {
             let header = BatchHeader::decode(&map.slice(at, HEADER)).ok();
@@ -259,7 +274,11 @@ impl ShardLog {
         let hit = |r: &&Run| r.max_timestamp >= timestamp && r.first_lsn <= upto;
         let run = self.index.runs(partition).find(hit)?;
         let map = &self.segment_at(run.segment)?.map;
-        batch::find_time(&map.slice(run.position, u64::from(run.bytes)), timestamp)
+        match map.fetch(run.position, u64::from(run.bytes)) {
+            Ok(bytes) => batch::find_time(&bytes, timestamp),
+            // It is somewhere in there, and who reads there is told what is wrong.
+            Err(_) => Some(run.base_offset),
+        }
     }
 
     /// The first offset of a partition in the hot log.

@@ -19,6 +19,7 @@ use crate::error::Error;
 use crate::layout;
 use crate::mark::{Mark, MarkFound, MarkState};
 use bytes::Bytes;
+use flowstone_wire::limits::BATCH_BYTES_MAX;
 use flowstone_wire::{BatchHeader, Epoch, Lsn, batch};
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
@@ -44,6 +45,9 @@ pub enum RecoveryNote {
         path: PathBuf,
     },
 }
+
+/// Read at once; a batch that starts in the front of it is whole.
+const READ_AHEAD_BYTES: u64 = 4 * BATCH_BYTES_MAX as u64;
 
 /// What recovery found.
 #[derive(Debug, Default)]
@@ -150,7 +154,7 @@ impl ShardLog {
             recovery.result.notes.push(RecoveryNote::MarkLost);
         }
         let active = recovery.run(config)?;
-        let epoch = Epoch(state.epoch.max(recovery.epoch).0 + 1);
+        let epoch = Epoch(state.epoch.max(recovery.epoch).0.saturating_add(1));
         let Recovery {
             index,
             sealed,
@@ -258,7 +262,9 @@ impl Recovery<'_> {
         let Some(index) = IndexFile::read(self.disk, &path) else {
             return Ok(false);
         };
-        if index.first_lsn != self.expected || index.next_lsn != next.first_lsn {
+        let len = found.file.len().unwrap_or(0);
+        let fits = index.end <= len;
+        if !fits || index.first_lsn != self.expected || index.next_lsn != next.first_lsn {
             return Ok(false);
         }
         for (partition, runs) in index.runs {
@@ -288,8 +294,19 @@ impl Recovery<'_> {
         let map = found.file.map().map_err(Error::io("map", &found.path))?;
         let len = found.file.len().map_err(Error::io("read", &found.path))?;
         let first = self.expected;
-        let mut at = 0;
+        let (mut at, mut read_upto) = (0, 0);
         loop {
+            if at >= read_upto && at < len {
+                // What the disk cannot give must be an error and no signal.
+                let path = &self.found[number].path;
+                let ahead = READ_AHEAD_BYTES.min(len - at);
+                map.fetch(at, ahead).map_err(Error::io("read", path))?;
+                read_upto = if at + ahead == len {
+                    len
+                } else {
+                    at + ahead - BATCH_BYTES_MAX as u64
+                };
+            }
             let (standing, batch) = self.look(&map, at, len);
             let below = self.expected <= self.mark;
             let row = row_for(standing, below, self.next_after(number));
@@ -300,6 +317,8 @@ impl Recovery<'_> {
                     at += u64::from(header.size);
                 }
                 (Verdict::NextSegment, _) => {
+                    // A group never goes beyond its segment.
+                    self.close_group(first);
                     self.seal(number, first, self.expected, at)?;
                     return Ok(None);
                 }

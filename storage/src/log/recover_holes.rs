@@ -5,12 +5,12 @@
 //! are told which. What lies behind it also carries group positions, sequences and task state: going on
 //! without them must be asked for.
 
-use super::damage::{Hole, keep, next_batch};
+use super::damage::{Hole, batch_at, keep, next_batch};
 use super::recover::Recovery;
 use crate::disk::Mapping;
 use crate::error::Error;
 use crate::layout;
-use flowstone_wire::{BatchHeader, Lsn};
+use flowstone_wire::{BatchHeader, Lsn, batch};
 
 /// Where recovery goes on behind a hole.
 pub(super) enum Behind {
@@ -31,15 +31,10 @@ impl Recovery<'_> {
         (at, len): (u64, u64),
         what: String,
     ) -> Result<Behind, Error> {
-        let (expected, epoch, mark) = (self.expected, self.epoch, self.mark);
+        let (expected, mark) = (self.expected, self.mark);
         let next_segment = self.found.get(number + 1).map(|s| s.first_lsn);
-        // What lies behind the mark and does not follow it may never have been durable.
-        let wanted = |h: &BatchHeader| {
-            let before_next = next_segment.is_none_or(|next| h.lsn < next);
-            h.lsn > expected && h.lsn <= mark.next() && h.epoch >= epoch && before_next
-        };
-        let (behind, next_lsn) = match next_batch(map, at, len, wanted) {
-            Some((position, header)) => (Behind::Batch(position), header.lsn),
+        let (behind, next_lsn) = match self.batch_behind(map, (at, len), next_segment) {
+            Some((position, lsn)) => (Behind::Batch(position), lsn),
             None => match next_segment {
                 Some(next) => (Behind::NextSegment, next),
                 None => (Behind::End, mark.next()),
@@ -70,6 +65,60 @@ impl Recovery<'_> {
         self.close_group(self.found[number].first_lsn);
         self.expected = next_lsn;
         Ok(behind)
+    }
+
+    /// The batch at which the log goes on behind the damaged one at this position, and its LSN.
+    ///
+    /// Records may hold bytes that look like batches: the place that the damaged header names goes
+    /// first, and what is only found by searching must be followed by all that is durable.
+    fn batch_behind(
+        &self,
+        map: &Mapping,
+        (at, len): (u64, u64),
+        next_segment: Option<Lsn>,
+    ) -> Option<(u64, Lsn)> {
+        let (expected, epoch, mark) = (self.expected, self.epoch, self.mark);
+        let wanted = |h: &BatchHeader| {
+            let before_next = next_segment.is_none_or(|next| h.lsn < next);
+            // What lies behind the mark may never have been durable.
+            h.lsn > expected && h.lsn <= mark && h.epoch >= epoch && before_next
+        };
+        let front = map.slice(at, (batch::HEADER_BYTES as u64).min(len - at));
+        if let Ok(damaged) = BatchHeader::decode(&front) {
+            let position = at + u64::from(damaged.size);
+            let follows = batch_at(map, position, len).filter(|h| h.lsn == expected.next());
+            if let Some(header) = follows.filter(&wanted) {
+                return Some((position, header.lsn));
+            }
+        }
+        let mut from = at;
+        while let Some((position, header)) = next_batch(map, from, len, wanted) {
+            if self.leads_on(map, (position, len), header, next_segment) {
+                return Some((position, header.lsn));
+            }
+            from = position + 1;
+        }
+        None
+    }
+
+    /// Whether from this batch on all that is durable follows, but for more damage.
+    fn leads_on(
+        &self,
+        map: &Mapping,
+        (mut position, len): (u64, u64),
+        mut header: BatchHeader,
+        next_segment: Option<Lsn>,
+    ) -> bool {
+        loop {
+            position += u64::from(header.size);
+            let behind = header.lsn.next();
+            match batch_at(map, position, len) {
+                Some(next) if next.lsn == behind => header = next,
+                // A batch of another LSN stands where this one ends: it is a part of a record.
+                Some(_) => return false,
+                None => return next_segment.is_none_or(|next| behind <= next),
+            }
+        }
     }
 
     /// Notes a hole, or refuses it.

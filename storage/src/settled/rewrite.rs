@@ -12,6 +12,7 @@
 //! Nothing counts before the manifest names the new files instead of the old ones.
 
 use super::format::BlockEntry;
+use super::settle::{abandon, check_room};
 use super::{SegmentId, SettledMeta, SettledReader, SettledWriter};
 use crate::disk::Disk;
 use crate::error::Error;
@@ -51,6 +52,8 @@ pub struct RewriteInput {
     pub compress: bool,
     /// A file is closed at this size, in bytes.
     pub file_bytes: u64,
+    /// What must stay free on the disk, in bytes.
+    pub min_free_bytes: u64,
 }
 
 /// What came of it: to be put into the manifest in one step.
@@ -95,6 +98,7 @@ pub struct RewriteJob {
     to_copy: VecDeque<SettledMeta>,
     /// The keys are being read; afterwards all is copied.
     scanning: bool,
+    begun: bool,
     source: Option<Source>,
     writer: Option<SettledWriter>,
     /// Class of what is in the writer, and the offset behind the range that it covers.
@@ -127,6 +131,7 @@ impl RewriteJob {
             key_bytes: 0,
             scanning: !to_scan.is_empty(),
             to_scan,
+            begun: false,
             source: None,
             writer: None,
             open: None,
@@ -137,13 +142,27 @@ impl RewriteJob {
     /// Does the next piece of work: about one block.
     ///
     /// # Errors
-    /// [`Error::Io`], [`Error::Format`] for a segment that is damaged: the old ones stay.
+    /// [`Error::Io`], [`Error::DiskFull`], [`Error::Format`] for a segment that is damaged: the old ones
+    /// stay, see [`Self::abandon`].
     pub fn step(&mut self) -> Result<RewriteStep, Error> {
+        if !std::mem::replace(&mut self.begun, true) {
+            let bytes: u64 = self.input.segments.iter().map(|m| m.bytes).sum();
+            check_room(
+                &*self.disk,
+                &self.shard_dir,
+                bytes + self.input.min_free_bytes,
+            )?;
+        }
         if self.scanning {
             self.scan()
         } else {
             self.copy()
         }
+    }
+
+    /// Removes what was written: the job failed.
+    pub fn abandon(self) {
+        abandon(&*self.disk, &self.shard_dir, self.writer, &self.done.added);
     }
 
     fn open_source(&self, meta: SettledMeta) -> Result<Source, Error> {

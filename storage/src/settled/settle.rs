@@ -5,7 +5,7 @@
 //! [`remove_orphans`] removes and the next run writes again.
 
 use super::{SegmentId, SettledMeta, SettledWriter};
-use crate::disk::{Disk, Mapping, list_or_nothing};
+use crate::disk::{Disk, Mapping, list_or_nothing, remove_if_there};
 use crate::error::Error;
 use crate::layout;
 use crate::log::damage::{batch_at, keep, next_batch};
@@ -29,6 +29,8 @@ pub struct SettleInput {
     pub keep: BTreeMap<PartitionId, Offset>,
     /// Whether plain batches are compressed.
     pub compress: bool,
+    /// What must stay free on the disk, in bytes.
+    pub min_free_bytes: u64,
 }
 
 /// How far a job is.
@@ -57,6 +59,8 @@ pub struct SettleJob {
     next: Option<Offset>,
     done: Vec<SettledMeta>,
     lost: Vec<LostOffsets>,
+    /// Bytes that must be free before anything is written.
+    needs_bytes: Option<u64>,
 }
 
 impl SettleJob {
@@ -85,15 +89,22 @@ impl SettleJob {
             next: None,
             done: Vec::new(),
             lost: Vec::new(),
+            needs_bytes: Some(input.min_free_bytes),
         }
     }
 
     /// Does the next piece of work.
     ///
     /// # Errors
-    /// [`Error::Io`]; the job is over then, and the log still has everything. A batch that is damaged is
+    /// [`Error::Io`], [`Error::DiskFull`]; the job is over then, and the log still has everything: see
+    /// [`Self::abandon`]. A batch that is damaged is
     /// left out and a copy of its bytes kept, see [`Self::lost`].
     pub fn step(&mut self) -> Result<SettleStep, Error> {
+        if let Some(min_free) = self.needs_bytes.take() {
+            let pieces = self.left.iter().flat_map(|(_, _, pieces)| pieces);
+            let bytes: u64 = pieces.map(|(_, _, run)| u64::from(run.bytes)).sum();
+            check_room(&*self.disk, &self.shard_dir, bytes + min_free)?;
+        }
         let Some((partition, start, pieces)) = self.left.last_mut() else {
             return Ok(SettleStep::Done(std::mem::take(&mut self.done), self.upto));
         };
@@ -114,8 +125,10 @@ impl SettleJob {
     }
 
     fn copy(&mut self, partition: PartitionId, start: Offset, piece: &Piece) -> Result<(), Error> {
-        let (map, _, run) = piece;
+        let (map, path, run) = piece;
         let end = run.position + u64::from(run.bytes);
+        map.fetch(run.position, u64::from(run.bytes))
+            .map_err(Error::io("read", path))?;
         let mut at = run.position;
         while at < end {
             let expected = self.next;
@@ -192,9 +205,41 @@ impl SettleJob {
         Ok(position)
     }
 
+    /// Removes what was written: the job failed.
+    pub fn abandon(self) {
+        abandon(&*self.disk, &self.shard_dir, self.writer, &self.done);
+    }
+
     /// What could not be carried over so far.
     pub fn lost(&self) -> &[LostOffsets] {
         &self.lost
+    }
+}
+
+/// Whether so many bytes are free.
+pub(super) fn check_room(disk: &dyn Disk, dir: &Path, needed_bytes: u64) -> Result<(), Error> {
+    let free_bytes = disk.free_bytes().map_err(Error::io("look at", dir))?;
+    if free_bytes < needed_bytes {
+        return Err(Error::DiskFull {
+            free_bytes,
+            needed_bytes,
+        });
+    }
+    Ok(())
+}
+
+/// Removes the files of a job that failed; what cannot be removed is found by the next start.
+pub(super) fn abandon(
+    disk: &dyn Disk,
+    shard_dir: &Path,
+    writer: Option<SettledWriter>,
+    done: &[SettledMeta],
+) {
+    if let Some(writer) = writer {
+        let _ = remove_if_there(disk, writer.unfinished());
+    }
+    for meta in done {
+        let _ = remove_if_there(disk, &layout::settled_path(shard_dir, meta.id()));
     }
 }
 

@@ -72,6 +72,7 @@ fn settle(
         segments,
         keep,
         compress: true,
+        min_free_bytes: 0,
     };
     let mut job = SettleJob::new(Arc::new(disk.clone()), Path::new("s"), input);
     loop {

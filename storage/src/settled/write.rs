@@ -145,6 +145,11 @@ impl SettledWriter {
         (packed.len() < plain.len()).then_some(packed)
     }
 
+    /// The file while it is being written.
+    pub fn unfinished(&self) -> &Path {
+        &self.unfinished
+    }
+
     /// Which segment it will be.
     pub fn id(&self) -> SegmentId {
         self.meta.id()

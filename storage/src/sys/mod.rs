@@ -7,4 +7,5 @@
 
 mod map;
 
+pub use map::MappedFile;
 pub(crate) use map::map_read_only;

@@ -92,6 +92,8 @@ pub struct Shard {
     /// After a full disk no new segment is asked for before this.
     spare_after_us: u64,
     settle_out: bool,
+    /// Segments settled in one go, at most.
+    settle_segments: usize,
     rewrite_out: bool,
     /// After a rewriting that failed the next is not tried before this.
     rewrite_after_us: u64,

@@ -135,6 +135,7 @@ impl Shard {
             spare_out: false,
             spare_after_us: 0,
             settle_out: false,
+            settle_segments: super::retain::SETTLE_SEGMENTS_MAX,
             rewrite_out: false,
             rewrite_after_us: 0,
             settled_upto: state.settled_upto()?,

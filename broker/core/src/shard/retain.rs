@@ -10,7 +10,7 @@ use flowstone_wire::{Lsn, Offset, PartitionId};
 use std::collections::BTreeMap;
 
 /// Segments settled in one go: more would make a restart in the middle repeat more.
-const SETTLE_SEGMENTS_MAX: usize = 4;
+pub(super) const SETTLE_SEGMENTS_MAX: usize = 4;
 /// After a settling that failed the next is tried this much later.
 const SETTLE_RETRY_US: u64 = 5_000_000;
 
@@ -63,7 +63,7 @@ impl Shard {
         let mut segments = Vec::new();
         for segment in self.log.sealed() {
             let last = Lsn(segment.next_lsn.0 - 1);
-            if over == 0 || segments.len() == SETTLE_SEGMENTS_MAX || last > self.log.durable() {
+            if over == 0 || segments.len() == self.settle_segments || last > self.log.durable() {
                 break;
             }
             over = over.saturating_sub(segment.bytes);
@@ -88,6 +88,8 @@ impl Shard {
             segments,
             keep,
             compress,
+            // Settling is what makes room: it may use half of what others leave alone.
+            min_free_bytes: self.config.log.min_free_bytes / 2,
         }));
     }
 
@@ -101,6 +103,7 @@ impl Shard {
         match result {
             Ok((metas, upto)) => {
                 self.settled_upto = upto;
+                self.settle_segments = SETTLE_SEGMENTS_MAX;
                 let mut dropped = Vec::new();
                 for meta in metas {
                     match self.partitions.get_mut(&meta.partition) {
@@ -118,6 +121,8 @@ impl Shard {
             }
             Err(e) => {
                 self.settle_after_us = now.mono_us + SETTLE_RETRY_US;
+                // Less at once needs less room.
+                self.settle_segments = 1;
                 out.push(Output::Report(format!(
                     "settling failed and is tried again: {e}"
                 )));

@@ -41,6 +41,7 @@ impl Shard {
                 compaction: compaction(now, config),
                 compress: self.config.compress,
                 file_bytes,
+                min_free_bytes: self.config.log.min_free_bytes,
                 segments,
             })
         });

@@ -144,6 +144,7 @@ proptest! {
             let now_ms = 10_000 + pass * 700;
             let compaction = Some(Compaction { now_ms, tombstone_ms: TOMBSTONE_MS, key_bytes });
             let done = rewrite(&disk, RewriteInput {
+                min_free_bytes: 0,
                 segments: metas.clone(), start: Offset(0), compaction, compress: true, file_bytes,
             }).unwrap();
             apply(&mut metas, done);
@@ -175,6 +176,7 @@ proptest! {
         let mut metas = segments(&disk, &batches, cut);
         let (full, count) = (read_records(&disk, &metas, 1 << 20), metas.len());
         let done = rewrite(&disk, RewriteInput {
+            min_free_bytes: 0,
             segments: metas.clone(), start: Offset(0), compaction: None, compress: false, file_bytes,
         }).unwrap();
         prop_assert_eq!(done.removed.len(), count);
@@ -198,6 +200,7 @@ fn a_tombstone_stays_for_its_time_and_takes_nothing_back_when_it_goes() {
             key_bytes: 1 << 20,
         });
         let input = RewriteInput {
+            min_free_bytes: 0,
             segments: metas.clone(),
             start: Offset(0),
             compaction,
@@ -237,6 +240,7 @@ fn a_crash_anywhere_leaves_the_old_or_the_new() {
         let done = rewrite(
             disk,
             RewriteInput {
+                min_free_bytes: 0,
                 segments: metas,
                 start: Offset(0),
                 compaction,
