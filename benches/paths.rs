@@ -106,6 +106,7 @@ fn load(url: &str, topic: &str, producers: u32, bytes: usize, acks: Acks) -> tcp
         url,
         topic,
         producers,
+        partitions: 1,
         bytes,
         seconds: 3.0,
         acks,

@@ -2,6 +2,8 @@
 //!
 //! `UPDATE=1` rewrites the golden files. A change of one is a change of the format: it takes a new magic.
 
+mod data_dir;
+
 use flowstone_storage::log::LogConfig;
 use flowstone_storage::mark::{Mark, MarkState};
 use flowstone_storage::settled::{SegmentId, SettledReader, SettledWriter};

@@ -37,6 +37,18 @@ pub fn touch_bytes_per_s(bytes: usize) -> f64 {
     bytes as f64 / start.elapsed().as_secs_f64()
 }
 
+/// Bytes that were written to the device of a directory since the machine started, by everybody, as
+/// /sys/dev/block has it; `None` where that is not known.
+pub fn device_written_bytes(dir: &Path) -> Option<u64> {
+    const SECTOR_BYTES: u64 = 512;
+    let device = std::os::unix::fs::MetadataExt::dev(&std::fs::metadata(dir).ok()?);
+    let (major, minor) = (rustix::fs::major(device), rustix::fs::minor(device));
+    let stat = std::fs::read_to_string(format!("/sys/dev/block/{major}:{minor}/stat")).ok()?;
+    // Reads have four columns; then writes: how many, merged, sectors.
+    let sectors: u64 = stat.split_whitespace().nth(6)?.parse().ok()?;
+    Some(sectors * SECTOR_BYTES)
+}
+
 /// The checksum of batches, in bytes per second.
 pub fn crc_bytes_per_s() -> f64 {
     let bytes = vec![7u8; 16 << 20];

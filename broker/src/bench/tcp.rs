@@ -14,6 +14,8 @@ pub struct Load {
     pub topic: String,
     /// Producers, each with a thread and a connection of its own.
     pub producers: u32,
+    /// Partitions of each producer, which it writes to in turn.
+    pub partitions: u32,
     /// Bytes of a value.
     pub bytes: usize,
     /// How long records are sent.
@@ -77,7 +79,7 @@ pub fn make_topic(url: &str, topic: &str, partitions: u32) -> Result<(), Error> 
 /// # Errors
 /// What the broker says.
 pub fn produce(load: &Load) -> Result<Throughput, Error> {
-    make_topic(&load.url, &load.topic, load.producers)?;
+    make_topic(&load.url, &load.topic, load.producers * load.partitions)?;
     let barrier = Arc::new(Barrier::new(load.producers as usize));
     let threads: Vec<_> = (0..load.producers)
         .map(|index| {
@@ -114,11 +116,9 @@ async fn produce_one(load: Load, index: u32, barrier: Arc<Barrier>) -> Result<Th
     let mut records = 0u64;
     let mut last = None;
     while !records.is_multiple_of(256) || Instant::now() < end {
-        last = Some(
-            producer
-                .enqueue(Record::new(&value[..]).partition(index))
-                .await?,
-        );
+        let partition = index * load.partitions + (records % u64::from(load.partitions)) as u32;
+        let record = Record::new(&value[..]).partition(partition);
+        last = Some(producer.enqueue(record).await?);
         records += 1;
     }
     producer.flush().await?;

@@ -33,6 +33,9 @@ pub(crate) struct Args {
     /// Producers, each with its own thread, connection and partition.
     #[arg(long, default_value_t = 1)]
     producers: u32,
+    /// Partitions of each producer, which it writes to in turn.
+    #[arg(long, default_value_t = 1)]
+    partitions: u32,
     /// How long to measure.
     #[arg(long, default_value_t = 5.0)]
     seconds: f64,
@@ -84,6 +87,7 @@ impl Ground {
             url: self.url.clone(),
             topic: format!("bench-{}", std::process::id()),
             producers: args.producers.max(1),
+            partitions: args.partitions.max(1),
             bytes: args.size,
             seconds: args.seconds,
             acks: args.acks.acks(),
@@ -145,12 +149,19 @@ fn consume(args: &Args) -> Result<Vec<Figure>, Failed> {
 
 fn latency(args: &Args) -> Result<Vec<Figure>, Failed> {
     let ground = Ground::new(args, true)?;
+    let before = raw::device_written_bytes(ground.dir.path());
     let taken = tcp::latency(&ground.load(args), args.rate)?;
+    let after = raw::device_written_bytes(ground.dir.path());
     drop(ground.broker);
     let echo = raw::tcp_echo(args.size, 20_000)?;
     let sync = raw::fdatasync(ground.dir.path(), 4096, 2_000)?;
     let mut figures = Vec::new();
-    for (name, q) in [("p50", 0.5), ("p99", 0.99), ("p99.9", 0.999)] {
+    if let (Some(before), Some(after)) = (before, after) {
+        let acked = taken.len() as f64 * args.size as f64;
+        let ratio = after.saturating_sub(before) as f64 / acked;
+        figures.push(Figure::new("device bytes per byte of value", ratio, "x"));
+    }
+    for (name, q) in [("p50", 0.5), ("p99", 0.99), ("p99.9", 0.999), ("max", 1.0)] {
         figures.push(Figure::new(
             format!("raw: TCP echo {name}"),
             us(&echo, q),
