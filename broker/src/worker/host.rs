@@ -160,9 +160,11 @@ impl Worker {
             return;
         };
         let worker = self.clone();
+        worker.syncs.set(worker.syncs.get() + 1);
         monoio::spawn(async move {
             let start = std::time::Instant::now();
             let result = handle.sync_data().await.map_err(|e| e.to_string());
+            worker.syncs.set(worker.syncs.get() - 1);
             worker
                 .service
                 .metrics

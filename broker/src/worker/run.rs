@@ -28,6 +28,8 @@ const RING_ENTRIES: u32 = 1024;
 const MESSAGES_PER_ROUND: usize = 256;
 /// Deadlines are kept to this, in milliseconds.
 const TICK: Duration = Duration::from_millis(5);
+/// While a sync is under way a worker spins so many times as long.
+const SPIN_FOR_SYNC: u64 = 6;
 /// A stopping worker waits this long for peers to take their answers.
 const LINGER: Duration = Duration::from_millis(500);
 /// With nothing due a parked worker looks at its shards this often.
@@ -61,6 +63,8 @@ pub(super) struct Worker {
     pub(super) uring: bool,
     /// Something happened since the pump looked last: it goes on spinning.
     pub(super) active: Cell<bool>,
+    /// Syncs that the kernel is doing.
+    pub(super) syncs: Cell<u32>,
     mailbox: Arc<Mailbox<Message>>,
     draining: RefCell<Option<Box<dyn FnOnce() + Send>>>,
     stopped: Cell<bool>,
@@ -136,6 +140,7 @@ async fn run(start: WorkerStart, uring: bool) {
         clock: Clock::start(),
         uring,
         active: Cell::new(true),
+        syncs: Cell::new(0),
         mailbox: start.mailbox,
         draining: RefCell::new(None),
         stopped: Cell::new(false),
@@ -194,7 +199,13 @@ async fn pump(worker: &Rc<Worker>, ear: UnixStream, spin: Spin) {
             last_active = Instant::now();
         }
         worker.finish_drain();
-        let bound_us = spin.bound_us();
+        // Waking up for a sync that is about to end would cost as much again as a short one takes.
+        let longer = if worker.syncs.get() > 0 {
+            SPIN_FOR_SYNC
+        } else {
+            1
+        };
+        let bound_us = spin.bound_us().map(|us| us * longer);
         let spinning = bound_us.is_none_or(|us| last_active.elapsed() < Duration::from_micros(us));
         if spinning || worker.stopped.get() || !worker.mailbox.park() {
             yield_once().await;
