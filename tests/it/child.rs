@@ -24,13 +24,7 @@ pub(crate) fn binary() -> &'static Path {
 /// Cargo names the binaries of other packages to nobody, but it puts them two levels above this
 /// test's own: TARGET/debug/deps/it-0123 and TARGET/debug/flowstone.
 fn build() -> PathBuf {
-    let exe = std::env::current_exe().unwrap();
-    let profile_dir = exe.parent().and_then(Path::parent).unwrap();
-    let profile = match profile_dir.file_name().and_then(|n| n.to_str()) {
-        Some("debug") => "dev",
-        Some(other) => other,
-        None => panic!("{} is in no target directory", exe.display()),
-    };
+    let (profile_dir, profile) = profile_dir();
     let built = Command::new(env!("CARGO"))
         .args(["build", "--quiet", "-p", "flowstone", "--bin", "flowstone"])
         .args(["--profile", profile, "--target-dir"])
@@ -42,6 +36,20 @@ fn build() -> PathBuf {
     let said = String::from_utf8_lossy(&built.stderr);
     assert!(built.status.success(), "the binary does not build:\n{said}");
     profile_dir.join("flowstone")
+}
+
+/// The directory of this build, and the profile that makes it.
+pub(crate) fn profile_dir() -> (&'static Path, &'static str) {
+    static DIR: OnceLock<PathBuf> = OnceLock::new();
+    let dir = DIR.get_or_init(|| {
+        let exe = std::env::current_exe().unwrap();
+        exe.parent().and_then(Path::parent).unwrap().to_path_buf()
+    });
+    match dir.file_name().and_then(|n| n.to_str()) {
+        Some("debug") => (dir, "dev"),
+        Some(other) => (dir, other),
+        None => panic!("{} is in no target directory", dir.display()),
+    }
 }
 
 /// Waits for a child's end; `None` if it takes longer.

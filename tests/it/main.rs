@@ -5,21 +5,28 @@
 mod across_shards;
 mod bad_http;
 mod bad_input;
+mod cgroup;
 mod child;
 mod command_line;
+mod confined;
 mod crash;
 mod crash_connected;
+mod crowd;
+mod crowd_peers;
 mod dice;
 mod disk_fills;
 mod disk_full;
 mod doors;
 mod embedded;
 mod exactly_once;
+mod examples;
+mod flood;
 mod http;
 mod http_api;
 mod launch;
 mod load;
 mod loop_disk;
+mod overload;
 mod power_book;
 mod power_cut;
 mod power_load;
@@ -28,6 +35,7 @@ mod raw;
 mod reading;
 mod server;
 mod settling;
+mod slow_readers;
 mod sync_failure;
 
 /// A file without its `mod` line is compiled by nobody and tests nothing.
