@@ -78,10 +78,15 @@ impl Shard {
             return;
         }
         self.settle_out = true;
+        // A segment that was settled may have grown since: a start made it the last one again.
+        let from = |p: &Partition| {
+            let settled_end = p.settled.back().map_or(Offset(0), |m| m.next_offset);
+            p.stored_start.max(settled_end)
+        };
         let keep: BTreeMap<PartitionId, Offset> = self
             .partitions
             .iter()
-            .map(|(id, p)| (*id, p.stored_start))
+            .map(|(id, p)| (*id, from(p)))
             .collect();
         let compress = self.config.compress;
         out.push(Output::Settle(SettleInput {
