@@ -41,6 +41,7 @@ pub(crate) struct Background {
     jobs: Receiver<Job>,
     done: Box<dyn Fn(ShardId, Done) + Send>,
     readers: BTreeMap<(ShardId, SegmentId), SettledReader>,
+    readers_max: usize,
     upkeep: VecDeque<(ShardId, Output)>,
     /// One at a time: the rate is the node's.
     work: Option<(ShardId, Work)>,
@@ -58,6 +59,7 @@ impl Background {
         files: BTreeMap<ShardId, ShardFiles>,
         jobs: Receiver<Job>,
         rate_bytes_per_s: u64,
+        workers: usize,
         done: Box<dyn Fn(ShardId, Done) + Send>,
     ) -> Self {
         Self {
@@ -65,6 +67,7 @@ impl Background {
             jobs,
             done,
             readers: BTreeMap::new(),
+            readers_max: crate::file_limit::settled(workers, READERS_MAX),
             upkeep: VecDeque::new(),
             work: None,
             waiting_work: VecDeque::new(),
@@ -179,7 +182,7 @@ impl Background {
 
     fn reader(&mut self, shard: ShardId, segment: SegmentId) -> Result<&SettledReader, Error> {
         if !self.readers.contains_key(&(shard, segment)) {
-            if self.readers.len() >= READERS_MAX {
+            if self.readers.len() >= self.readers_max {
                 self.readers.pop_first();
             }
             let files = &self.files[&shard];

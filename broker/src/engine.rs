@@ -105,6 +105,7 @@ impl Engine {
             BTreeMap::from([(SHARD, files)]),
             jobs,
             config.settle.rate_bytes_per_s,
+            1,
             Box::new(move |_, d| drop(tell_done.send(d))),
         );
         let spawn = |name: &str, run: Box<dyn FnOnce() + Send>| {

@@ -32,6 +32,7 @@ pub mod data_dir;
 pub mod demo;
 mod effects;
 pub mod engine;
+mod file_limit;
 pub mod http;
 mod mailbox;
 pub mod metrics;

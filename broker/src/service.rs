@@ -10,6 +10,7 @@ mod topics;
 
 use crate::catalog_store::CatalogStore;
 use crate::config::Config;
+use crate::file_limit;
 use crate::mailbox::Mailbox;
 use crate::metrics::Metrics;
 use crate::worker::{ConnectionPermit, Message};
@@ -39,7 +40,6 @@ impl Places {
 
 /// A node's service. See the module docs.
 pub struct Service {
-    config: Config,
     catalog: CatalogStore,
     places: RwLock<Arc<Places>>,
     mailboxes: Vec<Arc<Mailbox<Message>>>,
@@ -47,6 +47,10 @@ pub struct Service {
     runtime: tokio::runtime::Handle,
     /// Producer numbers that are set aside: the next one and how many are left.
     producers: Mutex<(ProducerId, u64)>,
+    /// Connections that the native door takes.
+    native_places: usize,
+    /// Connections that the HTTP door takes.
+    pub(crate) http_places: usize,
     connections: Arc<AtomicUsize>,
     ready: AtomicBool,
     draining: AtomicBool,
@@ -65,8 +69,9 @@ impl Service {
         metrics: Metrics,
     ) -> Self {
         let current = catalog.current();
+        let (native_places, http_places) =
+            file_limit::doors(config.limits.connections, crate::http::CONNECTIONS_MAX);
         Self {
-            config,
             places: RwLock::new(Arc::new(Places::of(&current))),
             shards: current.shards(),
             catalog,
@@ -74,6 +79,8 @@ impl Service {
             runtime,
             producers: Mutex::new((ProducerId(0), 0)),
             connections: Arc::default(),
+            native_places,
+            http_places,
             ready: AtomicBool::new(false),
             draining: AtomicBool::new(false),
             fenced: Mutex::default(),
@@ -104,7 +111,7 @@ impl Service {
 
     pub(crate) fn connection_permit(&self) -> Option<ConnectionPermit> {
         // A connection that moves between workers holds two for a moment.
-        ConnectionPermit::take(&self.connections, self.config.limits.connections + 16)
+        ConnectionPermit::take(&self.connections, self.native_places + 16)
     }
 
     pub(crate) fn set_ready(&self) {

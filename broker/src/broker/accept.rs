@@ -25,6 +25,9 @@ const POLL: Timespec = Timespec {
 /// After an error of accept (no file descriptors left) the next is tried this much later.
 const PAUSE: Duration = Duration::from_millis(50);
 
+/// Connections that wait to be accepted.
+const BACKLOG: i32 = 1024;
+
 enum Listener {
     Tcp(TcpListener),
     Unix(UnixListener, PathBuf),
@@ -73,6 +76,8 @@ impl Acceptor {
         };
         let address = resolve("native", &node.native, node.allow_remote)?;
         let listener = TcpListener::bind(address).map_err(door)?;
+        // The standard library asks for 128: a crowd that comes at once would wait for its retries.
+        rustix::net::listen(&listener, BACKLOG).map_err(|e| door(e.into()))?;
         listener.set_nonblocking(true).map_err(door)?;
         let address = listener.local_addr().map_err(door)?;
         let acceptor = Self::start(Listener::Tcp(listener), service).map_err(door)?;

@@ -76,6 +76,7 @@ pub(super) fn log_to_stderr(default: &str) {
 pub(super) fn run(args: Args) -> Outcome {
     log_to_stderr("info");
     let config = settings(&args)?;
+    crate::file_limit::raise();
     let broker = Broker::start(config).map_err(|e| Failed::new(1, e.to_string()))?;
     // Before anybody is told that it is ready: a stop may follow at once.
     let stop = {

@@ -2,6 +2,7 @@
 //!
 //! Every error is an RFC 9457 problem document; see `problem`.
 
+mod body;
 mod events;
 mod groups;
 mod idempotency;
@@ -26,13 +27,19 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
 use std::time::Duration;
+use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
 
 /// A peer that has not sent its headers by then is let go.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
-/// Open connections; a further one waits to be accepted.
-const CONNECTIONS_MAX: usize = 1024;
+/// Open connections; a further one is told that there is no room.
+pub(crate) const CONNECTIONS_MAX: usize = 1024;
+/// Of so many connections as are open one may be being told so; beyond that they are closed without a
+/// word.
+const PLACES_PER_REFUSAL: usize = 4;
+/// So long a peer that is told so may take to hear it.
+const REFUSAL_TIMEOUT: Duration = Duration::from_secs(1);
 /// Headers of one request, in bytes.
 const HEADER_BYTES_MAX: usize = 64 << 10;
 
@@ -40,6 +47,8 @@ const HEADER_BYTES_MAX: usize = 64 << 10;
 pub(crate) struct Door {
     pub(crate) service: Arc<Service>,
     idempotency: Idempotency,
+    /// Bytes of bodies.
+    bodies: Semaphore,
     /// Events without key and partition go round.
     next_partition: AtomicU32,
 }
@@ -73,6 +82,10 @@ fn router(door: Arc<Door>) -> Router {
         .route("/metrics", get(status::metrics))
         .fallback(problem::no_route)
         .method_not_allowed_fallback(problem::no_method)
+        .layer(axum::middleware::from_fn_with_state(
+            door.clone(),
+            body::read,
+        ))
         .layer(axum::middleware::from_fn_with_state(door.clone(), count))
         .layer(DefaultBodyLimit::max(HTTP_BODY_BYTES_MAX))
         .with_state(door)
@@ -105,9 +118,11 @@ impl Server {
         let door = Arc::new(Door {
             service,
             idempotency: Idempotency::default(),
+            bodies: Semaphore::new(body::ALL_BYTES_MAX),
             next_partition: AtomicU32::new(0),
         });
-        runtime.spawn(accept(listener, router(door), stopped));
+        let places = door.service.http_places;
+        runtime.spawn(accept(listener, places, router(door), stopped));
         Ok(Self { address, stop })
     }
 
@@ -123,18 +138,25 @@ impl Server {
     }
 }
 
-async fn accept(listener: TcpListener, router: Router, mut stopped: watch::Receiver<bool>) {
-    let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+async fn accept(
+    listener: TcpListener,
+    places_count: usize,
+    router: Router,
+    mut stopped: watch::Receiver<bool>,
+) {
+    let places = Arc::new(Semaphore::new(places_count));
+    let refusals = Arc::new(Semaphore::new(places_count.div_ceil(PLACES_PER_REFUSAL)));
     loop {
-        let Ok(place) = places.clone().acquire_owned().await else {
-            return;
-        };
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
             _ = stopped.changed() => return,
         };
         match accepted {
             Ok((stream, _)) => {
+                let Ok(place) = places.clone().try_acquire_owned() else {
+                    refuse(stream, &refusals);
+                    continue;
+                };
                 let (router, stopped) = (router.clone(), stopped.clone());
                 tokio::spawn(async move {
                     serve(stream, router, stopped).await;
@@ -147,6 +169,24 @@ async fn accept(listener: TcpListener, router: Router, mut stopped: watch::Recei
             }
         }
     }
+}
+
+/// Tells a peer that there is no room, without hearing what it wants.
+fn refuse(mut stream: TcpStream, refusals: &Arc<Semaphore>) {
+    let Ok(place) = refusals.clone().try_acquire_owned() else {
+        return;
+    };
+    tokio::spawn(async move {
+        let telling = async {
+            stream.write_all(problem::no_room().as_bytes()).await?;
+            stream.shutdown().await?;
+            // Closing with bytes unread would take the answer back.
+            tokio::io::copy(&mut stream, &mut tokio::io::sink()).await
+        };
+        // It is closed in any case.
+        let _ = tokio::time::timeout(REFUSAL_TIMEOUT, telling).await;
+        drop(place);
+    });
 }
 
 async fn serve(stream: TcpStream, router: Router, mut stopped: watch::Receiver<bool>) {

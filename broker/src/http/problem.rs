@@ -52,19 +52,40 @@ impl IntoResponse for Problem {
 
 fn document(status: StatusCode, failure: &Failure) -> Response {
     let code = failure.code;
-    let body = Json(json!({
+    let body = Json(describe(status, failure));
+    let kind = [(header::CONTENT_TYPE, "application/problem+json")];
+    if code.retry() == Retry::Later {
+        return (status, kind, [(header::RETRY_AFTER, "1")], body).into_response();
+    }
+    (status, kind, body).into_response()
+}
+
+/// The members of a problem document.
+fn describe(status: StatusCode, failure: &Failure) -> serde_json::Value {
+    let code = failure.code;
+    json!({
         "type": format!("urn:flowstone:problem:{}", code.name()),
         "title": code.name().replace('-', " "),
         "status": status.as_u16(),
         "detail": failure.message,
         "code": code.number(),
         "retryable": code.retry() != Retry::Never,
-    }));
-    let kind = [(header::CONTENT_TYPE, "application/problem+json")];
-    if code.retry() == Retry::Later {
-        return (status, kind, [(header::RETRY_AFTER, "1")], body).into_response();
-    }
-    (status, kind, body).into_response()
+    })
+}
+
+/// A whole answer for those who come when all places are taken.
+pub(super) fn no_room() -> String {
+    let failure = Failure::new(
+        ErrorCode::Busy,
+        "there are too many connections; close some, or try again",
+    );
+    let status = StatusCode::TOO_MANY_REQUESTS;
+    let body = describe(status, &failure).to_string();
+    format!(
+        "HTTP/1.1 {status}\r\ncontent-type: application/problem+json\r\nretry-after: 1\r\n\
+         connection: close\r\ncontent-length: {}\r\n\r\n{body}",
+        body.len()
+    )
 }
 
 pub(super) async fn no_route(uri: Uri) -> Problem {

@@ -9,7 +9,7 @@ use flowstone_core::{Input, Now, Outbox, Output, Reply, Shard, Ticket};
 use flowstone_storage::DiskFile;
 use flowstone_storage::log::SyncJob;
 use flowstone_wire::native::{self, Request};
-use flowstone_wire::{Failure, ShardId};
+use flowstone_wire::{ErrorCode, Failure, ShardId};
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::rc::Rc;
@@ -68,6 +68,17 @@ impl Host {
             }
             Some(Asker::Elsewhere(reply)) => reply(result),
             None => {}
+        }
+    }
+
+    /// The connection of this worker that waits for a reply, and its number for the request.
+    fn connection_of(&self, ticket: Ticket) -> Option<(Rc<Connection>, u64)> {
+        match self.askers.get(&ticket)? {
+            Asker::Connection {
+                connection,
+                correlation,
+            } => Some((connection.clone(), *correlation)),
+            Asker::Elsewhere(_) => None,
         }
     }
 
@@ -142,6 +153,15 @@ impl Worker {
             }
             Output::Drained => host.drained = true,
             Output::Carry(parcel) => self.service.carry(id, parcel),
+            Output::ReadSettled { ticket, .. } if host.connection_of(ticket).is_some() => {
+                if let Some((connection, correlation)) = host.connection_of(ticket) {
+                    if connection.is_closed() {
+                        return host.reply(ticket, Err(nobody_waits()));
+                    }
+                    connection.defer(id, correlation, output);
+                    self.read_settled(&connection);
+                }
+            }
             other => {
                 // The thread ends only after this worker has.
                 let _ = self.background.send(Job::Shard(id, other));
@@ -180,6 +200,24 @@ impl Worker {
         });
     }
 
+    /// Starts the reads of settled segments that a connection has room for.
+    pub(super) fn read_settled(&self, connection: &Connection) {
+        while let Some((shard, read)) = connection.next_settled() {
+            // The thread ends only after this worker has.
+            let _ = self.background.send(Job::Shard(shard, read));
+        }
+    }
+
+    /// Forgets the reads of a connection that has ended.
+    pub(super) fn forget_settled(&self, connection: &Connection) {
+        for (shard, read) in connection.take_deferred() {
+            if let (Some(host), Output::ReadSettled { ticket, .. }) = (self.hosts.get(&shard), read)
+            {
+                host.borrow_mut().reply(ticket, Err(nobody_waits()));
+            }
+        }
+    }
+
     /// Processes and writes what was staged on a shard.
     pub(super) fn turn(self: &Rc<Self>, shard: ShardId) {
         self.step(shard, Input::Turn);
@@ -213,6 +251,10 @@ impl Worker {
             }
         }
     }
+}
+
+fn nobody_waits() -> Failure {
+    Failure::new(ErrorCode::Disconnected, "the connection has ended")
 }
 
 /// The clock of a worker.

@@ -7,6 +7,7 @@
 mod bell;
 mod connection;
 mod host;
+mod large_frame;
 mod run;
 mod session;
 

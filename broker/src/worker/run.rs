@@ -59,6 +59,10 @@ pub(super) struct Worker {
     /// `None` ends the thread.
     pub(super) syncer: Sender<Option<(ShardId, SyncJob)>>,
     pub(super) clock: Clock,
+    /// Bytes of the large frames that are being read.
+    pub(super) large_frames_bytes: Cell<usize>,
+    /// A connection waits for its turn to read a large frame.
+    pub(super) waits_for_large: Cell<bool>,
     /// The runtime is io_uring.
     pub(super) uring: bool,
     /// Something happened since the pump looked last: it goes on spinning.
@@ -119,6 +123,7 @@ async fn run(start: WorkerStart, uring: bool) {
         files,
         jobs,
         start.settle_bytes_per_s,
+        usize::from(start.service.workers()),
         Box::new(tell(start.mailbox.clone())),
     );
     let helper = std::thread::Builder::new()
@@ -138,6 +143,8 @@ async fn run(start: WorkerStart, uring: bool) {
         background,
         syncer,
         clock: Clock::start(),
+        large_frames_bytes: Cell::new(0),
+        waits_for_large: Cell::new(false),
         uring,
         active: Cell::new(true),
         syncs: Cell::new(0),

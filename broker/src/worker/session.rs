@@ -28,6 +28,8 @@ pub(super) enum Flow {
     Move(u16),
 }
 
+/// A greeting has no reason to be larger; who has not greeted gets no more room than this.
+const HELLO_BYTES_MAX: usize = 4 << 10;
 /// Requests taken in one go before other connections get their turn.
 const FRAMES_PER_ROUND: usize = CONNECTION_REQUESTS_MAX;
 
@@ -41,6 +43,12 @@ pub(super) fn take_frames(
     let mut flow = Flow::More;
     for n in 0.. {
         let prefix = match Prefix::decode(buffer) {
+            Ok(Some(prefix))
+                if !connection.said_hello.get() && prefix.frame_bytes() > HELLO_BYTES_MAX =>
+            {
+                flow = Flow::Close;
+                break;
+            }
             Ok(Some(prefix)) if buffer.len() >= prefix.frame_bytes() => prefix,
             Ok(_) => break,
             Err(e) => {

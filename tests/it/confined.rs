@@ -1,0 +1,247 @@
+//! A broker that gets little: memory from a cgroup, few file descriptors.
+
+use crate::cgroup::Cgroup;
+use crate::child;
+use crate::http::Http;
+use crate::server::Site;
+use flowstone_client::Client;
+use std::fs::{File, OpenOptions};
+use std::io::{BufRead, BufReader};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+use tokio::task::JoinHandle;
+
+const READY_TIMEOUT: Duration = Duration::from_secs(60);
+/// So much of its log is shown when a test fails.
+const LOG_LINES: usize = 40;
+/// How often memory is looked at.
+const LOOK: Duration = Duration::from_millis(20);
+
+/// What a broker may have.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Limits<'a> {
+    pub(crate) memory: Option<&'a Cgroup>,
+    /// File descriptors.
+    pub(crate) files: Option<u64>,
+}
+
+/// A process on a site. Dropping it kills it.
+pub(crate) struct Confined {
+    child: Child,
+    log: PathBuf,
+    native: SocketAddr,
+    http: SocketAddr,
+}
+
+/// The shell goes into the group and lowers its limit before it becomes the broker: nothing of the
+/// broker's is ever counted elsewhere.
+fn command(limits: Limits<'_>) -> Command {
+    let mut script = String::from("set -e\n");
+    if let Some(files) = limits.files {
+        script += &format!("ulimit -n {files}\n");
+    }
+    if limits.memory.is_some() {
+        script += "echo $$ > \"$0\"\n";
+    }
+    script += "exec \"$@\"";
+    let mut command = Command::new("sh");
+    command.args(["-c", &script]);
+    match limits.memory {
+        Some(group) => command.arg(group.door()),
+        None => command.arg("sh"),
+    };
+    command.arg(child::binary());
+    command
+}
+
+impl Confined {
+    /// Starts a broker and waits until it is ready.
+    pub(crate) fn start(site: &Site, limits: Limits<'_>) -> Self {
+        let log = site.file("broker.log");
+        let err = OpenOptions::new().create(true).append(true).open(&log);
+        let mut child = command(limits)
+            .args(["serve", "--native", "127.0.0.1:0", "--http", "127.0.0.1:0"])
+            .arg("--data")
+            .arg(site.data())
+            .arg("--config")
+            .arg(site.file("flowstone.toml"))
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(err.unwrap())
+            .spawn()
+            .unwrap();
+        let mut out = BufReader::new(child.stdout.take().unwrap());
+        let nowhere = SocketAddr::from(([127, 0, 0, 1], 0));
+        let mut broker = Self {
+            child,
+            log,
+            native: nowhere,
+            http: nowhere,
+        };
+        let (sender, lines) = std::sync::mpsc::channel();
+        std::thread::spawn(move || {
+            let mut line = String::new();
+            out.read_line(&mut line).unwrap();
+            let _ = sender.send(line);
+            // The rest is drained, so that it never waits for a reader.
+            let _ = std::io::copy(&mut out, &mut std::io::sink());
+        });
+        let line = lines.recv_timeout(READY_TIMEOUT).unwrap_or_default();
+        let word = |name: &str| {
+            let found = line.split_whitespace().find_map(|w| w.strip_prefix(name));
+            found.unwrap_or_else(|| panic!("not ready, it says '{line}'"))
+        };
+        broker.native = word("native=").parse().unwrap();
+        broker.http = word("http=").parse().unwrap();
+        broker
+    }
+
+    /// Address of the native door.
+    pub(crate) fn native(&self) -> SocketAddr {
+        self.native
+    }
+
+    /// The HTTP door.
+    pub(crate) fn http(&self) -> Http {
+        Http(self.http)
+    }
+
+    pub(crate) async fn client(&self) -> Client {
+        let url = format!("tcp://{}", self.native);
+        Client::connect(&url).await.unwrap()
+    }
+
+    fn proc_file(&self, name: &str) -> PathBuf {
+        format!("/proc/{}/{name}", self.child.id()).into()
+    }
+
+    /// Processor time that it has used.
+    pub(crate) fn cpu_time(&self) -> Duration {
+        let stat = std::fs::read_to_string(self.proc_file("stat")).unwrap();
+        let behind_name = stat.rsplit_once(") ").unwrap().1;
+        let fields: Vec<_> = behind_name.split(' ').collect();
+        // Fields 14 and 15 of proc(5), in ticks of 10 ms everywhere.
+        let ticks = [11, 12].map(|at: usize| fields[at].parse::<u64>().unwrap());
+        Duration::from_millis(ticks.iter().sum::<u64>() * 10)
+    }
+
+    /// File descriptors that it has open.
+    pub(crate) fn open_files(&self) -> usize {
+        std::fs::read_dir(self.proc_file("fd")).unwrap().count()
+    }
+
+    /// Looks at its memory from now on.
+    pub(crate) fn watch_memory(&self) -> MemoryWatch {
+        MemoryWatch::start(self.proc_file("status"))
+    }
+
+    /// It must not have ended by itself.
+    #[track_caller]
+    pub(crate) fn lives(&mut self) {
+        let ended = child::wait(&mut self.child, Duration::ZERO);
+        assert_eq!(ended, None, "the broker ended by itself");
+    }
+
+    /// SIGKILL. That it had ended by itself before is an error.
+    #[track_caller]
+    pub(crate) fn kill(mut self) {
+        self.lives();
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    /// What all its processes so far have logged.
+    pub(crate) fn log(&self) -> String {
+        std::fs::read_to_string(&self.log).unwrap()
+    }
+}
+
+impl Drop for Confined {
+    fn drop(&mut self) {
+        // It may have ended already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        if std::thread::panicking() {
+            let log = self.log();
+            let lines: Vec<_> = log.lines().collect();
+            let tail = &lines[lines.len().saturating_sub(LOG_LINES)..];
+            eprintln!("--- end of the broker's log:\n{}\n---", tail.join("\n"));
+        }
+    }
+}
+
+/// Keeps the most memory that a broker had, without the pages of mapped files.
+pub(crate) struct MemoryWatch {
+    most: Arc<AtomicU64>,
+    stop: Arc<AtomicBool>,
+    looking: Option<JoinHandle<()>>,
+}
+
+impl MemoryWatch {
+    fn start(status: PathBuf) -> Self {
+        let (most, stop) = (
+            Arc::new(AtomicU64::new(0)),
+            Arc::new(AtomicBool::new(false)),
+        );
+        let (seen, stopping) = (most.clone(), stop.clone());
+        let looking = tokio::spawn(async move {
+            let mut clock = tokio::time::interval(LOOK);
+            while !stopping.load(Ordering::Relaxed)
+                && let Some(bytes) = anonymous_bytes(&status)
+            {
+                seen.fetch_max(bytes, Ordering::Relaxed);
+                clock.tick().await;
+            }
+        });
+        Self {
+            most,
+            stop,
+            looking: Some(looking),
+        }
+    }
+
+    /// The most so far, in bytes.
+    pub(crate) fn most(&self) -> u64 {
+        self.most.load(Ordering::Relaxed)
+    }
+
+    /// Holds the most so far against a bound.
+    #[track_caller]
+    pub(crate) fn stayed_below(&self, bytes: u64) {
+        let most = self.most();
+        assert!(most < bytes, "{most} bytes of memory, {bytes} are allowed");
+    }
+}
+
+impl Drop for MemoryWatch {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        if let Some(looking) = self.looking.take() {
+            looking.abort();
+        }
+    }
+}
+
+/// `None` when the process is gone.
+fn anonymous_bytes(status: &PathBuf) -> Option<u64> {
+    use std::io::Read;
+    let mut text = String::new();
+    File::open(status).ok()?.read_to_string(&mut text).ok()?;
+    let row = text.lines().find_map(|l| l.strip_prefix("RssAnon:"))?;
+    let kib: u64 = row.trim().trim_end_matches(" kB").parse().ok()?;
+    Some(kib << 10)
+}
+
+/// Lets so much time pass, to shape a load: nothing depends on what happens in it.
+pub(crate) async fn pass(time: Duration) {
+    let _ = tokio::time::timeout(time, std::future::pending::<()>()).await;
+}
+
+/// A number from the environment, or `default`: how long or how large a test is.
+pub(crate) fn size_of(variable: &str, default: u64) -> u64 {
+    std::env::var(variable).map_or(default, |s| s.parse().unwrap())
+}
