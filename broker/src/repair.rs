@@ -158,7 +158,10 @@ fn lost(
                     Ok(reader) => {
                         let end = reader.meta().next_offset;
                         let bad = reader.damaged_blocks().into_iter();
-                        let bad = bad.filter(|(_, to)| *to > at);
+                        let accepted = |from: Offset, to: Offset| {
+                            shard.gap_end(partition, from).is_some_and(|end| end >= to)
+                        };
+                        let bad = bad.filter(|(f, to)| *to > at && !accepted(*f, *to));
                         all.extend(bad.map(|(f, t)| (f.max(at), t, "a damaged block".into())));
                         end.max(at.plus(1))
                     }

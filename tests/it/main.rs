@@ -33,6 +33,7 @@ mod power_load;
 
 mod raw;
 mod reading;
+mod repair;
 mod server;
 mod settling;
 mod slow_readers;

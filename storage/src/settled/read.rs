@@ -124,7 +124,18 @@ impl SettledReader {
         let (mut slices, mut left, mut next) = (Vec::new(), max_bytes, offset);
         let from = self.index.partition_point(|b| b.next_offset <= offset);
         for entry in &self.index[from..] {
-            let block = self.block(entry)?;
+            let block = match self.block(entry) {
+                Ok(block) => block,
+                // What lies before it is good.
+                Err(_) if !slices.is_empty() => break,
+                Err(e) => {
+                    let (from, to) = (entry.first_offset, entry.next_offset);
+                    return Err(self.bad(&format!(
+                        "offsets {from} to {} are damaged, read on from {to}: {e}",
+                        to.0.saturating_sub(1)
+                    )));
+                }
+            };
             let (start, end, behind) = self.part_of(&block, next, left, slices.is_empty())?;
             if end > start {
                 slices.push(block.slice(start..end));

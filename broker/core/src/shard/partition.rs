@@ -68,10 +68,16 @@ impl Partition {
         self.settled.get(at)
     }
 
-    /// The offset, or the end of the accepted gap that it lies in.
-    pub(super) fn behind_gap(&self, offset: Offset) -> Offset {
-        let gap = self.gaps.range(..=offset).next_back();
-        gap.map_or(offset, |(_, end)| offset.max(*end))
+    /// The offset, or the end of the accepted gaps that it lies in.
+    pub(super) fn behind_gap(&self, mut offset: Offset) -> Offset {
+        loop {
+            let gap = self.gaps.range(..=offset).next_back();
+            match gap {
+                // Another one may begin where it ends.
+                Some((_, end)) if *end > offset => offset = *end,
+                _ => return offset,
+            }
+        }
     }
 
     /// Bytes of its settled segments.
