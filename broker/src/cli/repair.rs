@@ -32,6 +32,9 @@ pub(super) fn run(args: Args) -> Outcome {
                 args.dir.display()
             );
         }
+        if outcome.is_ok() && !args.json {
+            println!("nothing is damaged");
+        }
         return outcome;
     }
     let mut config = match &args.config {
