@@ -107,15 +107,11 @@ impl Broker {
         };
         let data = DataDir::open(&config.node.data, wanted)?;
         let shards = data.identity.shards;
-        let disk: Arc<dyn Disk> =
-            Arc::new(RealDisk::new(&data.path).map_err(system("open the data directory"))?);
-        let reserve = Reserve::open(disk.clone(), config.log.min_free_bytes);
-        let reserve = Arc::new(reserve.map_err(|e| StartError::Catalog(e.to_string()))?);
-        let path = data.path.join("catalog.redb");
-        let catalog = CatalogStore::open(&path, shards, Some(reserve.clone()))
-            .map_err(StartError::Catalog)?;
-        let (opened, broken) = open_shards(&disk, shards, &config, &reserve)?;
-        reserve.take();
+        let Opened {
+            catalog,
+            shards: opened,
+            broken,
+        } = open(&data, &config)?;
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)
             .max_blocking_threads(16)
@@ -329,29 +325,33 @@ impl Drop for Broker {
     }
 }
 
-/// The shards that can be opened, and why the others cannot.
-pub(crate) type OpenedShards = (
-    Vec<(Shard, ShardFiles)>,
-    Vec<(ShardId, flowstone_storage::Error)>,
-);
+/// What a data directory holds, opened.
+pub(crate) struct Opened {
+    pub(crate) catalog: CatalogStore,
+    pub(crate) shards: Vec<(Shard, ShardFiles)>,
+    /// Shards that cannot be opened, and why.
+    pub(crate) broken: Vec<(ShardId, flowstone_storage::Error)>,
+}
 
-/// Opens every shard. One whose files are damaged does not keep the others from being served.
+/// Opens the catalog and every shard. A shard whose files are damaged does not keep the others from
+/// being served.
 ///
 /// # Errors
-/// [`StartError::Shard`] where not one can be opened, or the disk refuses.
-pub(crate) fn open_shards(
-    disk: &Arc<dyn Disk>,
-    shards: u16,
-    config: &Config,
-    reserve: &Arc<Reserve>,
-) -> Result<OpenedShards, StartError> {
+/// [`StartError::Catalog`]; [`StartError::Shard`] where not one can be opened, or the disk refuses.
+pub(crate) fn open(data: &DataDir, config: &Config) -> Result<Opened, StartError> {
     use flowstone_storage::Error;
-    let (mut opened, mut broken) = (Vec::new(), Vec::new());
-    for id in (0..shards).map(ShardId) {
-        match open_shard(disk, id, config, reserve) {
-            Ok(shard) => opened.push(shard),
+    let disk: Arc<dyn Disk> =
+        Arc::new(RealDisk::new(&data.path).map_err(system("open the data directory"))?);
+    let reserve = Reserve::open(disk.clone(), config.log.min_free_bytes);
+    let reserve = Arc::new(reserve.map_err(|e| StartError::Catalog(e.to_string()))?);
+    let (path, count) = (data.path.join("catalog.redb"), data.identity.shards);
+    let catalog = CatalogStore::open(&path, count, reserve.clone()).map_err(StartError::Catalog)?;
+    let (mut shards, mut broken) = (Vec::new(), Vec::new());
+    for id in (0..count).map(ShardId) {
+        match open_shard(&disk, id, config, &reserve) {
+            Ok(shard) => shards.push(shard),
             Err(e @ (Error::Damaged { .. } | Error::State { .. } | Error::Format { .. }))
-                if shards > 1 =>
+                if count > 1 =>
             {
                 tracing::error!(shard = id.0, "the shard cannot be opened: {e}");
                 broken.push((id, e));
@@ -359,12 +359,17 @@ pub(crate) fn open_shards(
             Err(source) => return Err(StartError::Shard { shard: id, source }),
         }
     }
-    if opened.is_empty()
+    if shards.is_empty()
         && let Some((shard, source)) = broken.pop()
     {
         return Err(StartError::Shard { shard, source });
     }
-    Ok((opened, broken))
+    reserve.take();
+    Ok(Opened {
+        catalog,
+        shards,
+        broken,
+    })
 }
 
 fn open_shard(

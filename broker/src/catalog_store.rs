@@ -4,11 +4,10 @@ use crate::catalog_copy;
 use crate::reserve::Reserve;
 use flowstone_core::Catalog;
 use flowstone_core::catalog::{Command, Event, Row};
-use flowstone_storage::redb_file::open_checked;
-use flowstone_storage::{Disk, RealDisk};
+use flowstone_storage::redb_file::{error_of, open_checked};
+use flowstone_storage::{Disk, Error, RealDisk};
 use flowstone_wire::{ErrorCode, Failure};
 use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
-use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, RwLock};
 
@@ -18,7 +17,7 @@ const CACHE_BYTES: usize = 1 << 20;
 /// The catalog of a node and where it is stored.
 pub(crate) struct CatalogStore {
     path: PathBuf,
-    reserve: Option<Arc<Reserve>>,
+    reserve: Arc<Reserve>,
     /// Held while a command is stored: commands happen one after the other.
     /// `None` after an error that left it unusable: the next command opens it again.
     writer: Mutex<Option<Database>>,
@@ -39,11 +38,7 @@ impl CatalogStore {
     ///
     /// # Errors
     /// What is wrong with it, as text for an operator.
-    pub(crate) fn open(
-        path: &Path,
-        shards: u16,
-        reserve: Option<Arc<Reserve>>,
-    ) -> Result<Self, String> {
+    pub(crate) fn open(path: &Path, shards: u16, reserve: Arc<Reserve>) -> Result<Self, String> {
         let broken = |e: &dyn std::fmt::Display| format!("catalog '{}': {e}", path.display());
         let dir = path.parent().unwrap_or(Path::new("."));
         if !path.exists() {
@@ -52,12 +47,14 @@ impl CatalogStore {
             }
             make(path, &[]).map_err(|e| broken(&e))?;
         }
-        let db = open_database(path)?;
+        let db = open_database(path).map_err(|e| broken(&e))?;
         let rows = load(&db).map_err(|e| broken(&e))?;
-        let rows = rows.iter().map(|(k, v)| (&k[..], &v[..]));
-        let catalog = Catalog::from_rows(shards, rows).map_err(|e| broken(&e))?;
-        let all = load(&db).map_err(|e| broken(&e))?;
-        keep_copy(path, &all);
+        let pairs = rows.iter().map(|(k, v)| (&k[..], &v[..]));
+        let catalog = Catalog::from_rows(shards, pairs).map_err(|e| broken(&e))?;
+        // Written only where it differs: a start on a full disk needs no room.
+        if !catalog_copy::read(path).is_ok_and(|old| old == rows) {
+            write_copy(path, &rows);
+        }
         Ok(Self {
             path: path.into(),
             reserve,
@@ -90,7 +87,7 @@ impl CatalogStore {
         if !rows.is_empty() {
             self.store(&mut db, &rows)?;
             if let Some(Ok(rows)) = db.as_ref().map(load) {
-                keep_copy(&self.path, &rows);
+                write_copy(&self.path, &rows);
             }
         }
         *self
@@ -104,34 +101,24 @@ impl CatalogStore {
 impl CatalogStore {
     /// Stores rows; where there is no room, with the help of the reserve.
     fn store(&self, db: &mut Option<Database>, rows: &[Row]) -> Result<(), Failure> {
-        for help in [true, false] {
-            let internal = |what: String| Failure::new(ErrorCode::Internal, what);
+        let stored = self.reserve.help(|| {
             let open = match db.take() {
                 Some(open) => open,
-                None => open_database(&self.path).map_err(internal)?,
+                None => open_database(&self.path)?,
             };
-            let Err(e) = put(&open, rows) else {
-                *db = Some(open);
-                if let Some(reserve) = &self.reserve {
-                    reserve.take();
-                }
-                return Ok(());
+            // After an error it stays closed: redb takes nothing more, and opening needs its lock back.
+            put(&open, rows).map_err(|e| error_of(&self.path, &e))?;
+            *db = Some(open);
+            Ok(())
+        });
+        self.reserve.take();
+        stored.map_err(|e| {
+            let code = match e {
+                Error::NoSpace { .. } => ErrorCode::DiskFull,
+                _ => ErrorCode::Internal,
             };
-            // redb takes nothing more after an error; opening it needs its lock back.
-            drop(open);
-            let full = matches!(&e, redb::Error::Io(e) if e.kind() == ErrorKind::StorageFull);
-            if full && help && self.reserve.as_ref().is_some_and(|r| r.release()) {
-                continue;
-            }
-            let what = format!("the catalog could not be stored: {e}");
-            let code = if full {
-                ErrorCode::DiskFull
-            } else {
-                ErrorCode::Internal
-            };
-            return Err(Failure::new(code, what));
-        }
-        unreachable!("the second time ends the loop")
+            Failure::new(code, format!("the catalog could not be stored: {e}"))
+        })
     }
 }
 
@@ -149,26 +136,25 @@ fn put(db: &Database, rows: &[Row]) -> Result<(), redb::Error> {
     Ok(tx.commit()?)
 }
 
-fn open_database(path: &Path) -> Result<Database, String> {
-    let broken = |e: &dyn std::fmt::Display| format!("catalog '{}': {e}", path.display());
+fn open_database(path: &Path) -> Result<Database, Error> {
     let dir = path.parent().unwrap_or(Path::new("."));
     let name = Path::new(path.file_name().unwrap_or_default());
     RealDisk::new(dir)
         .and_then(|disk| disk.open(name)?.drop_cached())
-        .map_err(|e| broken(&e))?;
+        .map_err(|source| Error::Io {
+            action: "open",
+            path: path.into(),
+            source,
+        })?;
     open_checked(path, || {
         let mut builder = Database::builder();
         builder.set_cache_size(CACHE_BYTES).open(path)
     })
-    .map_err(|e| e.to_string())
 }
 
 /// Brings the copy up to date. The catalog itself is stored; the copy is for the day on which it is
 /// damaged, and nothing fails for its sake.
-fn keep_copy(path: &Path, rows: &[(String, Vec<u8>)]) {
-    if catalog_copy::read(path).is_ok_and(|old| old == rows) {
-        return;
-    }
+fn write_copy(path: &Path, rows: &[(String, Vec<u8>)]) {
     if let Err(e) = catalog_copy::write(path, rows) {
         tracing::warn!("the copy of the catalog is not up to date: {e}");
     }

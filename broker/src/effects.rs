@@ -3,7 +3,7 @@
 use crate::reserve::Reserve;
 use flowstone_core::{Input, Output, Reply, Ticket};
 use flowstone_storage::disk::remove_if_there;
-use flowstone_storage::mark::{Mark, MarkState};
+use flowstone_storage::mark::Mark;
 use flowstone_storage::settled::{Rewritten, SegmentId, SettledMeta};
 use flowstone_storage::state::Change;
 use flowstone_storage::{Disk, DiskFile, Error, StateStore, layout, log};
@@ -93,7 +93,7 @@ impl ShardFiles {
                 clean,
             } => self.materialize(changes, upto, clean),
             Output::Mark(durable) => {
-                if let Err(e) = self.store_mark(durable, false) {
+                if let Err(e) = self.mark.advance(durable, false) {
                     // The other slot still holds; a disk that is broken shows with the next sync.
                     tracing::warn!("{e}");
                 }
@@ -125,21 +125,12 @@ impl ShardFiles {
                 });
             }
             Err(e) => Err(e),
-            Ok(()) => self.store_mark(upto, clean),
+            Ok(()) => self.mark.advance(upto, clean),
         };
         self.reserve.take();
         Kept::Tell(Done::Materialized {
             upto,
             result: result.map_err(|e| e.to_string()),
-        })
-    }
-
-    fn store_mark(&mut self, durable: Lsn, clean: bool) -> Result<(), Error> {
-        let state = self.mark.state();
-        self.mark.store(MarkState {
-            durable: durable.max(state.durable),
-            clean,
-            ..state
         })
     }
 

@@ -5,20 +5,18 @@
 //! have done.
 
 use crate::background::{Background, Job};
-use crate::broker::{StartError, open_shards};
+use crate::broker::{self, StartError};
 use crate::catalog_store::CatalogStore;
 use crate::config::Config;
 use crate::data_dir::DataDir;
 use crate::effects::Done;
 use crate::pipelines::task_config;
-use crate::reserve::Reserve;
 use crate::worker::Clock;
 use flowstone_core::catalog::{Command, Event, partition_config};
 use flowstone_core::output::Status;
 use flowstone_core::{Input, Outbox, Output, Reply, Shard, Ticket};
 use flowstone_processor::Pipeline;
 use flowstone_storage::log::SyncJob;
-use flowstone_storage::{Disk, RealDisk};
 use flowstone_wire::native::{Acks, Topic, TopicSettings};
 use flowstone_wire::partitioner::partition_for_key;
 use flowstone_wire::{
@@ -27,7 +25,6 @@ use flowstone_wire::{
 };
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
 
@@ -88,15 +85,9 @@ impl Engine {
             return Err(crate::data_dir::Error::Format { path, what }.into());
         }
         let system = |action| move |source| StartError::System { action, source };
-        let disk = RealDisk::new(&data.path).map_err(system("open the data directory"))?;
-        let disk: Arc<dyn Disk> = Arc::new(disk);
-        let reserve = Reserve::open(disk.clone(), config.log.min_free_bytes);
-        let reserve = Arc::new(reserve.map_err(|e| StartError::Catalog(e.to_string()))?);
-        let path = data.path.join("catalog.redb");
-        let catalog = CatalogStore::open(&path, shards, Some(reserve.clone()))
-            .map_err(StartError::Catalog)?;
-        let (shard, files) = open_shards(&disk, shards, config, &reserve)?.0.remove(0);
-        reserve.take();
+        let mut opened = broker::open(&data, config)?;
+        let (shard, files) = opened.shards.remove(0);
+        let catalog = opened.catalog;
         let (syncer, sync_jobs) = channel();
         let (background, jobs) = channel();
         let (tell, done) = channel();

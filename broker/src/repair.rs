@@ -44,18 +44,25 @@ pub fn salvage(data: &Path, config: &Config) -> Result<Vec<String>, RepairError>
     let identity = data_dir::read(data)?;
     let dir = DataDir::open(data, identity.shards)?;
     let mut done = Vec::new();
-    let catalog = repair_catalog(&dir, &mut done)?;
     let disk: Arc<dyn Disk> = Arc::new(RealDisk::new(data)?);
+    let reserve = Arc::new(Reserve::open(disk.clone(), config.log.min_free_bytes)?);
+    let catalog = repair_catalog(&dir, &reserve, &mut done)?;
     for id in (0..identity.shards).map(ShardId) {
-        repair_shard(&disk, id, &catalog, config, &mut done)?;
+        let (shard, mut files) = repair_shard(&disk, id, config, &reserve, &mut done)?;
+        close_gaps(&shard, &files, &mut done)?;
+        drain(shard, &mut files, &catalog)?;
     }
     Ok(done)
 }
 
-fn repair_catalog(dir: &DataDir, done: &mut Vec<String>) -> Result<Arc<Catalog>, RepairError> {
+fn repair_catalog(
+    dir: &DataDir,
+    reserve: &Arc<Reserve>,
+    done: &mut Vec<String>,
+) -> Result<Arc<Catalog>, RepairError> {
     let path = dir.path.join("catalog.redb");
     let shards = dir.identity.shards;
-    let why = match CatalogStore::open(&path, shards, None) {
+    let why = match CatalogStore::open(&path, shards, reserve.clone()) {
         Ok(store) => return Ok(store.current()),
         Err(why) => why,
     };
@@ -68,17 +75,17 @@ fn repair_catalog(dir: &DataDir, done: &mut Vec<String>) -> Result<Arc<Catalog>,
     }
     catalog_store::make(&path, &rows).map_err(|e| RepairError::Catalog(e.to_string()))?;
     done.push(format!("the catalog was made again from its copy: {why}"));
-    let store = CatalogStore::open(&path, shards, None).map_err(RepairError::Catalog)?;
+    let store = CatalogStore::open(&path, shards, reserve.clone()).map_err(RepairError::Catalog)?;
     Ok(store.current())
 }
 
 fn repair_shard(
     disk: &Arc<dyn Disk>,
     id: ShardId,
-    catalog: &Catalog,
     config: &Config,
+    reserve: &Arc<Reserve>,
     done: &mut Vec<String>,
-) -> Result<(), RepairError> {
+) -> Result<(Shard, ShardFiles), RepairError> {
     let dir = layout::shard_dir(id);
     let state = match StateStore::open_of_shard(&**disk, &dir) {
         Ok(state) => state,
@@ -103,15 +110,14 @@ fn repair_shard(
         };
         done.push(format!("shard {id}: {hole}{more}"));
     }
-    let mut files = ShardFiles {
+    let files = ShardFiles {
         disk: disk.clone(),
         dir,
         state,
         mark: start.mark,
-        reserve: Arc::new(Reserve::open(disk.clone(), config.log.min_free_bytes)?),
+        reserve: reserve.clone(),
     };
-    close_gaps(&shard, &files, done)?;
-    drain(shard, &mut files, catalog)
+    Ok((shard, files))
 }
 
 /// Stores a gap for every stretch of offsets that nothing has.

@@ -187,6 +187,18 @@ impl Mark {
         self.state
     }
 
+    /// Notes that the log is durable up to here, at least; what was noted before is never taken back.
+    ///
+    /// # Errors
+    /// As [`Self::store`].
+    pub fn advance(&mut self, durable: Lsn, clean: bool) -> Result<(), Error> {
+        self.store(MarkState {
+            durable: durable.max(self.state.durable),
+            clean,
+            ..self.state
+        })
+    }
+
     /// Writes `state` into the older slot and makes it durable.
     ///
     /// # Errors

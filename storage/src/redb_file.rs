@@ -4,6 +4,7 @@
 use crate::error::Error;
 use redb::{Database, DatabaseError};
 use std::cell::Cell;
+use std::io::ErrorKind;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
@@ -45,6 +46,18 @@ pub fn open_checked(
             Err(failed(format!("{e}; {HINT}")))
         }
         Ok(Ok((_, false))) | Err(_) => Err(failed(format!("it is damaged; {HINT}"))),
+    }
+}
+
+/// What an error of redb means: that there is no room, or something else.
+pub fn error_of(path: &Path, error: &redb::Error) -> Error {
+    let path = path.to_path_buf();
+    match error {
+        redb::Error::Io(e) if e.kind() == ErrorKind::StorageFull => Error::NoSpace { path },
+        e => Error::State {
+            path,
+            what: e.to_string(),
+        },
     }
 }
 

@@ -6,7 +6,7 @@
 use crate::disk::{Disk, DiskFile, list_or_nothing, remove_if_there};
 use crate::error::Error;
 use crate::layout;
-use crate::redb_file::open_checked;
+use crate::redb_file::{error_of, open_checked};
 use crate::settled::{SegmentId, SettledMeta};
 use flowstone_wire::Lsn;
 use redb::{Database, ReadableDatabase, ReadableTable, StorageBackend, TableDefinition};
@@ -163,12 +163,7 @@ impl StateStore {
             tx.commit()?;
             Ok(())
         };
-        run().map_err(|e| match e {
-            redb::Error::Io(e) if e.kind() == io::ErrorKind::StorageFull => Error::NoSpace {
-                path: self.path.clone(),
-            },
-            e => state_error(&self.path, &e),
-        })
+        run().map_err(|e| error_of(&self.path, &e))
     }
 
     fn read<T>(

@@ -5,7 +5,7 @@ use crate::rng::Rng;
 use crate::world::World;
 use flowstone_core::{Input, Outbox, Output, Parcel, Reply, Shard, Ticket};
 use flowstone_storage::log::{LogConfig, SyncJob, allocate_spare};
-use flowstone_storage::mark::{Mark, MarkState};
+use flowstone_storage::mark::Mark;
 use flowstone_storage::settled::{
     RewriteJob, RewriteStep, SegmentId, SettleJob, SettleStep, SettledReader, remove_orphans,
 };
@@ -128,7 +128,7 @@ impl Host {
             source,
         };
         disk.create_dir(&dir).map_err(io)?;
-        let state = StateStore::open(&*disk, &layout::state(&dir))?;
+        let state = StateStore::open_of_shard(&*disk, &dir)?;
         forget_rows(&state, plant)?;
         remove_orphans(&*disk, &dir, &state)?;
         let (shard, start) = Shard::open(disk.clone(), &dir, id, world.config, &state)?;
@@ -250,7 +250,7 @@ impl Host {
             }
             Job::Mark(durable) => {
                 // The other slot still holds.
-                let _ = self.store_mark(durable, false);
+                let _ = self.mark.advance(durable, false);
                 Done::Nothing
             }
             Job::Settle(job, paths) => self.settle(job, paths),
@@ -325,16 +325,7 @@ impl Host {
             return Ok(());
         }
         self.state.apply(upto, changes)?;
-        self.store_mark(upto, clean)
-    }
-
-    fn store_mark(&mut self, durable: Lsn, clean: bool) -> Result<(), Error> {
-        let state = self.mark.state();
-        self.mark.store(MarkState {
-            durable: durable.max(state.durable),
-            clean,
-            ..state
-        })
+        self.mark.advance(upto, clean)
     }
 
     fn settle(&mut self, mut job: Box<SettleJob>, paths: Vec<PathBuf>) -> Done {

@@ -141,27 +141,28 @@ impl Shard {
         limits: ReadLimits,
     ) -> Where {
         let hot_start = self.log.hot_start(id);
-        let mut lost = LostOffsets {
-            partition: id,
-            from: offset,
-            to: hot_start.filter(|s| *s > offset).unwrap_or(p.next),
-            what: "no file has it".into(),
-        };
+        let mut known = None;
         if hot_start.is_some_and(|start| offset >= start) {
             let found = self.log.read(id, offset, limits);
             if !found.is_empty() {
                 return Where::Hot(found.slices);
             }
-            lost = found.lost.unwrap_or(lost);
+            known = found.lost;
         }
-        match p.settled_at(offset) {
-            Some(meta) if meta.first_offset <= offset => Where::Settled(meta.id()),
-            Some(meta) => {
-                lost.to = lost.to.min(meta.first_offset);
-                Where::Lost(lost)
-            }
-            None => Where::Lost(lost),
+        let settled = p.settled_at(offset);
+        if let Some(meta) = settled.filter(|m| m.first_offset <= offset) {
+            return Where::Settled(meta.id());
         }
+        let mut lost = known.unwrap_or_else(|| LostOffsets {
+            partition: id,
+            from: offset,
+            to: hot_start.filter(|s| *s > offset).unwrap_or(p.next),
+            what: "no file has it".into(),
+        });
+        if let Some(meta) = settled {
+            lost.to = lost.to.min(meta.first_offset);
+        }
+        Where::Lost(lost)
     }
 
     /// Answers the long polls of a partition that has something new to see.

@@ -170,26 +170,16 @@ impl Rig {
                 upto,
                 clean,
             } => {
-                let mark = MarkState {
-                    durable: upto.max(self.mark.state().durable),
-                    clean,
-                    ..self.mark.state()
-                };
                 let applied = self.state.apply(upto, &changes);
-                let result = applied.and_then(|()| self.mark.store(mark));
+                let result = applied.and_then(|()| self.mark.advance(upto, clean));
                 return Some(Input::Materialized {
                     upto,
                     result: result.map_err(|e| e.to_string()),
                 });
             }
             Output::Mark(durable) => {
-                let durable = durable.max(self.mark.state().durable);
-                let mark = MarkState {
-                    durable,
-                    ..self.mark.state()
-                };
                 // It is only a hint: a disk that refuses is met again.
-                let _ = self.mark.store(mark);
+                let _ = self.mark.advance(durable, false);
             }
             Output::Settle(input) => {
                 let mut job = SettleJob::new(Arc::new(self.disk.clone()), &self.dir, input);
