@@ -17,6 +17,7 @@ use accept::Acceptor;
 use flowstone_client::Client;
 use flowstone_core::Shard;
 use flowstone_processor::Pipeline;
+use flowstone_storage::disk::create_dir_durably;
 use flowstone_storage::settled::remove_orphans;
 use flowstone_storage::{Disk, RealDisk, StateStore, layout};
 use flowstone_wire::{Failure, ShardId};
@@ -379,12 +380,11 @@ fn open_shard(
     reserve: &Arc<Reserve>,
 ) -> Result<(Shard, ShardFiles), flowstone_storage::Error> {
     let dir = layout::shard_dir(id);
-    disk.create_dir(&dir)
-        .map_err(|source| flowstone_storage::Error::Io {
-            action: "create",
-            path: dir.clone(),
-            source,
-        })?;
+    create_dir_durably(&**disk, &dir).map_err(|source| flowstone_storage::Error::Io {
+        action: "create",
+        path: dir.clone(),
+        source,
+    })?;
     let state = StateStore::open_of_shard(&**disk, &dir)?;
     for orphan in remove_orphans(&**disk, &dir, &state)? {
         tracing::info!(

@@ -1,10 +1,10 @@
 //! Producing: records are gathered into batches, numbered, sent and, where that is safe, sent again.
 //!
 //! ```text
-//!  enqueue --> accumulator (per partition) --> lane (per partition) --> transport
-//!     |          open batch, full batches        numbers, order,
-//!     v                                          retries
-//!   ticket <---------- outcome of the batch -------+
+//!  enqueue --> accumulator (per partition) --> window --> lane (per partition) --> transport
+//!     |          open batch, full batches       whose      numbers, order,
+//!     v                                         turn       retries
+//!   ticket <---------- outcome of the batch -----------------+
 //! ```
 //! The accumulators are the only thing that callers and the one sender task share.
 
@@ -18,6 +18,7 @@ mod renumber;
 mod sender;
 mod shared;
 mod ticket;
+mod window;
 
 pub use builder::ProducerBuilder;
 pub use producer::Producer;

@@ -5,6 +5,7 @@
 //!   will be, and nobody may try again; until [`DiskFile::drop_cached`] a reader, of a later process
 //!   too, may still see it;
 //! - a created, renamed or removed name is not safe before [`Disk::sync_dir`];
+//! - a [`SyncPoint`] makes everything safe at once that was done behind it;
 //! - bytes of a file that were allocated and never written read as zero;
 //! - a mapping shows what is written to the file later, too.
 
@@ -38,11 +39,12 @@ pub trait Disk: Send + Sync + Debug + 'static {
     /// `NotFound`, and what the disk says.
     fn list(&self, dir: &Path) -> io::Result<Vec<String>>;
 
-    /// Creates a directory and its parents; an existing one is fine. It is durable on return.
+    /// Creates a directory and its parents, and says whether it was not there. Its name is not safe
+    /// yet, see [`create_dir_durably`].
     ///
     /// # Errors
     /// What the disk says.
-    fn create_dir(&self, dir: &Path) -> io::Result<()>;
+    fn create_dir(&self, dir: &Path) -> io::Result<bool>;
 
     /// Renames a file, replacing the target.
     ///
@@ -62,11 +64,27 @@ pub trait Disk: Send + Sync + Debug + 'static {
     /// What the disk says; names may then be lost.
     fn sync_dir(&self, dir: &Path) -> io::Result<()>;
 
+    /// A point behind which everything below `dir` can be made durable together; `None` where the
+    /// system cannot tell afterwards whether all of it was.
+    ///
+    /// # Errors
+    /// What the disk says.
+    fn sync_point(&self, dir: &Path) -> io::Result<Option<Box<dyn SyncPoint>>>;
+
     /// Bytes that can still be allocated.
     ///
     /// # Errors
     /// What the disk says.
     fn free_bytes(&self) -> io::Result<u64>;
+}
+
+/// What was done below a directory since a moment. Cheaper than a sync for each of many small files.
+pub trait SyncPoint: Send + Debug {
+    /// Makes all that was written, created and renamed since then durable.
+    ///
+    /// # Errors
+    /// What the disk says, about any of it or of another file; what was not durable must be taken as lost.
+    fn sync(&self) -> io::Result<()>;
 }
 
 /// An open file.
@@ -170,6 +188,20 @@ impl Mapping {
         }
         Ok(self.slice(start, len))
     }
+}
+
+/// Creates a directory and its parents, all durable on return; an existing one is fine.
+///
+/// # Errors
+/// What the disk says.
+pub fn create_dir_durably(disk: &dyn Disk, dir: &Path) -> io::Result<()> {
+    if !disk.create_dir(dir)? {
+        return Ok(());
+    }
+    // Every level may be new: each is an entry of the one above.
+    dir.ancestors()
+        .skip(1)
+        .try_for_each(|level| disk.sync_dir(level))
 }
 
 /// Removes a file. One that is gone already is fine.

@@ -1,6 +1,6 @@
 //! The conformance suite that every [`Disk`] passes.
 
-use crate::disk::Disk;
+use crate::disk::{Disk, create_dir_durably};
 use std::io::{self, ErrorKind, IoSlice};
 use std::path::Path;
 
@@ -13,11 +13,15 @@ use std::path::Path;
 /// Where a promise is not kept.
 pub fn conforms(disk: &dyn Disk) -> io::Result<()> {
     let dir = Path::new("a/b");
-    disk.create_dir(dir)?;
-    disk.create_dir(dir)?;
+    create_dir_durably(disk, dir)?;
+    assert!(!disk.create_dir(dir)?, "it is there");
     names(disk, dir)?;
     bytes(disk, dir)?;
     mapping(disk, dir)?;
+    if let Some(point) = disk.sync_point(dir)? {
+        disk.create(&dir.join("together"), 10)?;
+        point.sync()?;
+    }
     assert!(disk.free_bytes()? > 0);
     Ok(())
 }

@@ -1,6 +1,6 @@
 //! The disk of the operating system, below one root directory.
 
-use crate::disk::{Disk, DiskFile, Mapping};
+use crate::disk::{Disk, DiskFile, Mapping, SyncPoint};
 use crate::sys;
 use rustix::fs::{Advice, FallocateFlags, fadvise, fallocate, statvfs};
 use std::fs::{self, File, OpenOptions};
@@ -90,20 +90,13 @@ impl Disk for RealDisk {
         Ok(names)
     }
 
-    fn create_dir(&self, dir: &Path) -> io::Result<()> {
+    fn create_dir(&self, dir: &Path) -> io::Result<bool> {
         let full = self.root.join(dir);
-        if full.is_dir() {
-            return Ok(());
+        let is_new = !full.is_dir();
+        if is_new {
+            fs::create_dir_all(&full)?;
         }
-        fs::create_dir_all(&full)?;
-        // Every level may be new: each is an entry of the one above.
-        let mut level = full.as_path();
-        while level != self.root {
-            let Some(parent) = level.parent() else { break };
-            File::open(parent)?.sync_all()?;
-            level = parent;
-        }
-        Ok(())
+        Ok(is_new)
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
@@ -118,10 +111,40 @@ impl Disk for RealDisk {
         File::open(self.root.join(dir))?.sync_all()
     }
 
+    fn sync_point(&self, _dir: &Path) -> io::Result<Option<Box<dyn SyncPoint>>> {
+        if !syncfs_tells_errors() {
+            return Ok(None);
+        }
+        let root = File::open(&self.root)?;
+        Ok(Some(Box::new(RealSyncPoint { root })))
+    }
+
     fn free_bytes(&self) -> io::Result<u64> {
         let stat = statvfs(&self.root)?;
         Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
     }
+}
+
+/// A file system, opened before the writes that are to be synced: errors since then are told.
+#[derive(Debug)]
+struct RealSyncPoint {
+    root: File,
+}
+
+impl SyncPoint for RealSyncPoint {
+    fn sync(&self) -> io::Result<()> {
+        Ok(rustix::fs::syncfs(&self.root)?)
+    }
+}
+
+/// Whether the kernel is at least 5.8: before, syncfs returned no error of writing back (syncfs(2)).
+fn syncfs_tells_errors() -> bool {
+    let name = rustix::system::uname();
+    let release = name.release().to_string_lossy();
+    let mut numbers = release
+        .split(|c: char| !c.is_ascii_digit())
+        .map_while(|n| n.parse::<u32>().ok());
+    (numbers.next(), numbers.next()) >= (Some(5), Some(8))
 }
 
 #[derive(Debug)]

@@ -4,8 +4,8 @@
 //! any subset of the rest, as its caller chooses, and may tear a write. Files can be damaged, the
 //! disk can be full, and syncs can fail. Everything is deterministic.
 
-use crate::disk::{Disk, DiskFile, Mapping};
-use std::collections::BTreeMap;
+use crate::disk::{Disk, DiskFile, Mapping, SyncPoint};
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Error, ErrorKind, IoSlice};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -35,6 +35,18 @@ struct Inode {
     pending: Vec<Change>,
 }
 
+impl Inode {
+    /// A sync, which may fail: as on Linux the pages count as clean then, and the next sync would say
+    /// that all is well.
+    fn sync(&mut self, succeeds: bool) {
+        for change in std::mem::take(&mut self.pending) {
+            if succeeds {
+                survive(&mut self.durable, &change, Fate::Kept);
+            }
+        }
+    }
+}
+
 #[derive(Clone, Debug)]
 enum NameChange {
     Link(PathBuf, usize),
@@ -43,11 +55,11 @@ enum NameChange {
 }
 
 impl NameChange {
-    fn touches(&self, dir: &Path) -> bool {
-        let path = match self {
+    /// The name that it is about.
+    fn path(&self) -> &PathBuf {
+        match self {
             Self::Link(p, _) | Self::Unlink(p) | Self::Rename(_, p) => p,
-        };
-        path.parent() == Some(dir)
+        }
     }
 
     fn apply(self, names: &mut BTreeMap<PathBuf, usize>) {
@@ -74,6 +86,8 @@ struct State {
     stop_after: Option<u64>,
     operations: u64,
     fail_syncs: bool,
+    /// Syncs of files that failed so far.
+    failed_syncs: u64,
 }
 
 /// A simulated disk. Clones are the same disk.
@@ -251,6 +265,16 @@ impl State {
         }
     }
 
+    fn sync_names(&mut self, dir: &Path) {
+        for change in std::mem::take(&mut self.name_changes) {
+            if change.path().parent() == Some(dir) {
+                change.apply(&mut self.durable);
+            } else {
+                self.name_changes.push(change);
+            }
+        }
+    }
+
     fn inode(&self, path: &Path) -> io::Result<usize> {
         self.live
             .get(path)
@@ -291,7 +315,6 @@ impl Disk for SimDisk {
 
     fn list(&self, dir: &Path) -> io::Result<Vec<String>> {
         let s = self.lock();
-        // Files only: directories exist as soon as they are named.
         let mut names: Vec<String> = s
             .live
             .keys()
@@ -304,8 +327,9 @@ impl Disk for SimDisk {
         Ok(names)
     }
 
-    fn create_dir(&self, _dir: &Path) -> io::Result<()> {
-        self.lock().step()
+    fn create_dir(&self, _dir: &Path) -> io::Result<bool> {
+        // Directories exist as soon as they are named.
+        self.lock().step().map(|()| false)
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
@@ -334,21 +358,57 @@ impl Disk for SimDisk {
         if s.fail_syncs {
             return Err(Error::other("simulated sync failure"));
         }
-        let (synced, rest) = std::mem::take(&mut s.name_changes)
-            .into_iter()
-            .partition(|c| c.touches(dir));
-        s.name_changes = rest;
-        let synced: Vec<NameChange> = synced;
-        for change in synced {
-            change.apply(&mut s.durable);
-        }
+        s.sync_names(dir);
         Ok(())
+    }
+
+    fn sync_point(&self, dir: &Path) -> io::Result<Option<Box<dyn SyncPoint>>> {
+        let s = self.lock();
+        Ok(Some(Box::new(SimSyncPoint {
+            disk: self.clone(),
+            dir: dir.into(),
+            first_inode: s.inodes.len(),
+            failed_syncs: s.failed_syncs,
+        })))
     }
 
     fn free_bytes(&self) -> io::Result<u64> {
         let s = self.lock();
         Ok(s.capacity_bytes
             .map_or(u64::MAX, |c| c.saturating_sub(s.used())))
+    }
+}
+
+/// Covers the files that were created since: the least that the trait promises to its callers.
+#[derive(Debug)]
+struct SimSyncPoint {
+    disk: SimDisk,
+    dir: PathBuf,
+    first_inode: usize,
+    /// Those that had failed before. As on Linux every later one is told of, whoever asked for it: what
+    /// it lost may be ours, and counts as clean now.
+    failed_syncs: u64,
+}
+
+impl SyncPoint for SimSyncPoint {
+    fn sync(&self) -> io::Result<()> {
+        let mut s = self.disk.lock();
+        s.step()?;
+        let fails = s.fail_syncs;
+        s.failed_syncs += u64::from(fails);
+        let s = &mut *s;
+        let mut dirs = BTreeSet::new();
+        for (path, inode) in &s.live {
+            if path.starts_with(&self.dir) && *inode >= self.first_inode {
+                s.inodes[*inode].sync(!fails);
+                dirs.extend(path.parent().map(Path::to_owned));
+            }
+        }
+        if s.failed_syncs > self.failed_syncs {
+            return Err(Error::other("simulated sync failure"));
+        }
+        dirs.iter().for_each(|dir| s.sync_names(dir));
+        Ok(())
     }
 }
 
@@ -404,15 +464,11 @@ impl DiskFile for SimFile {
     fn sync(&self) -> io::Result<()> {
         let mut s = self.disk.lock();
         s.step()?;
-        let failed = s.fail_syncs;
-        let inode = &mut s.inodes[self.inode];
-        let pending = std::mem::take(&mut inode.pending);
-        if failed {
-            // As on Linux: the pages count as clean, and the next sync would say that all is well.
+        let fails = s.fail_syncs;
+        s.failed_syncs += u64::from(fails);
+        s.inodes[self.inode].sync(!fails);
+        if fails {
             return Err(Error::other("simulated sync failure"));
-        }
-        for change in &pending {
-            survive(&mut inode.durable, change, Fate::Kept);
         }
         Ok(())
     }

@@ -4,6 +4,7 @@ use crate::planted::{Plant, PlantedDisk, forget_rows};
 use crate::rng::Rng;
 use crate::world::World;
 use flowstone_core::{Input, Outbox, Output, Parcel, Reply, Shard, Ticket};
+use flowstone_storage::disk::create_dir_durably;
 use flowstone_storage::log::{LogConfig, SyncJob, allocate_spare};
 use flowstone_storage::mark::Mark;
 use flowstone_storage::settled::{
@@ -127,7 +128,7 @@ impl Host {
             path: dir.clone(),
             source,
         };
-        disk.create_dir(&dir).map_err(io)?;
+        create_dir_durably(&*disk, &dir).map_err(io)?;
         let state = StateStore::open_of_shard(&*disk, &dir)?;
         forget_rows(&state, plant)?;
         remove_orphans(&*disk, &dir, &state)?;

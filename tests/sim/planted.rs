@@ -2,6 +2,7 @@
 
 mod caught;
 
+use flowstone_storage::disk::SyncPoint;
 use flowstone_storage::state::Change;
 use flowstone_storage::{Disk, DiskFile, Error, SimDisk, StateStore};
 use std::io;
@@ -17,6 +18,8 @@ pub(crate) enum Plant {
     SyncAgainAfterError,
     /// Names of the log are never made durable.
     NoDirectorySync,
+    /// Settled segments are never made durable.
+    NoSyncPoint,
     /// A picture of the state is answered as stored and was not stored.
     MaterializeNothing,
     /// The manifest does not get what was settled.
@@ -83,6 +86,16 @@ pub(crate) struct PlantedDisk {
     pub(crate) plant: Option<Plant>,
 }
 
+/// Planted: a point that syncs nothing.
+#[derive(Debug)]
+struct NoSyncPoint;
+
+impl SyncPoint for NoSyncPoint {
+    fn sync(&self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
 impl Disk for PlantedDisk {
     fn create(&self, path: &Path, allocate_bytes: u64) -> io::Result<Arc<dyn DiskFile>> {
         self.disk.create(path, allocate_bytes)
@@ -93,7 +106,7 @@ impl Disk for PlantedDisk {
     fn list(&self, dir: &Path) -> io::Result<Vec<String>> {
         self.disk.list(dir)
     }
-    fn create_dir(&self, dir: &Path) -> io::Result<()> {
+    fn create_dir(&self, dir: &Path) -> io::Result<bool> {
         self.disk.create_dir(dir)
     }
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
@@ -107,6 +120,12 @@ impl Disk for PlantedDisk {
             return Ok(());
         }
         self.disk.sync_dir(dir)
+    }
+    fn sync_point(&self, dir: &Path) -> io::Result<Option<Box<dyn SyncPoint>>> {
+        if self.plant == Some(Plant::NoSyncPoint) {
+            return Ok(Some(Box::new(NoSyncPoint)));
+        }
+        self.disk.sync_point(dir)
     }
     fn free_bytes(&self) -> io::Result<u64> {
         self.disk.free_bytes()

@@ -1,7 +1,7 @@
 //! Making a state store again from what the log and the settled segments say of themselves.
 
 use flowstone_core::shard::partition_row;
-use flowstone_storage::disk::list_or_nothing;
+use flowstone_storage::disk::{create_dir_durably, list_or_nothing};
 use flowstone_storage::mark::Mark;
 use flowstone_storage::settled::{SettledMeta, SettledReader};
 use flowstone_storage::{Disk, Error, StateStore, layout};
@@ -59,7 +59,7 @@ fn keep_original(disk: &dyn Disk, shard_dir: &Path, path: &Path) -> Result<(), E
         return Ok(());
     }
     let dir = layout::damaged_dir(shard_dir);
-    disk.create_dir(&dir).map_err(io("keep a copy of"))?;
+    create_dir_durably(disk, &dir).map_err(io("keep a copy of"))?;
     let taken = list_or_nothing(disk, &dir)?;
     let free = (0..).map(|n| format!("state.redb.{n}"));
     let name = free.into_iter().find(|n| !taken.contains(n));

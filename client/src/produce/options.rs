@@ -43,6 +43,12 @@ impl Default for Options {
 }
 
 impl Options {
+    /// Bytes that may be on the way at once, a part of the buffer. The rest gathers: the more
+    /// partitions share it, the more a batch for each of them is worth.
+    pub(crate) fn window_bytes(&self) -> usize {
+        self.buffer_bytes / 4
+    }
+
     /// Checks each option and what goes together.
     ///
     /// # Errors

@@ -3,6 +3,7 @@
 use super::accumulator::Waiting;
 use super::lane::{Identity, Lane, Want};
 use super::shared::Shared;
+use super::window::Window;
 use crate::client::Client;
 use crate::transport::Route;
 use bytes::Bytes;
@@ -19,6 +20,7 @@ enum Done {
     Produced {
         partition: u32,
         number: u64,
+        sent_bytes: usize,
         answer: Result<ProduceAnswer, Failure>,
     },
     /// The answer to the request for a new identity.
@@ -33,6 +35,7 @@ pub(crate) struct Sender {
     client: Client,
     shared: Arc<Shared>,
     lanes: Vec<Lane>,
+    window: Window,
     calls: JoinSet<Done>,
     /// When to look at which partition again, at most one time for each.
     timers: BTreeSet<(Instant, u32)>,
@@ -52,6 +55,7 @@ impl Sender {
         Self {
             client,
             lanes: (0..partitions).map(|p| Lane::new(p, identity)).collect(),
+            window: Window::new(shared.options.window_bytes(), partitions as usize),
             calls: JoinSet::new(),
             timers: BTreeSet::new(),
             timer_of: vec![None; partitions as usize],
@@ -66,7 +70,12 @@ impl Sender {
             let timer = self.timers.first().map(|(at, _)| *at);
             tokio::select! {
                 biased;
-                Some(done) = self.calls.join_next() => self.on_done(done),
+                Some(done) = self.calls.join_next() => {
+                    self.on_done(done);
+                    while let Some(done) = self.calls.try_join_next() {
+                        self.on_done(done);
+                    }
+                }
                 () = self.shared.signalled() => {
                     self.shared.take_signalled(&mut partitions);
                     partitions.drain(..).for_each(|p| self.drive(p));
@@ -74,6 +83,9 @@ impl Sender {
                 () = sleep_until(timer.unwrap_or_else(Instant::now)), if timer.is_some() => {
                     self.on_timers(Instant::now());
                 }
+            }
+            while let Some(partition) = self.window.next() {
+                self.take_turn(partition);
             }
         }
     }
@@ -91,8 +103,10 @@ impl Sender {
             Done::Produced {
                 partition,
                 number,
+                sent_bytes,
                 answer,
             } => {
+                self.window.ended(sent_bytes);
                 self.lanes[partition as usize].on_answer(number, answer, now, options);
                 partition
             }
@@ -115,29 +129,40 @@ impl Sender {
         }
     }
 
-    /// Does all that can be done for a partition now.
+    /// Does all that can be done for a partition now; for another batch it goes into the line.
     fn drive(&mut self, partition: u32) {
-        let shared = Arc::clone(&self.shared);
         loop {
             while let Some((number, bytes)) = self.lanes[partition as usize].next_outgoing() {
                 self.produce(partition, number, bytes);
             }
             let now = Instant::now();
-            match self.lanes[partition as usize].wants(now, &shared.options) {
-                Want::Batch => match shared.accumulator(partition).take(now, &shared.options) {
-                    Waiting::Batch(gathered) => {
-                        shared.leave(partition);
-                        self.lanes[partition as usize].admit(gathered);
-                    }
-                    Waiting::Until(at) => return self.set_timer(partition, at),
-                    Waiting::Nothing => return,
-                },
+            match self.lanes[partition as usize].wants(now, &self.shared.options) {
+                Want::Batch => return self.window.stand(partition),
                 Want::Identity => return self.identify(partition),
                 Want::Timer(at) if at > now => return self.set_timer(partition, at),
                 Want::Timer(_) => {}
                 Want::Answer => return,
             }
         }
+    }
+
+    /// Sends the next batch of a partition that stood in the line.
+    fn take_turn(&mut self, partition: u32) {
+        let shared = Arc::clone(&self.shared);
+        let now = Instant::now();
+        let lane = &mut self.lanes[partition as usize];
+        // What it wanted may have changed while it stood.
+        if lane.wants(now, &shared.options) == Want::Batch {
+            match shared.accumulator(partition).take(now, &shared.options) {
+                Waiting::Batch(gathered) => {
+                    shared.leave(partition);
+                    lane.admit(gathered);
+                }
+                Waiting::Until(at) => return self.set_timer(partition, at),
+                Waiting::Nothing => return,
+            }
+        }
+        self.drive(partition);
     }
 
     fn set_timer(&mut self, partition: u32, at: Instant) {
@@ -158,6 +183,8 @@ impl Sender {
             acks: self.shared.options.acks,
         };
         let route = Route::Shard(place.shard);
+        let sent_bytes = batch.len();
+        self.window.sent(sent_bytes);
         // Handed over here, in order; the spawned task only waits for the answer.
         let call = self.client.call_pieces(route, &request, batch);
         self.calls.spawn(async move {
@@ -165,6 +192,7 @@ impl Sender {
             Done::Produced {
                 partition,
                 number,
+                sent_bytes,
                 answer,
             }
         });

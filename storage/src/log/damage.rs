@@ -1,6 +1,6 @@
 //! Damage: what of the log cannot be read any more, and where it can be read again.
 
-use crate::disk::{Disk, Mapping};
+use crate::disk::{Disk, Mapping, create_dir_durably};
 use crate::layout;
 use flowstone_wire::batch::{self, HEADER_BYTES};
 use flowstone_wire::{BatchHeader, Lsn, Offset, PartitionId};
@@ -84,7 +84,7 @@ pub(crate) fn keep(
     (from, to): (u64, u64),
 ) -> std::io::Result<()> {
     let dir = layout::damaged_dir(shard_dir);
-    disk.create_dir(&dir)?;
+    create_dir_durably(disk, &dir)?;
     let bytes = map.slice(from, to.saturating_sub(from).min(KEPT_BYTES_MAX));
     match disk.create(&dir.join(name), 0) {
         Ok(file) => {

@@ -14,7 +14,7 @@ use super::recover_table::{Next, Standing, Verdict, row_for};
 use super::recover_tail::{Tail, segment};
 use super::segment::Segment;
 use super::{LogConfig, ShardLog};
-use crate::disk::{Disk, DiskFile, Mapping};
+use crate::disk::{Disk, DiskFile, Mapping, create_dir_durably};
 use crate::error::Error;
 use crate::layout;
 use crate::mark::{Mark, MarkFound, MarkState};
@@ -131,7 +131,7 @@ impl ShardLog {
         visit: &mut dyn FnMut(&BatchHeader, &Bytes),
     ) -> Result<(Self, Mark, Recovered), Error> {
         let dir = layout::log_dir(shard_dir);
-        disk.create_dir(&dir).map_err(Error::io("create", &dir))?;
+        create_dir_durably(&*disk, &dir).map_err(Error::io("create", &dir))?;
         let (mut mark, mark_found) = Mark::open(&*disk, &layout::mark(shard_dir))?;
         let state = mark.state();
         let found = find_segments(&*disk, &dir)?;

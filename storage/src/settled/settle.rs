@@ -5,7 +5,7 @@
 //! [`remove_orphans`] removes and the next run writes again.
 
 use super::{SegmentId, SettledMeta, SettledWriter};
-use crate::disk::{Disk, Mapping, list_or_nothing, remove_if_there};
+use crate::disk::{Disk, Mapping, SyncPoint, list_or_nothing, remove_if_there};
 use crate::error::Error;
 use crate::layout;
 use crate::log::damage::{batch_at, keep, next_batch};
@@ -42,6 +42,12 @@ pub enum SettleStep {
     Done(Vec<SettledMeta>, Lsn),
 }
 
+/// Files that are made durable together: each alone costs three syncs, which thousands of partitions
+/// would ask of the disk for every segment of the log.
+const FILES_PER_SYNC: usize = 256;
+/// Bytes of such files: a sync should not take the disk for long.
+const BYTES_PER_SYNC: u64 = 32 << 20;
+
 /// A run of one partition and the mapping it points into.
 type Piece = (Mapping, PathBuf, Run);
 
@@ -59,6 +65,10 @@ pub struct SettleJob {
     next: Option<Offset>,
     done: Vec<SettledMeta>,
     lost: Vec<LostOffsets>,
+    /// Taken before the first file was made; `None` where each file is synced by itself.
+    sync_point: Option<Box<dyn SyncPoint>>,
+    /// Files, and their bytes, that are not durable yet.
+    unsynced: (usize, u64),
     /// Bytes that must be free before anything is written.
     needs_bytes: Option<u64>,
 }
@@ -89,6 +99,8 @@ impl SettleJob {
             next: None,
             done: Vec::new(),
             lost: Vec::new(),
+            sync_point: None,
+            unsynced: (0, 0),
             needs_bytes: Some(input.min_free_bytes),
         }
     }
@@ -104,6 +116,15 @@ impl SettleJob {
             let pieces = self.left.iter().flat_map(|(_, _, pieces)| pieces);
             let bytes: u64 = pieces.map(|(_, _, run)| u64::from(run.bytes)).sum();
             check_room(&*self.disk, &self.shard_dir, bytes + min_free)?;
+            let point = self.disk.sync_point(&layout::settled_root(&self.shard_dir));
+            self.sync_point = point.map_err(Error::io("open", &self.shard_dir))?;
+        }
+        let (files, bytes) = self.unsynced;
+        let much = files >= FILES_PER_SYNC || bytes >= BYTES_PER_SYNC;
+        // Not while a file is open: its rest would not be covered.
+        if self.writer.is_none() && files > 0 && (much || self.left.is_empty()) {
+            self.sync()?;
+            return Ok(SettleStep::More(0));
         }
         let Some((partition, start, pieces)) = self.left.last_mut() else {
             return Ok(SettleStep::Done(std::mem::take(&mut self.done), self.upto));
@@ -173,9 +194,26 @@ impl SettleJob {
     }
 
     fn finish_file(&mut self) -> Result<(), Error> {
-        if let Some(writer) = self.writer.take() {
-            self.done.push(writer.finish()?);
+        let Some(writer) = self.writer.take() else {
+            return Ok(());
+        };
+        let meta = if self.sync_point.is_some() {
+            let meta = writer.finish_unsynced()?;
+            self.unsynced.0 += 1;
+            self.unsynced.1 += meta.bytes;
+            meta
+        } else {
+            writer.finish()?
+        };
+        self.done.push(meta);
+        Ok(())
+    }
+
+    fn sync(&mut self) -> Result<(), Error> {
+        if let Some(point) = &self.sync_point {
+            point.sync().map_err(Error::io("sync", &self.shard_dir))?;
         }
+        self.unsynced = (0, 0);
         Ok(())
     }
 

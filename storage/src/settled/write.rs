@@ -21,6 +21,8 @@ pub struct SettledWriter {
     file: Arc<dyn DiskFile>,
     path: PathBuf,
     unfinished: PathBuf,
+    /// Its directory was made for it.
+    dir_is_new: bool,
     compress: bool,
     position: u64,
     block: Vec<u8>,
@@ -43,7 +45,7 @@ impl SettledWriter {
         compress: bool,
     ) -> Result<Self, Error> {
         let dir = layout::settled_dir(shard_dir, id.partition);
-        disk.create_dir(&dir).map_err(Error::io("create", &dir))?;
+        let dir_is_new = disk.create_dir(&dir).map_err(Error::io("create", &dir))?;
         let path = layout::settled_path(shard_dir, id);
         let unfinished = path.with_extension(SUFFIX_UNFINISHED);
         remove_if_there(&*disk, &unfinished)?;
@@ -66,6 +68,7 @@ impl SettledWriter {
             file,
             path,
             unfinished,
+            dir_is_new,
             compress,
             position: 0,
             block: Vec::with_capacity(BLOCK_BYTES),
@@ -175,6 +178,36 @@ impl SettledWriter {
     /// # Errors
     /// [`Error::Io`].
     pub fn finish(mut self) -> Result<SettledMeta, Error> {
+        self.write_end()?;
+        self.file
+            .sync()
+            .map_err(Error::io("sync", &self.unfinished))?;
+        self.name()?;
+        let levels = if self.dir_is_new { usize::MAX } else { 1 };
+        for dir in self.path.ancestors().skip(1).take(levels) {
+            self.disk.sync_dir(dir).map_err(Error::io("sync", dir))?;
+        }
+        Ok(self.meta)
+    }
+
+    /// Closes the file and gives it its name. None of it is durable before a
+    /// [sync point](crate::disk::SyncPoint) that was taken before it was created.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn finish_unsynced(mut self) -> Result<SettledMeta, Error> {
+        self.write_end()?;
+        self.name()?;
+        Ok(self.meta)
+    }
+
+    fn name(&self) -> Result<(), Error> {
+        let renamed = self.disk.rename(&self.unfinished, &self.path);
+        renamed.map_err(Error::io("rename", &self.path))
+    }
+
+    /// Writes the open block, the index and the footer.
+    fn write_end(&mut self) -> Result<(), Error> {
         self.close_block()?;
         let index = postcard::to_stdvec(&self.index).map_err(|e| Error::Format {
             path: self.path.clone(),
@@ -191,15 +224,7 @@ impl SettledWriter {
             last_lsn: self.meta.last_lsn,
         };
         self.write(&[&index, &footer.encode()])?;
-        self.file
-            .sync()
-            .map_err(Error::io("sync", &self.unfinished))?;
-        self.disk
-            .rename(&self.unfinished, &self.path)
-            .map_err(Error::io("rename", &self.path))?;
-        let dir = self.path.parent().unwrap_or(Path::new(""));
-        self.disk.sync_dir(dir).map_err(Error::io("sync", dir))?;
         self.meta.bytes = self.position;
-        Ok(self.meta)
+        Ok(())
     }
 }

@@ -47,6 +47,15 @@ fn names_that_are_not_durable_are_caught() {
 }
 
 #[test]
+fn settled_segments_that_are_not_durable_are_caught() {
+    is_caught(
+        Plant::NoSyncPoint,
+        &["durability", "visibility", "recovery", "offsets"],
+        60,
+    );
+}
+
+#[test]
 fn state_that_is_not_stored_is_caught() {
     is_caught(
         Plant::MaterializeNothing,
