@@ -193,7 +193,7 @@ fn consume(dir: &Path) -> Result<Vec<Figure>, Box<dyn Error>> {
     let run = tempfile::tempdir_in(dir)?;
     let (broker, url) = bench::start_broker(run.path())?;
     tcp::produce(&load(&url, "t", 1, 1024, Acks::Written))?;
-    let done = tcp::consume(&url, "t")?;
+    let done = tcp::consume(&url, &["t".to_owned()])?;
     drop(broker);
     let memcpy = raw::memcpy_bytes_per_s() / MB;
     let value = done.bytes_per_s() / MB;

@@ -2,6 +2,7 @@
 
 use super::{Times, note, times};
 use flowstone_client::{Acks, Client, Error, ReadFrom, Record, TopicSettings};
+use flowstone_wire::limits::TOPIC_PARTITIONS_MAX;
 use std::sync::{Arc, Barrier};
 use std::time::{Duration, Instant};
 
@@ -10,7 +11,8 @@ use std::time::{Duration, Instant};
 pub struct Load {
     /// The broker.
     pub url: String,
-    /// The topic; made where it is not there.
+    /// The topic; made where it is not there. Producers that need more partitions than a topic may
+    /// have get one each, with a number behind this name.
     pub topic: String,
     /// Producers, each with a thread and a connection of its own.
     pub producers: u32,
@@ -26,8 +28,31 @@ pub struct Load {
     pub batch_bytes: usize,
 }
 
+impl Load {
+    fn fits_one_topic(&self) -> bool {
+        self.producers.saturating_mul(self.partitions) <= TOPIC_PARTITIONS_MAX
+    }
+
+    /// The topics that are written to.
+    pub fn topics(&self) -> Vec<String> {
+        if self.fits_one_topic() {
+            return vec![self.topic.clone()];
+        }
+        (0..self.producers).map(|p| self.topic_of(p).0).collect()
+    }
+
+    /// A producer's topic and the first of its partitions there.
+    fn topic_of(&self, producer: u32) -> (String, u32) {
+        if self.fits_one_topic() {
+            (self.topic.clone(), producer * self.partitions)
+        } else {
+            (format!("{}-{producer}", self.topic), 0)
+        }
+    }
+}
+
 /// Records and time of a throughput run.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub struct Throughput {
     /// Records that were acknowledged.
     pub records: u64,
@@ -79,7 +104,11 @@ pub fn make_topic(url: &str, topic: &str, partitions: u32) -> Result<(), Error> 
 /// # Errors
 /// What the broker says.
 pub fn produce(load: &Load) -> Result<Throughput, Error> {
-    make_topic(&load.url, &load.topic, load.producers * load.partitions)?;
+    let topics = load.topics();
+    let in_each = load.producers / topics.len() as u32 * load.partitions;
+    for topic in topics {
+        make_topic(&load.url, &topic, in_each)?;
+    }
     let barrier = Arc::new(Barrier::new(load.producers as usize));
     let threads: Vec<_> = (0..load.producers)
         .map(|index| {
@@ -87,11 +116,7 @@ pub fn produce(load: &Load) -> Result<Throughput, Error> {
             std::thread::spawn(move || on_own_runtime(produce_one(load, index, barrier)))
         })
         .collect();
-    let mut sum = Throughput {
-        records: 0,
-        seconds: 0.0,
-        bytes: 0,
-    };
+    let mut sum = Throughput::default();
     for thread in threads {
         let one = thread.join().unwrap_or(Err(Error::Closed))?;
         sum.records += one.records;
@@ -103,8 +128,9 @@ pub fn produce(load: &Load) -> Result<Throughput, Error> {
 
 async fn produce_one(load: Load, index: u32, barrier: Arc<Barrier>) -> Result<Throughput, Error> {
     let client = Client::connect(&load.url).await?;
+    let (topic, first) = load.topic_of(index);
     let producer = client
-        .producer(&load.topic)
+        .producer(&topic)
         .acks(load.acks)
         .batch_bytes(load.batch_bytes)
         .open()
@@ -116,7 +142,7 @@ async fn produce_one(load: Load, index: u32, barrier: Arc<Barrier>) -> Result<Th
     let mut records = 0u64;
     let mut last = None;
     while !records.is_multiple_of(256) || Instant::now() < end {
-        let partition = index * load.partitions + (records % u64::from(load.partitions)) as u32;
+        let partition = first + (records % u64::from(load.partitions)) as u32;
         let record = Record::new(&value[..]).partition(partition);
         last = Some(producer.enqueue(record).await?);
         records += 1;
@@ -133,11 +159,22 @@ async fn produce_one(load: Load, index: u32, barrier: Arc<Barrier>) -> Result<Th
     })
 }
 
-/// Reads a topic from its start to its end, every checksum checked.
+/// Reads topics from their start to its end, every checksum checked.
 ///
 /// # Errors
 /// What the broker says.
-pub fn consume(url: &str, topic: &str) -> Result<Throughput, Error> {
+pub fn consume(url: &str, topics: &[String]) -> Result<Throughput, Error> {
+    let mut sum = Throughput::default();
+    for topic in topics {
+        let one = consume_one(url, topic)?;
+        sum.records += one.records;
+        sum.bytes += one.bytes;
+        sum.seconds += one.seconds;
+    }
+    Ok(sum)
+}
+
+fn consume_one(url: &str, topic: &str) -> Result<Throughput, Error> {
     on_own_runtime(async {
         let client = Client::connect(url).await?;
         let wanted: u64 = client

@@ -67,7 +67,10 @@ struct Ground {
 impl Ground {
     fn new(args: &Args, with_broker: bool) -> Result<Self, Failed> {
         let dir = match &args.dir {
-            Some(dir) => tempfile::tempdir_in(dir)?,
+            Some(dir) => {
+                std::fs::create_dir_all(dir)?;
+                tempfile::tempdir_in(dir)?
+            }
             None => tempfile::tempdir()?,
         };
         let (broker, url) = match &args.url {
@@ -138,7 +141,7 @@ fn consume(args: &Args) -> Result<Vec<Figure>, Failed> {
     let ground = Ground::new(args, true)?;
     let load = ground.load(args);
     tcp::produce(&load)?;
-    let done = tcp::consume(&ground.url, &load.topic)?;
+    let done = tcp::consume(&ground.url, &load.topics())?;
     let name = format!("consume, {} B", args.size);
     Ok(vec![
         Figure::new("raw: memcpy", raw::memcpy_bytes_per_s() / MB, "MB/s"),

@@ -5,12 +5,15 @@ use super::partition::Partition;
 use crate::input::Now;
 use crate::output::{Outbox, Output};
 use flowstone_storage::Error;
-use flowstone_storage::settled::{SettleInput, SettledMeta};
+use flowstone_storage::settled::{SegmentRuns, SettleInput, SettledMeta};
 use flowstone_wire::{Lsn, Offset, PartitionId};
 use std::collections::BTreeMap;
 
 /// Segments settled in one go: more would make a restart in the middle repeat more.
 pub(super) const SETTLE_SEGMENTS_MAX: usize = 4;
+/// A settled segment should have so many bytes: smaller ones cost more for their names than for their
+/// records. Up to half of the hot log is settled at once for that.
+const FILE_BYTES_WANTED: u64 = 1 << 20;
 /// After a settling that failed the next is tried this much later.
 const SETTLE_RETRY_US: u64 = 5_000_000;
 
@@ -59,19 +62,7 @@ impl Shard {
         {
             return;
         }
-        let mut over = self.log.sealed_bytes() - self.config.hot_bytes;
-        let mut segments = Vec::new();
-        for segment in self.log.sealed() {
-            let last = Lsn(segment.next_lsn.0 - 1);
-            if over == 0 || segments.len() == self.settle_segments || last > self.log.durable() {
-                break;
-            }
-            over = over.saturating_sub(segment.bytes);
-            if last > self.settled_upto {
-                let runs = self.log.runs_of(&segment);
-                segments.push((segment, runs));
-            }
-        }
+        let segments = self.segments_to_settle();
         if segments.is_empty() {
             // All that can go is settled; it waits to be applied.
             self.materializer.wanted |= self.materializer.applied < self.settled_upto;
@@ -96,6 +87,29 @@ impl Shard {
             // Settling is what makes room: it may use half of what others leave alone.
             min_free_bytes: self.config.log.min_free_bytes / 2,
         }));
+    }
+
+    /// The oldest segments that have to go, and more with them where that makes files worth their
+    /// names: where many partitions share a segment.
+    fn segments_to_settle(&self) -> Vec<SegmentRuns> {
+        let over = self.log.sealed_bytes() - self.config.hot_bytes;
+        let (mut bytes, mut worth_it) = (0, 0);
+        let mut segments: Vec<SegmentRuns> = Vec::new();
+        for segment in self.log.sealed() {
+            let last = Lsn(segment.next_lsn.0 - 1);
+            let enough = bytes >= over && bytes + segment.bytes > worth_it;
+            if enough || segments.len() == self.settle_segments || last > self.log.durable() {
+                break;
+            }
+            bytes += segment.bytes;
+            if last > self.settled_upto {
+                let runs = self.log.runs_of(&segment);
+                let wanted = (runs.len() as u64).saturating_mul(FILE_BYTES_WANTED);
+                worth_it = wanted.min(self.config.hot_bytes / 2);
+                segments.push((segment, runs));
+            }
+        }
+        segments
     }
 
     pub(super) fn settled(

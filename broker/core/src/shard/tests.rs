@@ -60,6 +60,8 @@ struct Rig {
     /// On their way to another shard.
     parcels: VecDeque<Parcel>,
     reports: Vec<String>,
+    /// Segments that were settled at once.
+    settled_at_once: Vec<usize>,
 }
 
 impl Rig {
@@ -110,6 +112,7 @@ impl Rig {
             task,
             parcels: VecDeque::new(),
             reports: Vec::new(),
+            settled_at_once: Vec::new(),
         };
         for (partition, config) in rig.partitions.clone() {
             rig.step(Input::OpenPartition { partition, config });
@@ -182,6 +185,7 @@ impl Rig {
                 let _ = self.mark.advance(durable, false);
             }
             Output::Settle(input) => {
+                self.settled_at_once.push(input.segments.len());
                 let mut job = SettleJob::new(Arc::new(self.disk.clone()), &self.dir, input);
                 let (metas, upto) = loop {
                     if let SettleStep::Done(metas, upto) = job.step().unwrap() {
@@ -643,6 +647,27 @@ fn a_time_is_found_in_settled_and_in_hot_records() {
     });
     assert_eq!(end, Ok(Reply::Found(Offset(80))));
     assert_eq!(rig.power_cut().values(A, Offset(0)).len(), 80);
+}
+
+#[test]
+fn small_files_are_settled_from_several_segments_at_once() {
+    let hot_bytes = 6 * 2048;
+    let mut rig = Rig::new(ShardConfig {
+        hot_bytes,
+        ..CONFIG
+    });
+    for i in 0..400 {
+        rig.produce(plain(&"x".repeat(100), i), Acks::Durable)
+            .unwrap();
+        let hot = rig.shard.log().sealed_bytes();
+        assert!(hot <= hot_bytes + 2048, "the hot log is bounded: {hot}");
+    }
+    assert!(rig.settled_at_once.len() > 3);
+    assert!(
+        rig.settled_at_once.iter().all(|n| *n == 3),
+        "half of the hot log each time: {:?}",
+        rig.settled_at_once
+    );
 }
 
 #[test]
