@@ -4,6 +4,7 @@ use crate::cgroup::Cgroup;
 use crate::child;
 use crate::http::Http;
 use crate::server::Site;
+use crate::slow_disk::SlowDisk;
 use flowstone_client::Client;
 use std::fs::{File, OpenOptions};
 use std::io::{BufRead, BufReader};
@@ -25,6 +26,8 @@ const LOOK: Duration = Duration::from_millis(20);
 #[derive(Clone, Copy, Default)]
 pub(crate) struct Limits<'a> {
     pub(crate) memory: Option<&'a Cgroup>,
+    /// Writing.
+    pub(crate) disk: Option<&'a SlowDisk>,
     /// File descriptors.
     pub(crate) files: Option<u64>,
 }
@@ -44,16 +47,16 @@ fn command(limits: Limits<'_>) -> Command {
     if let Some(files) = limits.files {
         script += &format!("ulimit -n {files}\n");
     }
-    if limits.memory.is_some() {
-        script += "echo $$ > \"$0\"\n";
+    let memory = limits.memory.map(Cgroup::door);
+    let doors = memory.into_iter().chain(limits.disk.map(SlowDisk::door));
+    let mut command = Command::new("sh");
+    for (n, door) in doors.enumerate() {
+        let name = format!("DOOR_{n}");
+        script += &format!("echo $$ > \"${name}\"\n");
+        command.env(name, door);
     }
     script += "exec \"$@\"";
-    let mut command = Command::new("sh");
-    command.args(["-c", &script]);
-    match limits.memory {
-        Some(group) => command.arg(group.door()),
-        None => command.arg("sh"),
-    };
+    command.args(["-c", &script, "sh"]);
     command.arg(child::binary());
     command
 }

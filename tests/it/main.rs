@@ -36,6 +36,7 @@ mod reading;
 mod repair;
 mod server;
 mod settling;
+mod slow_disk;
 mod slow_readers;
 mod sync_failure;
 

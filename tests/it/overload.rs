@@ -7,6 +7,7 @@ use crate::http::Http;
 use crate::load::Tag;
 use crate::reading::visit_all;
 use crate::server::{Site, within};
+use crate::slow_disk::SlowDisk;
 use flowstone_client::{PartitionId, TopicSettings};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -16,8 +17,10 @@ use tokio::task::{JoinHandle, JoinSet};
 
 const TOPIC: &str = "load";
 const PRODUCERS: u32 = 4;
-/// So small that processors are the bound and not a disk, which is fast until its caches are full.
+/// So small that processors are the bound, unless the disk is slow.
 const RECORD_BYTES: usize = 1 << 10;
+/// A disk that is the bound: below what any has.
+const SLOW_BYTES_PER_S: u64 = 30 << 20;
 const MEMORY_BYTES: u64 = 512 << 20;
 const ANONYMOUS_BYTES_MAX: u64 = 300 << 20;
 /// Batches of a connection under way when the peak is looked for; more of them than the last are
@@ -191,18 +194,30 @@ async fn set_up(broker: &Confined) -> Run {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn ten_times_the_load_is_refused_or_slowed_and_loses_nothing() {
+    overload(&Site::new("", ""), None).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn ten_times_what_the_disk_takes_is_refused_or_slowed_and_loses_nothing() {
+    let site = Site::new("", "");
+    match SlowDisk::new(&site.file(""), SLOW_BYTES_PER_S) {
+        Ok(disk) => overload(&site, Some(&disk)).await,
+        Err(why) => skipped("overload of the disk", &why),
+    }
+}
+
+async fn overload(site: &Site, disk: Option<&SlowDisk>) {
     let group = match Cgroup::new(MEMORY_BYTES) {
         Ok(group) => group,
         Err(why) => return skipped("overload", &why),
     };
     let time = Duration::from_secs(size_of("FLOWSTONE_OVERLOAD_S", 8));
-    let site = Site::new("", "");
-    let memory = Some(&group);
     let limits = Limits {
-        memory,
+        memory: Some(&group),
+        disk,
         ..Limits::default()
     };
-    let mut broker = Confined::start(&site, limits);
+    let mut broker = Confined::start(site, limits);
     let watch_memory = broker.watch_memory();
     let mut run = set_up(&broker).await;
     let peak = run.peak().await;
@@ -230,5 +245,5 @@ async fn ten_times_the_load_is_refused_or_slowed_and_loses_nothing() {
     assert!(taken > 0, "HTTP was shut out");
     assert!(goodput >= peak * 0.8, "{goodput:.0}/s of {peak:.0}/s");
     broker.kill();
-    nothing_is_lost(&site, &run).await;
+    nothing_is_lost(site, &run).await;
 }

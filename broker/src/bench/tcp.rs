@@ -273,7 +273,8 @@ async fn at_rate(
             let _ = sender.send((due, ticket));
         }
         drop(sender);
-        Ok::<(), Error>(())
+        // With the producer what is still under way would go.
+        producer.flush().await
     };
     let (sent, taken) = tokio::join!(sending, waiter);
     sent?;
