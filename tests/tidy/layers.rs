@@ -7,6 +7,11 @@ use crate::source::{self, Source};
 const LAYERS: &[Layer] = &[
     layer("flowstone-wire", "client/wire", &[]),
     layer("flowstone-storage", "storage", &["flowstone-wire"]),
+    layer(
+        "flowstone-tier",
+        "storage/tier",
+        &["flowstone-wire", "flowstone-storage"],
+    ),
     layer("flowstone-processor", "processor", &["flowstone-wire"]),
     layer(
         "flowstone-core",
@@ -22,6 +27,7 @@ const LAYERS: &[Layer] = &[
 const BELOW_BROKER: &[&str] = &[
     "flowstone-wire",
     "flowstone-storage",
+    "flowstone-tier",
     "flowstone-processor",
     "flowstone-core",
     "flowstone-client",
@@ -30,6 +36,7 @@ const BELOW_BROKER: &[&str] = &[
 const BELOW_TESTS: &[&str] = &[
     "flowstone-wire",
     "flowstone-storage",
+    "flowstone-tier",
     "flowstone-processor",
     "flowstone-core",
     "flowstone-client",
@@ -46,6 +53,7 @@ const PARTS: &[Part] = &[
         packages: &[
             "flowstone",
             "flowstone-client",
+            "flowstone-tier",
             "flowstone-tests",
             "flowstone-benches",
         ],
@@ -57,6 +65,7 @@ const PARTS: &[Part] = &[
             "client/tests/",
             "client/benches/",
             "client/examples/",
+            "storage/tier/",
             "tests/",
             "benches/",
         ],

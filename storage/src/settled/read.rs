@@ -39,12 +39,35 @@ impl SettledReader {
     /// # Errors
     /// [`Error::Io`], [`Error::Format`].
     pub fn open_path(disk: &dyn Disk, path: &Path, partition: PartitionId) -> Result<Self, Error> {
+        let file = disk.open(path).map_err(Error::io("open", path))?;
+        Self::of_file(file, path, partition)
+    }
+
+    /// Opens a settled segment that is not on a disk of its own, such as one in the tier; `path` is
+    /// for messages.
+    ///
+    /// # Errors
+    /// [`Error::Io`], [`Error::Format`].
+    pub fn over(file: Arc<dyn DiskFile>, path: &Path, id: SegmentId) -> Result<Self, Error> {
+        let mut reader = Self::of_file(file, path, id.partition)?;
+        if reader.meta.first_offset != id.first_offset {
+            let what = format!("it starts with offset {}", reader.meta.first_offset);
+            return Err(reader.bad(&what));
+        }
+        reader.meta.generation = id.generation;
+        Ok(reader)
+    }
+
+    fn of_file(
+        file: Arc<dyn DiskFile>,
+        path: &Path,
+        partition: PartitionId,
+    ) -> Result<Self, Error> {
         let bad = |what: &str| Error::Format {
             path: path.into(),
             what: what.into(),
         };
         let io = |e| Error::io("read", path)(e);
-        let file = disk.open(path).map_err(Error::io("open", path))?;
         let bytes = file.len().map_err(io)?;
         let least = (format::FILE_HEADER_BYTES + format::FOOTER_BYTES) as u64;
         if bytes < least {

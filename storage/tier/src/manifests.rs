@@ -1,0 +1,193 @@
+//! Manifests in the bucket.
+
+use crate::error::TierError;
+use crate::manifest::{MANIFEST_BYTES_MAX, Manifest, ObjectId, TierEpoch};
+use crate::objects::Created;
+use crate::sequence::Newest;
+use crate::tier::Tier;
+use bytes::Bytes;
+use flowstone_wire::{Offset, PartitionId};
+
+/// What came of storing a manifest.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PutManifest {
+    /// It is the newest; this is how it stands in the bucket.
+    Stored(Manifest),
+    /// This one was stored meanwhile, by an owner that is not newer: change it instead.
+    Conflict(Manifest),
+}
+
+/// What a bucket holds, as its manifests say.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Inventory {
+    /// Each partition that has a manifest.
+    pub partitions: Vec<PartitionInventory>,
+}
+
+/// What a bucket holds of one partition.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PartitionInventory {
+    /// Which.
+    pub partition: PartitionId,
+    /// What lies below was deleted by retention.
+    pub start: Offset,
+    /// Offset behind the last segment.
+    pub next_offset: Offset,
+    /// Number of segments.
+    pub entries: u64,
+    /// Records in them.
+    pub records: u64,
+    /// Bytes of them.
+    pub bytes: u64,
+    /// Objects that wait for their removal.
+    pub garbage: u64,
+}
+
+impl Inventory {
+    /// Bytes of all segments.
+    pub fn bytes(&self) -> u64 {
+        let each = self.partitions.iter().map(|p| p.bytes);
+        each.fold(0, u64::saturating_add)
+    }
+}
+
+impl Tier {
+    /// The newest manifest of a partition; an empty one of version 0 where there is none.
+    ///
+    /// # Errors
+    /// [`TierError::Unavailable`], [`TierError::Damaged`].
+    pub async fn manifest(&self, partition: PartitionId) -> Result<Manifest, TierError> {
+        self.manifest_from(partition, 0).await
+    }
+
+    /// As [`Self::manifest`], for a caller that has seen version `known` of it.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn manifest_from(
+        &self,
+        partition: PartitionId,
+        known: u64,
+    ) -> Result<Manifest, TierError> {
+        let row = self.names().manifest_row(partition);
+        let newest = self
+            .objects()
+            .newest(&row, known, MANIFEST_BYTES_MAX)
+            .await?;
+        let Some(Newest { version, bytes }) = newest else {
+            return Ok(Manifest::empty(partition));
+        };
+        let bad = |what: String| TierError::damaged(row.name(version), what);
+        let manifest = Manifest::decode(&bytes).map_err(bad)?;
+        if manifest.partition() != partition || manifest.version() != version {
+            let (p, v) = (manifest.partition(), manifest.version());
+            return Err(bad(format!("it is version {v} of partition {p}")));
+        }
+        Ok(manifest)
+    }
+
+    /// Stores `next`, a changed copy of the manifest that had its version, as the one after it. The
+    /// epoch is the caller's, from [`Tier::take_epoch`].
+    ///
+    /// After an error the manifest may be there or not: the same call again finds it, and goes on.
+    ///
+    /// # Errors
+    /// [`TierError::Fenced`] where a newer owner is there: then nobody may rely on what was stored.
+    /// [`TierError::Unavailable`], [`TierError::Refused`] where it is too large.
+    pub async fn put_manifest(
+        &self,
+        next: &Manifest,
+        epoch: TierEpoch,
+    ) -> Result<PutManifest, TierError> {
+        if next.epoch() > epoch {
+            return Err(TierError::Fenced {
+                epoch: next.epoch(),
+            });
+        }
+        let (known, next) = (next.version(), next.numbered(epoch));
+        let row = self.names().manifest_row(next.partition());
+        let bytes = Bytes::from(next.encode().map_err(TierError::refused)?);
+        if self.objects().append(&row, next.version(), &bytes).await? == Created::Taken {
+            let newer = self.manifest_from(next.partition(), known).await?;
+            if newer.epoch() > epoch {
+                return Err(TierError::Fenced {
+                    epoch: newer.epoch(),
+                });
+            }
+            // Somebody of our epoch built upon ours, or we are late: the caller looks at it again.
+            self.check_epoch(epoch).await?;
+            return Ok(PutManifest::Conflict(newer));
+        }
+        // Only now: an owner that came before this look has seen what was created, or will collide
+        // with it; and one that is superseded removes no versions, so that none can be created twice.
+        self.check_epoch(epoch).await?;
+        if let Err(e) = self.prune_manifests(&next).await {
+            tracing::debug!(partition = %next.partition(), error = %e, "old manifests stay for now");
+        }
+        Ok(PutManifest::Stored(next))
+    }
+
+    async fn prune_manifests(&self, newest: &Manifest) -> Result<(), TierError> {
+        let row = self.names().manifest_row(newest.partition());
+        self.objects().prune(&row, newest.version()).await.map(drop)
+    }
+
+    /// Removes segments from the bucket; those that are gone already are fine. Nothing may name them
+    /// but the garbage of the newest manifest.
+    ///
+    /// # Errors
+    /// [`TierError::Unavailable`]; some may be gone then.
+    pub async fn delete(
+        &self,
+        partition: PartitionId,
+        objects: &[ObjectId],
+    ) -> Result<(), TierError> {
+        let paths = objects
+            .iter()
+            .map(|id| self.names().segment(partition, *id));
+        self.objects().delete(paths.collect()).await?;
+        for id in objects {
+            self.cache().forget(partition, *id);
+        }
+        Ok(())
+    }
+
+    /// The partitions that have a manifest, as the bucket lists them.
+    ///
+    /// # Errors
+    /// [`TierError::Unavailable`].
+    pub async fn partitions(&self) -> Result<Vec<PartitionId>, TierError> {
+        let dirs = self
+            .objects()
+            .list_directories(&self.names().manifests())
+            .await?;
+        let number = |dir: &object_store::path::Path| dir.filename()?.parse().ok();
+        let mut all: Vec<_> = dirs.iter().filter_map(number).map(PartitionId).collect();
+        all.sort_unstable();
+        Ok(all)
+    }
+
+    /// What all manifests say.
+    ///
+    /// # Errors
+    /// As [`Self::manifest`].
+    pub async fn inventory(&self) -> Result<Inventory, TierError> {
+        let mut inventory = Inventory::default();
+        for partition in self.partitions().await? {
+            let manifest = self.manifest(partition).await?;
+            if manifest.version() == 0 {
+                continue;
+            }
+            inventory.partitions.push(PartitionInventory {
+                partition,
+                start: manifest.start(),
+                next_offset: manifest.next_offset(),
+                entries: manifest.entries().len() as u64,
+                records: manifest.entries().iter().map(|e| e.records).sum(),
+                bytes: manifest.bytes(),
+                garbage: manifest.garbage().len() as u64,
+            });
+        }
+        Ok(inventory)
+    }
+}

@@ -1,0 +1,372 @@
+//! A bucket as this crate sees it: few requests, each counted, each with an error that says enough.
+
+use crate::counters::{self, Counters};
+use crate::error::TierError;
+use crate::names::Row;
+use bytes::Bytes;
+use futures_util::{StreamExt, TryStreamExt};
+use object_store::local::LocalFileSystem;
+use object_store::path::Path;
+use object_store::{
+    GetOptions, GetRange, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore, PutMode,
+    PutMultipartOptions, PutOptions, PutPayload,
+};
+use std::collections::HashMap;
+use std::ops::Range;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// How often a creation is tried whose answer did not come.
+const CREATE_TRIES: usize = 3;
+
+/// What came of a creation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Created {
+    /// The object holds our bytes.
+    Ours,
+    /// The object holds others, or did for a while.
+    Taken,
+}
+
+/// A bucket.
+#[derive(Debug)]
+pub(crate) struct Objects {
+    store: Arc<dyn ObjectStore>,
+    directory: Option<Arc<LocalFileSystem>>,
+    counters: Arc<Counters>,
+    /// Whether of several creations one succeeds. Otherwise they are looked up and overwritten.
+    conditional: AtomicBool,
+    /// The oldest version that may still be there, of rows that were pruned before.
+    row_starts: Mutex<HashMap<Row, u64>>,
+}
+
+impl Objects {
+    pub(crate) fn new(
+        store: Arc<dyn ObjectStore>,
+        directory: Option<Arc<LocalFileSystem>>,
+        counters: Arc<Counters>,
+    ) -> Self {
+        Self {
+            store,
+            directory,
+            counters,
+            conditional: AtomicBool::new(true),
+            row_starts: Mutex::default(),
+        }
+    }
+
+    pub(crate) fn row_starts(&self) -> MutexGuard<'_, HashMap<Row, u64>> {
+        let locked = self.row_starts.lock();
+        // Whoever held it did one insertion or removal: the map is whole.
+        locked.unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn counters(&self) -> &Arc<Counters> {
+        &self.counters
+    }
+
+    pub(crate) fn rely_on_single_writer(&self) {
+        self.conditional.store(false, Ordering::Relaxed);
+    }
+
+    fn failed<'a>(
+        &'a self,
+        action: &'static str,
+        path: &'a Path,
+    ) -> impl FnOnce(object_store::Error) -> TierError + 'a {
+        move |e| {
+            let error = told(action, path, &e);
+            if !matches!(error, TierError::NotFound { .. }) {
+                counters::add(&self.counters.errors, 1);
+            }
+            error
+        }
+    }
+
+    async fn put_as(&self, path: &Path, bytes: Bytes, mode: PutMode) -> object_store::Result<()> {
+        counters::add(&self.counters.put_requests, 1);
+        counters::add(&self.counters.up_bytes, bytes.len() as u64);
+        let payload = PutPayload::from_bytes(bytes);
+        let options = PutOptions::from(mode);
+        self.store.put_opts(path, payload, options).await.map(drop)
+    }
+
+    /// Stores an object, over another one if need be.
+    pub(crate) async fn put(&self, path: &Path, bytes: Bytes) -> Result<(), TierError> {
+        let put = self.put_as(path, bytes, PutMode::Overwrite).await;
+        put.map_err(self.failed("put", path))?;
+        self.make_durable(path).await
+    }
+
+    /// One request to create an object; whether it says that it did.
+    pub(crate) async fn create_once(&self, path: &Path, bytes: Bytes) -> Result<bool, TierError> {
+        match self.put_as(path, bytes, PutMode::Create).await {
+            Ok(()) => Ok(true),
+            Err(object_store::Error::AlreadyExists { .. }) => Ok(false),
+            Err(e) => Err(self.failed("create", path)(e)),
+        }
+    }
+
+    /// Creates an object, and finds out what became of it where the answer does not tell: ours may be
+    /// there although the answer got lost and a second try was refused.
+    ///
+    /// An error leaves it open; the same call again settles it.
+    pub(crate) async fn create(&self, path: &Path, bytes: &Bytes) -> Result<Created, TierError> {
+        let mut tries = 0;
+        loop {
+            tries += 1;
+            let said = match self.conditional.load(Ordering::Relaxed) {
+                true => self.create_once(path, bytes.clone()).await,
+                false => Ok(false),
+            };
+            let passing = match said {
+                Ok(true) => break,
+                Ok(false) => None,
+                Err(e) if e.is_passing() => Some(e),
+                Err(e) => return Err(e),
+            };
+            match self.get_if_there(path, bytes.len() as u64).await {
+                Ok(Some(there)) if there == *bytes => break,
+                Ok(Some(_)) | Err(TierError::Damaged { .. }) => return Ok(Created::Taken),
+                Ok(None) if !self.conditional.load(Ordering::Relaxed) => {
+                    self.put(path, bytes.clone()).await?;
+                    break;
+                }
+                Ok(None) => match passing {
+                    // Taken, and gone meanwhile.
+                    None => return Ok(Created::Taken),
+                    Some(e) if tries == CREATE_TRIES => return Err(e),
+                    Some(_) => counters::add(&self.counters.retries, 1),
+                },
+                Err(e) => return Err(passing.unwrap_or(e)),
+            }
+        }
+        self.make_durable(path).await?;
+        Ok(Created::Ours)
+    }
+
+    /// A directory of this machine keeps an object only once it was synced, unlike a bucket.
+    pub(crate) async fn make_durable(&self, path: &Path) -> Result<(), TierError> {
+        let Some(directory) = &self.directory else {
+            return Ok(());
+        };
+        let file = directory
+            .path_to_filesystem(path)
+            .map_err(self.failed("find", path))?;
+        let levels = path.parts().count() + 1;
+        let synced = tokio::task::spawn_blocking(move || {
+            let each = file.ancestors().take(levels);
+            each.map(|p| std::fs::File::open(p)?.sync_all())
+                .collect::<std::io::Result<()>>()
+                .map_err(TierError::io("sync", &file))
+        });
+        match synced.await {
+            Ok(synced) => synced,
+            Err(e) => Err(TierError::unavailable(format!("sync '{path}': {e}"))),
+        }
+    }
+
+    async fn request(&self, path: &Path, options: GetOptions) -> Result<GetResult, TierError> {
+        counters::add(&self.counters.get_requests, 1);
+        let got = self.store.get_opts(path, options).await;
+        got.map_err(self.failed("get", path))
+    }
+
+    /// Whether an object is there, and how large it is.
+    pub(crate) async fn head(&self, path: &Path) -> Result<Option<u64>, TierError> {
+        let options = GetOptions {
+            head: true,
+            ..GetOptions::default()
+        };
+        match self.request(path, options).await {
+            Ok(got) => Ok(Some(got.meta.size)),
+            Err(TierError::NotFound { .. }) => Ok(None),
+            Err(e) => Err(e),
+        }
+    }
+
+    /// A whole object of at most `bytes_max`.
+    pub(crate) async fn get(&self, path: &Path, bytes_max: u64) -> Result<Bytes, TierError> {
+        let got = self.request(path, GetOptions::default()).await?;
+        let size = got.meta.size;
+        if size > bytes_max {
+            let what = format!("it has {size} bytes, at most {bytes_max} are expected");
+            return Err(TierError::damaged(path, what));
+        }
+        let bytes = got.bytes().await.map_err(self.failed("get", path))?;
+        counters::add(&self.counters.down_bytes, bytes.len() as u64);
+        if bytes.len() as u64 != size {
+            return Err(cut_off(path, bytes.len() as u64, size));
+        }
+        Ok(bytes)
+    }
+
+    /// As [`Self::get`]; `None` where there is nothing.
+    pub(crate) async fn get_if_there(
+        &self,
+        path: &Path,
+        bytes_max: u64,
+    ) -> Result<Option<Bytes>, TierError> {
+        match self.get(path, bytes_max).await {
+            Err(TierError::NotFound { .. }) => Ok(None),
+            other => other.map(Some),
+        }
+    }
+
+    /// A range of an object that has `size` bytes.
+    pub(crate) async fn get_range(
+        &self,
+        path: &Path,
+        range: Range<u64>,
+        size: u64,
+    ) -> Result<Bytes, TierError> {
+        let options = GetOptions {
+            range: Some(GetRange::Bounded(range.clone())),
+            ..GetOptions::default()
+        };
+        let got = self.request(path, options).await?;
+        if got.meta.size != size || got.range != range {
+            let (has, from, to) = (got.meta.size, got.range.start, got.range.end);
+            let what = format!("it has {has} bytes rather than {size}, sent were {from} to {to}");
+            return Err(TierError::damaged(path, what));
+        }
+        let bytes = got.bytes().await.map_err(self.failed("get", path))?;
+        counters::add(&self.counters.down_bytes, bytes.len() as u64);
+        let wanted = range.end - range.start;
+        if bytes.len() as u64 != wanted {
+            return Err(cut_off(path, bytes.len() as u64, wanted));
+        }
+        Ok(bytes)
+    }
+
+    /// Gives a whole object to `take` piece by piece, and says how many bytes there were.
+    pub(crate) async fn stream(
+        &self,
+        path: &Path,
+        mut take: impl FnMut(&Bytes) -> Result<(), TierError>,
+    ) -> Result<u64, TierError> {
+        let got = self.request(path, GetOptions::default()).await?;
+        let (size, mut have) = (got.meta.size, 0);
+        let mut pieces = got.into_stream();
+        while let Some(piece) = pieces.next().await {
+            let piece = piece.map_err(self.failed("get", path))?;
+            counters::add(&self.counters.down_bytes, piece.len() as u64);
+            have += piece.len() as u64;
+            take(&piece)?;
+        }
+        if have != size {
+            return Err(cut_off(path, have, size));
+        }
+        Ok(have)
+    }
+
+    /// All objects below `dir`, those behind `after` if it is given.
+    pub(crate) async fn list(
+        &self,
+        dir: &Path,
+        after: Option<&Path>,
+    ) -> Result<Vec<ObjectMeta>, TierError> {
+        counters::add(&self.counters.list_requests, 1);
+        let names = match after {
+            Some(after) => self.store.list_with_offset(Some(dir), after),
+            None => self.store.list(Some(dir)),
+        };
+        let names: Vec<_> = names
+            .try_collect()
+            .await
+            .map_err(self.failed("list", dir))?;
+        counters::add(&self.counters.listed_names, names.len() as u64);
+        Ok(names)
+    }
+
+    /// What stands directly below `dir`.
+    pub(crate) async fn list_directories(&self, dir: &Path) -> Result<Vec<Path>, TierError> {
+        counters::add(&self.counters.list_requests, 1);
+        let listed = self.store.list_with_delimiter(Some(dir)).await;
+        let ListResult {
+            common_prefixes, ..
+        } = listed.map_err(self.failed("list", dir))?;
+        counters::add(&self.counters.listed_names, common_prefixes.len() as u64);
+        Ok(common_prefixes)
+    }
+
+    /// Removes objects; those that are gone already are fine.
+    pub(crate) async fn delete(&self, paths: Vec<Path>) -> Result<(), TierError> {
+        let Some(first) = paths.first().cloned() else {
+            return Ok(());
+        };
+        counters::add(&self.counters.deleted_objects, paths.len() as u64);
+        let paths = futures_util::stream::iter(paths.into_iter().map(Ok)).boxed();
+        // The store bounds how much of it runs at a time; all of it is tried.
+        let mut answers = self.store.delete_stream(paths);
+        let mut result = Ok(());
+        while let Some(answer) = answers.next().await {
+            if let Err(e) = answer {
+                match self.failed("delete", &first)(e) {
+                    TierError::NotFound { .. } => {}
+                    e => result = Err(e),
+                }
+            }
+        }
+        result
+    }
+
+    /// Begins an object that is sent in parts.
+    pub(crate) async fn begin_parts(
+        &self,
+        path: &Path,
+    ) -> Result<Box<dyn MultipartUpload>, TierError> {
+        counters::add(&self.counters.put_requests, 1);
+        let begun = self
+            .store
+            .put_multipart_opts(path, PutMultipartOptions::default());
+        begun.await.map_err(self.failed("begin", path))
+    }
+
+    /// Sends a part.
+    pub(crate) async fn put_part(
+        &self,
+        path: &Path,
+        parts: &mut dyn MultipartUpload,
+        part: Bytes,
+    ) -> Result<(), TierError> {
+        counters::add(&self.counters.put_requests, 1);
+        counters::add(&self.counters.up_bytes, part.len() as u64);
+        let sent = parts.put_part(PutPayload::from_bytes(part)).await;
+        sent.map_err(self.failed("send a part of", path))
+    }
+
+    /// Puts the parts together.
+    pub(crate) async fn complete_parts(
+        &self,
+        path: &Path,
+        parts: &mut dyn MultipartUpload,
+    ) -> Result<(), TierError> {
+        counters::add(&self.counters.put_requests, 1);
+        let completed = parts.complete().await;
+        completed.map_err(self.failed("put together the parts of", path))?;
+        self.make_durable(path).await
+    }
+}
+
+fn cut_off(path: &Path, have: u64, size: u64) -> TierError {
+    TierError::unavailable(format!("'{path}' was cut off after {have} of {size} bytes"))
+}
+
+fn told(action: &str, path: &Path, e: &object_store::Error) -> TierError {
+    use object_store::Error;
+    let what = format!("{action} '{path}': {e}");
+    match e {
+        Error::NotFound { .. } => TierError::NotFound {
+            name: path.to_string(),
+        },
+        Error::PermissionDenied { .. } | Error::Unauthenticated { .. } => {
+            TierError::refused(format!("{what}: check the keys and what they may do"))
+        }
+        Error::NotSupported { .. }
+        | Error::NotImplemented { .. }
+        | Error::InvalidPath { .. }
+        | Error::UnknownConfigurationKey { .. } => TierError::Refused { what },
+        _ => TierError::Unavailable { what },
+    }
+}
