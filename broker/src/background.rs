@@ -3,29 +3,35 @@
 //!
 //! Reads go before upkeep: a reader waits for them.
 
+use crate::cold_read::{ColdRead, no_tier};
 use crate::effects::{Done, Kept, ShardFiles};
-use flowstone_core::{Output, Reply, Ticket};
+use crate::tiering::{TierResult, Tiering};
+use flowstone_core::Output;
+use flowstone_core::output::TierJob;
 use flowstone_storage::settled::{
-    RewriteJob, RewriteStep, SegmentId, SettleJob, SettleStep, SettledMeta, SettledReader,
+    RewriteJob, RewriteStep, SegmentId, SettleJob, SettleStep, SettledMeta, SettledReader, Tiered,
 };
 use flowstone_storage::{Error, StateStore};
-use flowstone_wire::{ErrorCode, Failure, Lsn, ShardId};
+use flowstone_wire::{Lsn, ShardId};
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, TryRecvError};
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, TryRecvError};
 use std::time::{Duration, Instant};
 
 /// Open settled segments that are kept.
 const READERS_MAX: usize = 256;
-/// Bytes a task is given from a settled segment at once.
-const TASK_READ_BYTES: usize = 1 << 20;
-
 /// What found no room is tried again this much later.
 const RETRY: Duration = Duration::from_secs(1);
+
+/// Tells a shard what came of its work.
+pub(crate) type TellDone = Arc<dyn Fn(ShardId, Done) + Send + Sync>;
 
 /// Work for the thread.
 pub(crate) enum Job {
     /// An output of this shard.
     Shard(ShardId, Output),
+    /// The tier is done with a job.
+    Tiered(ShardId, TierJob, TierResult),
     /// Finish upkeep that is due and end.
     Stop,
 }
@@ -39,7 +45,10 @@ enum Work {
 pub(crate) struct Background {
     files: BTreeMap<ShardId, ShardFiles>,
     jobs: Receiver<Job>,
-    done: Box<dyn Fn(ShardId, Done) + Send>,
+    /// For what comes back to this thread.
+    back: Sender<Job>,
+    done: TellDone,
+    tier: Option<Arc<Tiering>>,
     readers: BTreeMap<(ShardId, SegmentId), SettledReader>,
     readers_max: usize,
     upkeep: VecDeque<(ShardId, Output)>,
@@ -57,15 +66,18 @@ pub(crate) struct Background {
 impl Background {
     pub(crate) fn new(
         files: BTreeMap<ShardId, ShardFiles>,
-        jobs: Receiver<Job>,
+        (back, jobs): (Sender<Job>, Receiver<Job>),
         rate_bytes_per_s: u64,
         workers: usize,
-        done: Box<dyn Fn(ShardId, Done) + Send>,
+        done: TellDone,
+        tier: Option<Arc<Tiering>>,
     ) -> Self {
         Self {
             files,
             jobs,
+            back,
             done,
+            tier,
             readers: BTreeMap::new(),
             readers_max: crate::file_limit::settled(workers, READERS_MAX),
             upkeep: VecDeque::new(),
@@ -83,6 +95,7 @@ impl Background {
             match self.next_job() {
                 Next::Job(Job::Stop) | Next::Gone => return,
                 Next::Job(Job::Shard(shard, output)) => self.take(shard, output),
+                Next::Job(Job::Tiered(shard, job, result)) => self.note_copies(shard, job, result),
                 Next::Idle => self.work(),
             }
         }
@@ -130,56 +143,73 @@ impl Background {
 
     /// Reads at once, queues the rest.
     fn take(&mut self, shard: ShardId, output: Output) {
-        match output {
-            Output::ReadSettled {
-                ticket,
-                segment,
-                offset,
-                max_bytes,
-                bounds,
-            } => {
-                let read = self.reader(shard, segment);
-                let result = read.and_then(|r| r.read(offset, max_bytes as usize));
-                let reply = result.map(|(slices, _)| Reply::Fetched(bounds, slices));
-                self.reply(shard, ticket, reply);
+        match ColdRead::of(output) {
+            Ok(read) if read.source.remote.is_some() => self.read_remote(shard, read),
+            Ok(read) => {
+                let segment = read.source.id;
+                let done = read.run(self.reader(shard, segment));
+                (self.done)(shard, done);
             }
-            Output::FindSettledTime {
-                ticket,
-                segment,
-                timestamp,
-            } => {
-                let read = self.reader(shard, segment);
-                let found =
-                    read.and_then(|r| Ok(r.find_time(timestamp)?.unwrap_or(r.meta().next_offset)));
-                self.reply(shard, ticket, found.map(Reply::Found));
-            }
-            Output::ReadForTask {
-                id,
-                segment,
-                offset,
-            } => {
-                let read = self.reader(shard, segment);
-                let result = read.and_then(|r| r.read(offset, TASK_READ_BYTES));
-                let result = result.map(|(slices, _)| slices).map_err(|e| e.to_string());
-                let partition = segment.partition;
-                (self.done)(
-                    shard,
-                    Done::TaskBatches {
-                        id,
-                        partition,
-                        result,
-                    },
-                );
-            }
-            other => self.upkeep.push_back((shard, other)),
+            Err(Output::Tier(job)) => self.bring_up(shard, job),
+            Err(other) => self.upkeep.push_back((shard, other)),
         }
     }
 
-    fn reply(&self, shard: ShardId, ticket: Ticket, result: Result<Reply, Error>) {
-        let result = result.map_err(|e| Failure::new(ErrorCode::Damaged, e.to_string()));
-        (self.done)(shard, Done::Reply { ticket, result });
+    /// The tier takes its time: others read it.
+    fn read_remote(&self, shard: ShardId, read: ColdRead) {
+        let done = self.done.clone();
+        match &self.tier {
+            Some(tier) => tier.read(read, move |result| done(shard, result)),
+            None => done(shard, read.run(Err(no_tier()))),
+        }
     }
 
+    fn bring_up(&self, shard: ShardId, job: TierJob) {
+        let Some(tier) = &self.tier else {
+            let done = Done::not_tiered(&job, "there is no tier".into());
+            return (self.done)(shard, done);
+        };
+        let files = &self.files[&shard];
+        let (disk, dir, back) = (files.disk.clone(), files.dir.clone(), self.back.clone());
+        tier.bring_up(disk, dir, job, move |job, result| {
+            // A thread that is gone has nobody who would be told.
+            let _ = back.send(Job::Tiered(shard, job, result));
+        });
+    }
+
+    /// Notes what the tier has, and tells the shard.
+    fn note_copies(&mut self, shard: ShardId, job: TierJob, result: TierResult) {
+        let noted = result.and_then(|copies| {
+            let change = |state: &StateStore| state.commit_tiered(&copies);
+            match self.change_state(shard, change) {
+                Ok(()) => Ok(copies),
+                Err(e) => Err(e.to_string()),
+            }
+        });
+        (self.done)(
+            shard,
+            Done::Tiered {
+                partition: job.partition,
+                start: job.start,
+                result: noted,
+            },
+        );
+    }
+
+    fn forget_local(&mut self, shard: ShardId, notes: &[(SegmentId, Tiered)]) {
+        for (id, _) in notes {
+            self.readers.remove(&(shard, *id));
+        }
+        let Some(files) = self.files.get_mut(&shard) else {
+            return;
+        };
+        if let Err(e) = files.forget_local(notes) {
+            tracing::warn!(
+                shard = shard.0,
+                "local copies of what is in the tier are removed at the next start: {e}"
+            );
+        }
+    }
     fn reader(&mut self, shard: ShardId, segment: SegmentId) -> Result<&SettledReader, Error> {
         if !self.readers.contains_key(&(shard, segment)) {
             if self.readers.len() >= self.readers_max {
@@ -225,7 +255,10 @@ impl Background {
             tracing::error!(shard = shard.0, "settling: {lost}");
         }
         let result = match step {
-            Ok(SettleStep::More(bytes)) => return (bytes, Some(Work::Settle(job))),
+            Ok(SettleStep::More(bytes)) => {
+                let paced_bytes = if job.hurries() { 0 } else { bytes };
+                return (paced_bytes, Some(Work::Settle(job)));
+            }
             Ok(SettleStep::Done(metas, upto)) => self.commit_settled(shard, metas, upto),
             Err(e) => {
                 job.abandon();
@@ -282,6 +315,7 @@ impl Background {
                 self.waiting_work.push_back((shard, output));
             }
             Output::DropSettled(segments) => self.drop_settled(shard, &segments),
+            Output::ForgetLocal(notes) => self.forget_local(shard, &notes),
             other => {
                 let Some(files) = self.files.get_mut(&shard) else {
                     return;

@@ -11,6 +11,7 @@ use crate::mailbox::Mailbox;
 use crate::metrics::Metrics;
 use crate::reserve::Reserve;
 use crate::service::Service;
+use crate::tiering::{Backup, Tiering};
 use crate::transport::InProcess;
 use crate::worker::{self, Message, WorkerStart};
 use accept::Acceptor;
@@ -27,6 +28,9 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+/// A stop waits so long for the tier.
+const BACKUP_TIMEOUT: Duration = Duration::from_secs(5);
+
 /// A running node. Dropping it stops it in order.
 pub struct Broker {
     service: Arc<Service>,
@@ -35,6 +39,7 @@ pub struct Broker {
     acceptors: Vec<Acceptor>,
     http: Option<http::Server>,
     runtime: Option<tokio::runtime::Runtime>,
+    backup: Option<Arc<tokio::sync::Mutex<Backup>>>,
     native: Option<SocketAddr>,
     native_unix: Option<PathBuf>,
     _data: DataDir,
@@ -60,6 +65,9 @@ pub enum StartError {
         /// Why.
         source: flowstone_storage::Error,
     },
+    /// The tier cannot be used.
+    #[error("the tier: {0}")]
+    Tier(#[from] flowstone_tier::TierError),
     /// A door cannot be opened.
     #[error("cannot open the {door} door on '{address}': {why}")]
     Door {
@@ -120,6 +128,13 @@ impl Broker {
             .enable_all()
             .build()
             .map_err(system("start the control threads"))?;
+        let tiering = match &config.tier {
+            Some(tier) => {
+                let (who, handle) = (data.identity.node_id.clone(), runtime.handle().clone());
+                Some(Tiering::start(tier.clone(), &data.path, who, handle)?)
+            }
+            None => None,
+        };
         let (mut mailboxes, mut ears) = (Vec::new(), Vec::new());
         for _ in 0..workers.min(shards) {
             let (mailbox, ear) = Mailbox::new().map_err(system("make a mailbox"))?;
@@ -134,7 +149,10 @@ impl Broker {
             mailboxes.clone(),
             handle,
             metrics,
+            tiering.clone(),
         ));
+        let cluster_id = data.identity.cluster_id.clone();
+        let backup = tiering.map(|t| Backup::start(t, &service, &data.path, cluster_id));
         let mut broker = Self {
             service,
             mailboxes,
@@ -142,6 +160,7 @@ impl Broker {
             acceptors: Vec::new(),
             http: None,
             runtime: Some(runtime),
+            backup,
             native: None,
             native_unix: None,
             _data: data,
@@ -284,10 +303,25 @@ impl Broker {
         self.shut_down(timeout)
     }
 
+    /// A last time, so that a bucket says where groups were when the node stopped.
+    fn write_backup(&self) {
+        let (Some(backup), Some(runtime)) = (&self.backup, &self.runtime) else {
+            return;
+        };
+        let write = async { backup.lock().await.write(true).await };
+        let written = runtime.block_on(async { tokio::time::timeout(BACKUP_TIMEOUT, write).await });
+        match written {
+            Ok(Ok(())) => {}
+            Ok(Err(e)) => tracing::warn!("the tier does not know the last group positions: {e}"),
+            Err(_) => tracing::warn!("the tier does not know the last group positions: no answer"),
+        }
+    }
+
     fn shut_down(&mut self, timeout: Duration) -> bool {
         if self.runtime.is_none() {
             return true;
         }
+        self.write_backup();
         self.service.set_draining();
         self.acceptors.clear();
         let (done, drained) = std::sync::mpsc::channel();

@@ -4,6 +4,7 @@
 //! 4 there is no such topic, 5 damage was found.
 
 pub(crate) mod bench;
+mod bucket;
 mod connect;
 mod consume;
 mod demo;
@@ -11,7 +12,9 @@ mod format;
 mod inspect;
 mod produce;
 mod repair;
+mod restore;
 mod serve;
+mod tier;
 mod topic;
 
 use clap::{CommandFactory, Parser, Subcommand};
@@ -94,6 +97,11 @@ enum Command {
     Inspect(inspect::Args),
     /// Save what can be saved of a damaged data directory, while no broker runs on it.
     Repair(repair::Args),
+    /// Make a data directory from a bucket that was the tier of a node.
+    Restore(restore::Args),
+    /// Look at the tier: how it stands, whether all of it can be read, what nobody needs.
+    #[command(subcommand)]
+    Tier(tier::Command),
     /// Print a completion script for a shell.
     Completion {
         /// Which shell.
@@ -112,6 +120,8 @@ pub fn main() -> ExitCode {
         Command::Demo(args) => demo::run(args),
         Command::Inspect(args) => inspect::run(&args),
         Command::Repair(args) => repair::run(args),
+        Command::Restore(args) => restore::run(args),
+        Command::Tier(command) => tier::run(command),
         Command::Completion { shell } => {
             let mut command = Cli::command();
             clap_complete::generate(shell, &mut command, "flowstone", &mut std::io::stdout());

@@ -1,5 +1,6 @@
 //! Settings of a node: defaults, then the file, then the command line.
 
+use crate::tiering::TierConfig;
 use flowstone_core::ShardConfig;
 use flowstone_processor::PipelineSpec;
 use flowstone_storage::LogConfig;
@@ -22,6 +23,8 @@ pub struct Config {
     pub settle: Settle,
     /// Bounds.
     pub limits: Limits,
+    /// Where settled segments are copied to; nowhere by default.
+    pub tier: Option<TierConfig>,
     /// Pipelines to run, from built-in stages.
     #[serde(rename = "pipeline")]
     pub pipelines: Vec<PipelineSpec>,
@@ -185,6 +188,9 @@ pub enum Error {
         /// Why, with the place.
         source: Box<toml::de::Error>,
     },
+    /// The settings of the tier make no sense.
+    #[error("settings [tier]: {0}")]
+    Tier(String),
     /// A value is out of bounds.
     #[error("setting {name} is {value}; {rule}")]
     Value {
@@ -236,7 +242,7 @@ impl Config {
         ] {
             within(name, value, least, most)?;
         }
-        Ok(())
+        self.tier.as_ref().map_or(Ok(()), TierConfig::check)
     }
 
     /// Number of worker threads.
@@ -261,6 +267,7 @@ impl Config {
             materialize_bytes: self.log.segment_bytes / 2,
             retain_every_us: 5_000_000,
             compress: self.settle.compression == Compression::Zstd,
+            tier_after_ms: self.tier.as_ref().map(|t| t.upload_after_ms),
         }
     }
 }

@@ -87,6 +87,54 @@ impl DataDir {
     }
 }
 
+/// A directory that is being filled from elsewhere: a data directory once [`Self::finish`] was called.
+#[derive(Debug)]
+pub(crate) struct Unfinished {
+    path: PathBuf,
+    _lock: File,
+}
+
+impl Unfinished {
+    /// Takes an empty directory, making it where it is not there.
+    ///
+    /// # Errors
+    /// [`Error`]; one that is not empty is left alone.
+    pub(crate) fn begin(path: &Path) -> Result<Self, Error> {
+        let io = |source| Error::Io {
+            path: path.into(),
+            source,
+        };
+        fs::create_dir_all(path).map_err(io)?;
+        let _lock = lock(path)?;
+        if path.join(IDENTITY).exists() {
+            let what = "it is a data directory already".into();
+            let path = path.into();
+            return Err(Error::Format { path, what });
+        }
+        refuse_foreign(path)?;
+        let path = path.into();
+        Ok(Self { path, _lock })
+    }
+
+    /// Makes it a data directory, of a new node of this cluster.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub(crate) fn finish(self, cluster_id: String, shards: u16) -> Result<(), Error> {
+        let io = |source| Error::Io {
+            path: self.path.clone(),
+            source,
+        };
+        let identity = Identity {
+            format_version: FORMAT_VERSION,
+            node_id: random_id().map_err(io)?,
+            cluster_id,
+            shards,
+        };
+        write(&self.path, &self.path.join(IDENTITY), &identity).map_err(io)
+    }
+}
+
 /// What a data directory says of itself, without opening it.
 ///
 /// # Errors
@@ -162,7 +210,11 @@ fn create(path: &Path, file: &Path, shards: u16) -> io::Result<()> {
         cluster_id: random_id()?,
         shards,
     };
-    let text = toml::to_string(&identity).map_err(io::Error::other)?;
+    write(path, file, &identity)
+}
+
+fn write(path: &Path, file: &Path, identity: &Identity) -> io::Result<()> {
+    let text = toml::to_string(identity).map_err(io::Error::other)?;
     let unfinished = path.join("flowstone.toml.tmp");
     let mut out = File::create(&unfinished)?;
     out.write_all(b"# Made by flowstone; says whose directory this is. Not settings.\n")?;

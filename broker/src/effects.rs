@@ -1,13 +1,15 @@
 //! The files of a shard that its driver writes, and what comes back from work done elsewhere.
 
 use crate::reserve::Reserve;
+use crate::tiering::TierResult;
+use flowstone_core::output::TierJob;
 use flowstone_core::{Input, Output, Reply, Ticket};
 use flowstone_storage::disk::remove_if_there;
 use flowstone_storage::mark::Mark;
-use flowstone_storage::settled::{Rewritten, SegmentId, SettledMeta};
+use flowstone_storage::settled::{Rewritten, SegmentId, SettledMeta, Tiered};
 use flowstone_storage::state::Change;
 use flowstone_storage::{Disk, DiskFile, Error, StateStore, layout, log};
-use flowstone_wire::{Failure, Lsn, PartitionId};
+use flowstone_wire::{Failure, Lsn, Offset, PartitionId};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -39,6 +41,11 @@ pub(crate) enum Done {
     },
     Settled(Result<(Vec<SettledMeta>, Lsn), Error>),
     Rewritten(Result<Rewritten, Error>),
+    Tiered {
+        partition: PartitionId,
+        start: Offset,
+        result: TierResult,
+    },
     TaskBatches {
         id: u32,
         partition: PartitionId,
@@ -47,6 +54,15 @@ pub(crate) enum Done {
 }
 
 impl Done {
+    /// A job for the tier failed.
+    pub(crate) fn not_tiered(job: &TierJob, why: String) -> Self {
+        Self::Tiered {
+            partition: job.partition,
+            start: job.start,
+            result: Err(why),
+        }
+    }
+
     /// The input for the shard; a reply is not one.
     pub(crate) fn into_input(self) -> Result<Input, (Ticket, Result<Reply, Failure>)> {
         Ok(match self {
@@ -56,6 +72,15 @@ impl Done {
             Self::Materialized { upto, result } => Input::Materialized { upto, result },
             Self::Settled(result) => Input::Settled(result),
             Self::Rewritten(result) => Input::Rewritten(result),
+            Self::Tiered {
+                partition,
+                start,
+                result,
+            } => Input::Tiered {
+                partition,
+                start,
+                result,
+            },
             Self::TaskBatches {
                 id,
                 partition,
@@ -156,6 +181,16 @@ impl ShardFiles {
             }
             other => other,
         })
+    }
+
+    /// Notes that these are in the tier only, then removes their local files.
+    pub(crate) fn forget_local(&mut self, notes: &[(SegmentId, Tiered)]) -> Result<(), Error> {
+        self.change_state(|state| state.commit_tiered(notes))?;
+        for (id, _) in notes {
+            remove_if_there(&*self.disk, &layout::settled_path(&self.dir, *id))?;
+        }
+        self.reserve.take();
+        Ok(())
     }
 
     /// Takes settled segments out of the manifest, then removes their files.

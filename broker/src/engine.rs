@@ -25,6 +25,7 @@ use flowstone_wire::{
 };
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
 
@@ -77,6 +78,10 @@ impl Engine {
     /// [`StartError`]; a data directory of several shards belongs to a broker.
     pub fn open_with(config: &Config) -> Result<Self, StartError> {
         config.check()?;
+        if config.tier.is_some() {
+            let what = "an engine has no tier; use a broker";
+            return Err(crate::config::Error::Tier(what.into()).into());
+        }
         let data = DataDir::open(&config.node.data, 1)?;
         let shards = data.identity.shards;
         if shards != 1 {
@@ -94,10 +99,11 @@ impl Engine {
         let tell_done = tell.clone();
         let helper = Background::new(
             BTreeMap::from([(SHARD, files)]),
-            jobs,
+            (background.clone(), jobs),
             config.settle.rate_bytes_per_s,
             1,
-            Box::new(move |_, d| drop(tell_done.send(d))),
+            Arc::new(move |_, d| drop(tell_done.send(d))),
+            None,
         );
         let spawn = |name: &str, run: Box<dyn FnOnce() + Send>| {
             std::thread::Builder::new().name(name.into()).spawn(run)

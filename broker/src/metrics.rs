@@ -159,7 +159,7 @@ impl Metrics {
 
     pub(crate) fn request(&self, api: u16) {
         // Numbers of no request share a label: a peer must not make up labels.
-        const NAMES: [&str; 15] = [
+        const NAMES: [&str; 16] = [
             "other",
             "hello",
             "list-topics",
@@ -175,6 +175,7 @@ impl Metrics {
             "list-pipelines",
             "list-groups",
             "list-shards",
+            "get-tier",
         ];
         let name = NAMES.get(usize::from(api)).copied().unwrap_or(NAMES[0]);
         self.requests.with_label_values(&[name]).inc();

@@ -13,6 +13,7 @@ use crate::config::Config;
 use crate::file_limit;
 use crate::mailbox::Mailbox;
 use crate::metrics::Metrics;
+use crate::tiering::Tiering;
 use crate::worker::{ConnectionPermit, Message};
 use flowstone_client::BoxFuture;
 use flowstone_core::catalog::{Command, Event};
@@ -56,6 +57,7 @@ pub struct Service {
     draining: AtomicBool,
     fenced: Mutex<BTreeMap<ShardId, String>>,
     started: Instant,
+    pub(crate) tiering: Option<Arc<Tiering>>,
     /// Every metric of the node.
     pub metrics: Metrics,
 }
@@ -67,6 +69,7 @@ impl Service {
         mailboxes: Vec<Arc<Mailbox<Message>>>,
         runtime: tokio::runtime::Handle,
         metrics: Metrics,
+        tiering: Option<Arc<Tiering>>,
     ) -> Self {
         let current = catalog.current();
         let (native_places, http_places) =
@@ -85,6 +88,7 @@ impl Service {
             draining: AtomicBool::new(false),
             fenced: Mutex::default(),
             started: Instant::now(),
+            tiering,
             metrics,
         }
     }

@@ -16,5 +16,7 @@ pub(crate) fn topic_json(topic: &Topic) -> Value {
         "visibility": settings.visibility,
         "compact": settings.compact,
         "tombstone_ms": settings.tombstone_ms,
+        "local_retention_bytes": settings.local_retention_bytes,
+        "local_retention_ms": settings.local_retention_ms,
     })
 }

@@ -5,9 +5,9 @@ use crate::error::Error;
 use crate::transport::Route;
 use bytes::Bytes;
 use flowstone_wire::native::{
-    CreateTopic, DeleteTopic, DescribeTopic, FindOffset, ListGroups, ListPipelines, ListShards,
-    ListTopics, Partition, PipelineStatus, Place, Request, ShardStatus, Topic, TopicSettings,
-    TopicStatus,
+    CreateTopic, DeleteTopic, DescribeTopic, FindOffset, GetTier, ListGroups, ListPipelines,
+    ListShards, ListTopics, Partition, PipelineStatus, Place, Request, ShardStatus, TierStatus,
+    Topic, TopicSettings, TopicStatus,
 };
 use flowstone_wire::{ErrorCode, Failure, Offset, name};
 
@@ -97,6 +97,14 @@ impl Client {
     /// As [`Client::call`].
     pub async fn shards(&self) -> Result<Vec<ShardStatus>, Error> {
         self.ask(&ListShards {}).await
+    }
+
+    /// How the tier of the node stands; `None` where it has none.
+    ///
+    /// # Errors
+    /// As [`Client::call`].
+    pub async fn tier(&self) -> Result<Option<TierStatus>, Error> {
+        self.ask(&GetTier {}).await
     }
 
     /// The offset of a place in the partition with this index in its topic.

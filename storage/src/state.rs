@@ -7,9 +7,11 @@ use crate::disk::{Disk, DiskFile, list_or_nothing, remove_if_there};
 use crate::error::Error;
 use crate::layout;
 use crate::redb_file::{error_of, open_checked};
-use crate::settled::{SegmentId, SettledMeta};
-use flowstone_wire::Lsn;
+use crate::settled::{SegmentId, SettledMeta, Tiered};
+use flowstone_wire::{Lsn, Offset, PartitionId};
 use redb::{Database, ReadableDatabase, ReadableTable, StorageBackend, TableDefinition};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 use std::io::{self, IoSlice};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -20,6 +22,8 @@ const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
 const STATE: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("state");
 /// Key: partition, first offset. Value: postcard of [`SettledMeta`].
 const SETTLED: TableDefinition<'_, (u32, u64), &[u8]> = TableDefinition::new("settled");
+/// Key: as in `settled`. Value: postcard of [`Tiered`].
+const TIERED: TableDefinition<'_, (u32, u64), &[u8]> = TableDefinition::new("tiered");
 const APPLIED: &str = "applied";
 const SETTLED_UPTO: &str = "settled";
 /// The view is read once and written in bulk; a small cache is enough.
@@ -132,12 +136,13 @@ impl StateStore {
             db,
             path: path.into(),
         };
-        let made = store.read(|tx| Ok(tx.list_tables()?.count() >= 3))?;
+        let made = store.read(|tx| Ok(tx.list_tables()?.count() >= 4))?;
         if !made {
             store.write(|tx| {
                 tx.open_table(META)?;
                 tx.open_table(STATE)?;
                 tx.open_table(SETTLED)?;
+                tx.open_table(TIERED)?;
                 Ok(())
             })?;
         }
@@ -238,20 +243,24 @@ impl StateStore {
     ) -> Result<(), Error> {
         self.write(|tx| {
             let mut settled = tx.open_table(SETTLED)?;
+            let mut tiered = tx.open_table(TIERED)?;
             for id in removed {
-                let key = (id.partition.0, id.first_offset.0);
                 // Another generation may stand there by now.
-                let same = settled.get(key)?.is_some_and(|v| {
-                    postcard::from_bytes::<SettledMeta>(v.value()).is_ok_and(|m| m.id() == *id)
-                });
+                let key = key_of(*id);
+                let same = settled.get(key)?.is_some_and(|v| is_of(v.value(), *id));
                 if same {
                     settled.remove(key)?;
                 }
+                let same = tiered.get(key)?.is_some_and(|v| {
+                    postcard::from_bytes::<Tiered>(v.value())
+                        .is_ok_and(|t| t.generation == id.generation)
+                });
+                if same {
+                    tiered.remove(key)?;
+                }
             }
             for meta in added {
-                let value =
-                    postcard::to_stdvec(meta).map_err(|e| redb::Error::Io(io::Error::other(e)))?;
-                settled.insert((meta.partition.0, meta.first_offset.0), &value[..])?;
+                settled.insert(key_of(meta.id()), &encoded(meta)?[..])?;
             }
             if let Some(upto) = upto {
                 tx.open_table(META)?.insert(SETTLED_UPTO, upto.0)?;
@@ -265,22 +274,82 @@ impl StateStore {
     /// # Errors
     /// [`Error::State`]; [`Error::Format`] for an entry that this version cannot read.
     pub fn settled(&self) -> Result<Vec<SettledMeta>, Error> {
-        let values: Vec<Vec<u8>> = self.read(|tx| {
-            let table = tx.open_table(SETTLED)?;
+        let rows = self.rows(SETTLED)?;
+        Ok(rows.into_iter().map(|(_, meta)| meta).collect())
+    }
+
+    /// What is known of copies in the tier, by partition and first offset. An entry counts where its
+    /// generation is that of the settled segment.
+    ///
+    /// # Errors
+    /// As [`Self::settled`].
+    pub fn tiered(&self) -> Result<Vec<(SegmentId, Tiered)>, Error> {
+        let rows: Vec<((u32, u64), Tiered)> = self.rows(TIERED)?;
+        let with_id = |((partition, first), tiered): ((u32, u64), Tiered)| {
+            let id = SegmentId {
+                partition: PartitionId(partition),
+                first_offset: Offset(first),
+                generation: tiered.generation,
+            };
+            (id, tiered)
+        };
+        Ok(rows.into_iter().map(with_id).collect())
+    }
+
+    /// Notes copies in the tier, in one durable transaction; a later note replaces an earlier one. One of
+    /// a segment that is gone, or was rewritten, is not taken.
+    ///
+    /// # Errors
+    /// [`Error::State`]; the store is then as before or as after.
+    pub fn commit_tiered(&self, notes: &[(SegmentId, Tiered)]) -> Result<(), Error> {
+        self.write(|tx| {
+            let settled = tx.open_table(SETTLED)?;
+            let mut table = tx.open_table(TIERED)?;
+            for (id, tiered) in notes {
+                let key = key_of(*id);
+                let is_there = settled.get(key)?.is_some_and(|v| is_of(v.value(), *id));
+                if is_there {
+                    table.insert(key, &encoded(tiered)?[..])?;
+                }
+            }
+            Ok(())
+        })
+    }
+
+    fn rows<T: DeserializeOwned>(
+        &self,
+        table: TableDefinition<'_, (u32, u64), &'static [u8]>,
+    ) -> Result<Vec<((u32, u64), T)>, Error> {
+        let rows: Vec<((u32, u64), Vec<u8>)> = self.read(|tx| {
             let mut all = Vec::new();
-            for entry in table.iter()? {
-                all.push(entry?.1.value().to_vec());
+            for entry in tx.open_table(table)?.iter()? {
+                let (key, value) = entry?;
+                all.push((key.value(), value.value().to_vec()));
             }
             Ok(all)
         })?;
-        let decode = |value: &Vec<u8>| {
-            postcard::from_bytes(value).map_err(|e| Error::Format {
+        let decode = |(key, value): ((u32, u64), Vec<u8>)| {
+            let value = postcard::from_bytes(&value).map_err(|e| Error::Format {
                 path: self.path.clone(),
                 what: format!("an entry of the settled manifest is not valid: {e}"),
-            })
+            });
+            Ok((key, value?))
         };
-        values.iter().map(decode).collect()
+        rows.into_iter().map(decode).collect()
     }
+}
+
+/// Whether a row of the settled segments is that of this one.
+fn is_of(row: &[u8], id: SegmentId) -> bool {
+    postcard::from_bytes::<SettledMeta>(row).is_ok_and(|m| m.id() == id)
+}
+
+fn key_of(id: SegmentId) -> (u32, u64) {
+    (id.partition.0, id.first_offset.0)
+}
+
+fn encoded(value: &impl Serialize) -> Result<Vec<u8>, redb::Error> {
+    postcard::to_stdvec(value).map_err(|e| redb::Error::Io(io::Error::other(e)))
 }
 
 fn state_error(path: &Path, error: &dyn std::fmt::Display) -> Error {

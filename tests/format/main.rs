@@ -148,6 +148,7 @@ fn the_page_says_the_numbers_of_the_code() {
         (native::Hello::API, "Hello"),
         (native::Fetch::API, "Fetch"),
         (native::ListShards::API, "ListShards"),
+        (native::GetTier::API, "GetTier"),
     ] {
         assert!(
             page.contains(&format!("| {api} | {name} |")),

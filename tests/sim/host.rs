@@ -3,12 +3,14 @@
 use crate::planted::{Plant, PlantedDisk, forget_rows};
 use crate::rng::Rng;
 use crate::world::World;
+use flowstone_core::output::TierJob;
 use flowstone_core::{Input, Outbox, Output, Parcel, Reply, Shard, Ticket};
 use flowstone_storage::disk::create_dir_durably;
 use flowstone_storage::log::{LogConfig, SyncJob, allocate_spare};
 use flowstone_storage::mark::Mark;
 use flowstone_storage::settled::{
-    RewriteJob, RewriteStep, SegmentId, SettleJob, SettleStep, SettledReader, remove_orphans,
+    RewriteJob, RewriteStep, SegmentId, SettleJob, SettleStep, SettledReader, Source, Tiered,
+    remove_orphans,
 };
 use flowstone_storage::state::Change;
 use flowstone_storage::{Disk, Error, SimDisk, StateStore, layout};
@@ -32,28 +34,32 @@ pub(crate) enum Job {
     DropSettled(Vec<SegmentId>),
     Rewrite(Box<RewriteJob>),
     RemoveFiles(Vec<PathBuf>),
+    Tier(TierJob),
+    /// The bucket has it; the manifest does not know yet.
+    Tiered(TierJob, Vec<(SegmentId, Tiered)>),
+    ForgetLocal(Vec<(SegmentId, Tiered)>),
     Read {
         ticket: Ticket,
-        segment: SegmentId,
+        segment: Source,
         offset: Offset,
         max_bytes: u32,
         bounds: FetchAnswer,
     },
     FindTime {
         ticket: Ticket,
-        segment: SegmentId,
+        segment: Source,
         timestamp: i64,
     },
     ReadForTask {
         id: u32,
-        segment: SegmentId,
+        segment: Source,
         offset: Offset,
     },
 }
 
 /// Jobs of one lane are done one after the other; lanes do not wait for each other. Reads and drops
 /// share one: what a reader was promised is not taken away before it is read.
-pub(crate) const LANES: usize = 6;
+pub(crate) const LANES: usize = 7;
 
 impl Job {
     pub(crate) fn lane(&self) -> usize {
@@ -63,7 +69,9 @@ impl Job {
             Self::Materialize { .. } | Self::Mark(_) => 2,
             Self::Settle(..) | Self::Rewrite(_) => 3,
             Self::RemoveFiles(_) => 4,
+            Self::Tier(_) | Self::Tiered(..) => 6,
             Self::DropSettled(_)
+            | Self::ForgetLocal(_)
             | Self::Read { .. }
             | Self::FindTime { .. }
             | Self::ReadForTask { .. } => 5,
@@ -100,11 +108,13 @@ pub(crate) struct Host {
     pub(crate) drained: bool,
     /// Decides how long its work takes.
     pub(crate) rng: Rng,
-    disk: Arc<dyn Disk>,
-    dir: PathBuf,
-    state: StateStore,
+    pub(crate) disk: Arc<dyn Disk>,
+    /// Files by the names that they have here; it forgets nothing.
+    pub(crate) bucket: SimDisk,
+    pub(crate) dir: PathBuf,
+    pub(crate) state: StateStore,
     mark: Mark,
-    plant: Option<Plant>,
+    pub(crate) plant: Option<Plant>,
     /// Planted bugs that happen once have not happened yet.
     armed: bool,
 }
@@ -143,6 +153,7 @@ impl Host {
             drained: false,
             rng,
             disk,
+            bucket: world.bucket.clone(),
             dir,
             state,
             mark: start.mark,
@@ -195,6 +206,8 @@ impl Host {
                 input,
             ))),
             Output::RemoveFiles(paths) => Job::RemoveFiles(paths),
+            Output::Tier(job) => Job::Tier(job),
+            Output::ForgetLocal(notes) => Job::ForgetLocal(notes),
             Output::ReadSettled {
                 ticket,
                 segment,
@@ -265,6 +278,13 @@ impl Host {
                 self.remove(&paths);
                 Done::Nothing
             }
+            Job::Tier(job) => self.copy(job),
+            Job::Tiered(job, notes) => self.note_copies(&job, notes),
+            Job::ForgetLocal(notes) => {
+                // What is not removed now is removed by the next start.
+                let _ = self.forget(&notes);
+                Done::Nothing
+            }
             Job::Read {
                 ticket,
                 segment,
@@ -304,7 +324,7 @@ impl Host {
                 let result = read.map(|(slices, _)| slices).map_err(|e| e.to_string());
                 Done::Input(Input::TaskBatches {
                     id,
-                    partition: segment.partition,
+                    partition: segment.id.partition,
                     result,
                 })
             }
@@ -374,8 +394,12 @@ impl Host {
         paths.iter().for_each(|path| drop(self.disk.remove(path)));
     }
 
-    fn reader(&self, segment: SegmentId) -> Result<SettledReader, Error> {
-        SettledReader::open(&*self.disk, &self.dir, segment)
+    fn reader(&self, source: Source) -> Result<SettledReader, Error> {
+        let disk: &dyn Disk = match source.remote {
+            Some(_) => &self.bucket,
+            None => &*self.disk,
+        };
+        SettledReader::open(disk, &self.dir, source.id)
     }
 }
 

@@ -1,6 +1,7 @@
 //! Inputs as short text for the trace.
 
 use crate::host::Job;
+use flowstone_core::output::TierJob;
 use flowstone_core::{Input, Parcel};
 use flowstone_wire::ProducerId;
 
@@ -92,6 +93,14 @@ pub(crate) fn of(input: &Input) -> String {
                 .map(|all| all.iter().map(|b| b.len()).sum::<usize>());
             format!("task batches {id} {partition} {bytes:?}")
         }
+        Input::Tiered {
+            partition,
+            start,
+            result,
+        } => match result {
+            Ok(notes) => format!("tiered {partition} from {start} copies {}", notes.len()),
+            Err(e) => format!("not tiered {partition}: {e}"),
+        },
         Input::Drain => "drain".into(),
     }
 }
@@ -114,6 +123,11 @@ pub(crate) fn of_job(job: &Job) -> String {
         Job::Settle(_, paths) => format!("settle {} segments", paths.len()),
         Job::Rewrite(_) => "rewrite".into(),
         Job::DropSettled(gone) => format!("drop {gone:?}"),
+        Job::Tier(job) | Job::Tiered(job, _) => of_tier_job(job),
+        Job::ForgetLocal(notes) => {
+            let ids: Vec<_> = notes.iter().map(|(id, _)| id).collect();
+            format!("forget {ids:?}")
+        }
         Job::RemoveFiles(paths) => format!("remove {} files", paths.len()),
         Job::Read { ticket, offset, .. } => format!("read {ticket:?} {offset}"),
         Job::FindTime {
@@ -121,6 +135,12 @@ pub(crate) fn of_job(job: &Job) -> String {
         } => format!("find time {ticket:?} {timestamp}"),
         Job::ReadForTask { id, offset, .. } => format!("read for task {id} {offset}"),
     }
+}
+
+fn of_tier_job(job: &TierJob) -> String {
+    let (upload, keep) = (job.upload.len(), job.keep.len());
+    let (partition, start) = (job.partition, job.start);
+    format!("tier {partition} from {start} uploads {upload} keeps {keep}")
 }
 
 pub(crate) fn of_parcel(parcel: &Parcel) -> String {

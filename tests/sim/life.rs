@@ -31,6 +31,9 @@ impl Sim {
         if matches!(&input, Input::Rewritten(Ok(done)) if done.removed.iter().any(is_compacted)) {
             self.trace.rare("segments were compacted");
         }
+        if matches!(&input, Input::Tiered { result: Err(_), .. }) {
+            self.trace.rare("the bucket did not answer");
+        }
         let host = node.host(shard);
         let mut out = std::mem::take(&mut host.out);
         host.shard.step(now, input, &mut out);
@@ -115,6 +118,10 @@ impl Sim {
 
     pub(crate) fn queue_job(&mut self, shard: ShardId, job: Job) {
         let (lane, slow) = (job.lane(), self.trouble.slow);
+        if matches!(&job, Job::Read { segment, .. } if segment.remote.is_some()) {
+            self.trace
+                .rare("a segment was in the tier only and was read");
+        }
         let Some(node) = &mut self.node else { return };
         let host = node.host(shard);
         let idle = host.lanes[lane].is_empty();

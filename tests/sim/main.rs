@@ -23,6 +23,7 @@ mod rng;
 mod run;
 mod scenario;
 mod shrink;
+mod tier;
 mod trace;
 mod world;
 

@@ -20,6 +20,10 @@ pub(crate) enum Plant {
     NoDirectorySync,
     /// Settled segments are never made durable.
     NoSyncPoint,
+    /// What was to be copied to the tier is answered as copied and was not.
+    CopyNothing,
+    /// Local files go, and that they went is not noted.
+    ForgetUnnoted,
     /// A picture of the state is answered as stored and was not stored.
     MaterializeNothing,
     /// The manifest does not get what was settled.

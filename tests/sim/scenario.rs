@@ -44,10 +44,12 @@ pub(crate) enum Part {
     Spreads,
     Tallies,
     Doomed,
+    /// A bucket that settled segments are copied to.
+    Tier,
 }
 
 impl Part {
-    pub(crate) const ALL: [(Self, &'static str); 24] = [
+    pub(crate) const ALL: [(Self, &'static str); 25] = [
         (Self::Ends, "ends"),
         (Self::Stops, "stops"),
         (Self::CutStarts, "cut-starts"),
@@ -72,6 +74,7 @@ impl Part {
         (Self::Spreads, "spreads"),
         (Self::Tallies, "tallies"),
         (Self::Doomed, "doomed"),
+        (Self::Tier, "tier"),
     ];
 
     pub(crate) fn name(self) -> &'static str {

@@ -15,7 +15,7 @@ pub(crate) struct Trace {
 }
 
 /// Rare things, each of which must happen in one run or another: else nothing was proved of it.
-pub(crate) const RARE: [&str; 17] = [
+pub(crate) const RARE: [&str; 19] = [
     "a parcel went to a lower shard",
     "a parcel went to a higher shard",
     "a parcel came a second time",
@@ -33,6 +33,8 @@ pub(crate) const RARE: [&str; 17] = [
     "a letter of a pipeline behind another shard",
     "a late record",
     "segments were compacted",
+    "a segment was in the tier only and was read",
+    "the bucket did not answer",
 ];
 
 impl Trace {

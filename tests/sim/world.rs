@@ -7,7 +7,7 @@ use crate::scenario::{Options, Part};
 use flowstone_core::catalog::shard_of;
 use flowstone_core::input::{PartitionConfig, TaskConfig};
 use flowstone_core::{Input, ShardConfig};
-use flowstone_storage::LogConfig;
+use flowstone_storage::{LogConfig, SimDisk};
 use flowstone_wire::native::Visibility;
 use flowstone_wire::{PartitionId, ShardId};
 use std::collections::{BTreeMap, BTreeSet};
@@ -64,6 +64,8 @@ pub(crate) struct World {
     pub(crate) full_percent: u64,
     /// The longest time between two faults.
     pub(crate) calm_us: u64,
+    /// What the tier has.
+    pub(crate) bucket: SimDisk,
 }
 
 impl World {
@@ -90,6 +92,7 @@ impl World {
         world.shards = options.shards.unwrap_or(shards).min(shards);
         world.place_topics(rng);
         world.open_topics(rng, with_tasks);
+        world.open_tier(rng, options);
         world.switch_off(options);
         world
     }
@@ -111,6 +114,7 @@ impl World {
             source_bytes: 0,
             full_percent: 0,
             calm_us: 0,
+            bucket: SimDisk::default(),
         }
     }
 
@@ -164,6 +168,21 @@ impl World {
             let topics = [topics.concat(), [DLQ, LATE].concat()].concat();
             self.open
                 .extend(topics.into_iter().map(|p| (p, plain.clone())));
+        }
+    }
+
+    /// A tier, and topics that keep little or nothing here of what it has.
+    fn open_tier(&mut self, rng: &mut Rng, options: &Options) {
+        if !rng.percent(50) || !options.has(Part::Tier) {
+            return;
+        }
+        self.config.tier_after_ms = Some(rng.below(1000));
+        for config in self.open.values_mut() {
+            if rng.percent(50) {
+                config.local_retention_bytes = Some(rng.below(4) * self.config.log.segment_bytes);
+            } else if rng.percent(20) {
+                config.local_retention_ms = Some(rng.below(1000));
+            }
         }
     }
 
@@ -247,5 +266,6 @@ fn shard_config(segment_bytes: u64, rng: &mut Rng) -> ShardConfig {
         materialize_bytes: *rng.pick(&[2000, segment_bytes / 2, segment_bytes * 3]),
         retain_every_us: rng.between(5_000, 200_000),
         compress: rng.percent(30),
+        tier_after_ms: None,
     }
 }

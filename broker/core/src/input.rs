@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use flowstone_processor::Pipeline;
-use flowstone_storage::settled::{Rewritten, SettledMeta};
+use flowstone_storage::settled::{Rewritten, SegmentId, SettledMeta, Tiered};
 use flowstone_storage::{DiskFile, Error};
 use flowstone_wire::native::{Acks, GroupOffset, Place, Visibility};
 use flowstone_wire::{CheckedBatch, Failure, Lsn, Offset, PartitionId, ProducerId};
@@ -34,6 +34,10 @@ pub struct PartitionConfig {
     pub compact: bool,
     /// How long a tombstone stays after it was first compacted, in milliseconds.
     pub tombstone_ms: u64,
+    /// Bytes to keep here of what the tier has; `None` for no bound.
+    pub local_retention_bytes: Option<u64>,
+    /// Milliseconds to keep here what the tier has; `None` for no bound.
+    pub local_retention_ms: Option<u64>,
 }
 
 /// A task to run on the shard.
@@ -173,6 +177,15 @@ pub enum Input {
     Settled(Result<(Vec<SettledMeta>, Lsn), Error>),
     /// Answers [`crate::Output::Rewrite`]; the manifest is committed.
     Rewritten(Result<Rewritten, Error>),
+    /// Answers [`crate::Output::Tier`]; what it says is noted in the manifest.
+    Tiered {
+        /// From the job.
+        partition: PartitionId,
+        /// From the job: nothing before it is in the tier any more.
+        start: Offset,
+        /// The copies that were made, or why not all of it could be done.
+        result: Result<Vec<(SegmentId, Tiered)>, String>,
+    },
     /// Answers [`crate::Output::ReadForTask`].
     TaskBatches {
         /// Number of the pipeline.

@@ -5,12 +5,14 @@ use crate::shard::Parcel;
 use bytes::Bytes;
 use flowstone_storage::Disk;
 use flowstone_storage::log::{LogConfig, SyncJob};
-use flowstone_storage::settled::{RewriteInput, SegmentId, SettleInput};
+use flowstone_storage::settled::{
+    RewriteInput, SegmentId, SettleInput, SettledMeta, Source, Tiered,
+};
 use flowstone_storage::state::Change;
 use flowstone_wire::native::{
     FetchAnswer, GroupOffset, PartitionStatus, PipelineStatus, ProduceAnswer, ShardStatus,
 };
-use flowstone_wire::{Failure, Lsn, Offset};
+use flowstone_wire::{Failure, Lsn, Offset, PartitionId};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -46,6 +48,51 @@ pub struct Status {
     pub hot_bytes: u64,
     /// Bytes that are written and not durable.
     pub undurable_bytes: u64,
+    /// How the tier stands.
+    pub tier: TierStatus,
+}
+
+/// What a shard has in the tier and has not yet.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TierStatus {
+    /// Bytes of settled segments that the tier has a copy of.
+    pub copied_bytes: u64,
+    /// Bytes of those that are in the tier only.
+    pub remote_bytes: u64,
+    /// Bytes of settled segments that are still to be uploaded.
+    pub waiting_bytes: u64,
+    /// Largest timestamp of the oldest of those, milliseconds since 1970.
+    pub waiting_since_ms: Option<i64>,
+    /// Why the last upload failed, if it did.
+    pub failing: bool,
+}
+
+/// What the tier is to have of a partition.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TierJob {
+    /// Which partition.
+    pub partition: PartitionId,
+    /// Nothing before this is wanted any more.
+    pub start: Offset,
+    /// Segments to upload, oldest first; their files are there.
+    pub upload: Vec<SettledMeta>,
+    /// Segments that were uploaded before and stay; what is neither here nor above goes.
+    pub keep: Vec<SegmentId>,
+    /// The partition was deleted: all of it goes, the manifest too. Nobody waits for the answer.
+    pub deleted: bool,
+}
+
+impl TierJob {
+    /// All that the tier has of a partition is to go.
+    pub fn all_of(partition: PartitionId) -> Self {
+        Self {
+            partition,
+            start: Offset(u64::MAX),
+            upload: Vec::new(),
+            keep: Vec::new(),
+            deleted: true,
+        }
+    }
 }
 
 /// Something the driver is to do.
@@ -80,14 +127,19 @@ pub enum Output {
     /// Rewrite, then put the new segments into the manifest instead of the old ones; answer with
     /// [`crate::Input::Rewritten`].
     Rewrite(RewriteInput),
+    /// Bring the tier's manifest of a partition up to this; answer with [`crate::Input::Tiered`]. Jobs of
+    /// one partition are done in the order they were given out.
+    Tier(TierJob),
+    /// Note that these are in the tier only, then remove their local files. No answer.
+    ForgetLocal(Vec<(SegmentId, Tiered)>),
     /// Remove these files of the log, in this order. No answer.
     RemoveFiles(Vec<PathBuf>),
     /// Read settled batches and give them to the ticket as [`Reply::Fetched`]. No answer.
     ReadSettled {
         /// For the reply.
         ticket: Ticket,
-        /// Which segment.
-        segment: SegmentId,
+        /// Which segment, and where from.
+        segment: Source,
         /// The first record wanted.
         offset: Offset,
         /// At most so many bytes.
@@ -99,8 +151,8 @@ pub enum Output {
     FindSettledTime {
         /// For the reply.
         ticket: Ticket,
-        /// Which segment.
-        segment: SegmentId,
+        /// Which segment, and where from.
+        segment: Source,
         /// Milliseconds since 1970.
         timestamp: i64,
     },
@@ -108,8 +160,8 @@ pub enum Output {
     ReadForTask {
         /// Number of the pipeline.
         id: u32,
-        /// Which segment.
-        segment: SegmentId,
+        /// Which segment, and where from.
+        segment: Source,
         /// The first record wanted.
         offset: Offset,
     },

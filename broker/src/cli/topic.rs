@@ -36,6 +36,12 @@ pub(super) enum Command {
         /// Milliseconds for which a record without a value stays in a compacted topic.
         #[arg(long, requires = "compact")]
         tombstone_ms: Option<u64>,
+        /// Bytes to keep per partition on the node, where there is a tier.
+        #[arg(long)]
+        local_retention_bytes: Option<u64>,
+        /// Milliseconds to keep a record on the node, where there is a tier.
+        #[arg(long)]
+        local_retention_ms: Option<u64>,
         #[command(flatten)]
         output: Options,
     },
@@ -89,6 +95,8 @@ pub(super) fn run(command: Command) -> Outcome {
                 visibility,
                 compact,
                 tombstone_ms,
+                local_retention_bytes,
+                local_retention_ms,
                 output,
             } => {
                 let visibility = match visibility {
@@ -102,6 +110,8 @@ pub(super) fn run(command: Command) -> Outcome {
                     visibility,
                     compact,
                     tombstone_ms,
+                    local_retention_bytes,
+                    local_retention_ms,
                 };
                 let client = output.connect.client().await?;
                 let topic = client.create_topic(&name, partitions, settings).await?;

@@ -76,6 +76,7 @@ fn router(door: Arc<Door>) -> Router {
         )
         .route("/api/v1/pipelines", get(status::pipelines))
         .route("/api/v1/shards", get(status::shards))
+        .route("/api/v1/tier", get(status::tier))
         .route("/api/v1/version", get(status::version))
         .route("/healthz", get(status::healthz))
         .route("/readyz", get(status::readyz))

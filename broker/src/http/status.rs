@@ -40,6 +40,11 @@ pub(super) async fn pipelines(State(door): Shared) -> Answer {
     Ok(Json(door.service.pipelines().await?).into_response())
 }
 
+/// How the tier stands; `null` where there is none.
+pub(super) async fn tier(State(door): Shared) -> Answer {
+    Ok(Json(door.service.tier_status().await?).into_response())
+}
+
 pub(super) async fn shards(State(door): Shared) -> Answer {
     let shards: Vec<_> = door
         .service

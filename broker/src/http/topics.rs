@@ -26,6 +26,8 @@ pub(super) struct Create {
     #[serde(default)]
     compact: bool,
     tombstone_ms: Option<u64>,
+    local_retention_bytes: Option<u64>,
+    local_retention_ms: Option<u64>,
 }
 
 fn one() -> u32 {
@@ -44,6 +46,8 @@ pub(super) async fn create(
         visibility: c.visibility,
         compact: c.compact,
         tombstone_ms: c.tombstone_ms,
+        local_retention_bytes: c.local_retention_bytes,
+        local_retention_ms: c.local_retention_ms,
     };
     let topic = door
         .service

@@ -1,9 +1,13 @@
 //! How topics, groups, pipelines and shards stand, put together from all shards.
 
 use super::{Service, unexpected};
+use crate::tiering;
+use crate::worker::unix_ms;
 use flowstone_core::output::Status;
 use flowstone_core::{Input, Reply};
-use flowstone_wire::native::{GroupOffset, PartitionStatus, PipelineStatus, TopicStatus};
+use flowstone_wire::native::{
+    GroupOffset, PartitionStatus, PipelineStatus, TierStatus, TopicStatus,
+};
 use flowstone_wire::{ErrorCode, Failure, PartitionId, ShardId, limits, name};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -29,6 +33,19 @@ impl Service {
             all.push(self.shard_status(shard).await?);
         }
         Ok(all)
+    }
+
+    /// How the tier stands; `None` where there is none.
+    ///
+    /// # Errors
+    /// As [`Self::statuses`].
+    pub async fn tier_status(&self) -> Result<Option<TierStatus>, Failure> {
+        let Some(tiering) = &self.tiering else {
+            return Ok(None);
+        };
+        let statuses = self.statuses().await?;
+        let shards = tiering::sum(statuses.iter().map(|s| s.tier));
+        Ok(Some(tiering.status(&shards, unix_ms(), self.uptime_s())))
     }
 
     /// How a topic stands.

@@ -91,6 +91,7 @@ impl Service {
                 let shards = all.map(|all| all.into_iter().map(|s| s.shard).collect());
                 answer::<native::ListShards>(shards)
             }
+            native::GetTier::API => answer::<native::GetTier>(self.tier_status().await),
             other => {
                 let what = format!("request {other} is not known to this broker");
                 Err(Failure::new(ErrorCode::InvalidRequest, what))

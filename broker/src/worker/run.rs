@@ -121,10 +121,11 @@ async fn run(start: WorkerStart, uring: bool) {
     };
     let helper = Background::new(
         files,
-        jobs,
+        (background.clone(), jobs),
         start.settle_bytes_per_s,
         usize::from(start.service.workers()),
-        Box::new(tell(start.mailbox.clone())),
+        Arc::new(tell(start.mailbox.clone())),
+        start.service.tiering.clone(),
     );
     let helper = std::thread::Builder::new()
         .name("background".into())

@@ -94,6 +94,8 @@ errors! {
     NotFound = 22, "not-found", Never, 404;
     /// The same idempotency key was used with another body.
     IdempotencyMismatch = 23, "idempotency-mismatch", Never, 422;
+    /// The record is in the tier only, which does not answer.
+    TierUnavailable = 24, "tier-unavailable", Later, 503;
 }
 
 impl fmt::Display for ErrorCode {

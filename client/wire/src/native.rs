@@ -117,6 +117,12 @@ pub struct TopicSettings {
     /// How long a record without a value, which deletes its key, stays in a compacted topic, in
     /// milliseconds; `None` for a day.
     pub tombstone_ms: Option<u64>,
+    /// Bytes to keep per partition on the node, where there is a tier that has a copy; `None` for no
+    /// bound.
+    pub local_retention_bytes: Option<u64>,
+    /// Milliseconds to keep a record on the node, where there is a tier that has a copy; `None` for
+    /// as long as it is kept at all.
+    pub local_retention_ms: Option<u64>,
 }
 
 /// Makes a topic.
@@ -338,6 +344,55 @@ pub struct ShardStatus {
 pub struct ListShards {}
 request!(ListShards = 14 -> Vec<ShardStatus>);
 
+/// How the tier of a node stands: the shards' part of it, and requests since the start.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct TierStatus {
+    /// Where it is.
+    pub url: String,
+    /// `open`; `closed` before the bucket has answered; `lost` when another node has taken it over.
+    pub state: String,
+    /// Why it is not open.
+    pub why: Option<String>,
+    /// Under which epoch this node owns it.
+    pub epoch: Option<u32>,
+    /// Bytes of settled segments that have a copy there.
+    pub copied_bytes: u64,
+    /// Bytes of those that are there only.
+    pub remote_bytes: u64,
+    /// Bytes of settled segments that have none yet.
+    pub waiting_bytes: u64,
+    /// Age of the newest record of the oldest of those, in milliseconds.
+    pub waiting_ms: Option<u64>,
+    /// The last upload of a shard failed.
+    pub failing: bool,
+    /// Bytes sent.
+    pub up_bytes: u64,
+    /// Bytes received.
+    pub down_bytes: u64,
+    /// Requests that write.
+    pub put_requests: u64,
+    /// Requests that read.
+    pub get_requests: u64,
+    /// Requests that list.
+    pub list_requests: u64,
+    /// Requests that failed for good.
+    pub errors: u64,
+    /// Chunks found in the local cache.
+    pub cache_hits: u64,
+    /// Chunks that had to be fetched.
+    pub cache_misses: u64,
+    /// Bytes in the local cache.
+    pub cache_bytes: u64,
+    /// What a month costs with what is stored now and requests as since the start, by the price list
+    /// of the settings.
+    pub month_cost: Option<f64>,
+}
+
+/// Asks how the tier stands; `None` where the node has none.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GetTier {}
+request!(GetTier = 15 -> Option<TierStatus>);
+
 /// Encodes a header.
 ///
 /// # Errors
@@ -386,8 +441,9 @@ mod tests {
             ListPipelines::API,
             ListGroups::API,
             ListShards::API,
+            GetTier::API,
         ];
-        assert_eq!(all, [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14]);
+        assert_eq!(all, [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15]);
     }
 
     #[test]

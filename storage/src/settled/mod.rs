@@ -73,5 +73,29 @@ impl SettledMeta {
     }
 }
 
+/// What the manifest knows of the copy of a settled segment in the tier.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Tiered {
+    /// As in [`SegmentId`]: the copy is of this generation.
+    pub generation: u32,
+    /// Under which epoch of the tier it was uploaded; part of its name.
+    pub epoch: u32,
+    /// Bytes of the file.
+    pub bytes: u64,
+    /// Checksum of the whole file.
+    pub crc32: u32,
+    /// Whether the local file is still there.
+    pub local: bool,
+}
+
+/// Where a settled segment is read from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Source {
+    /// Which segment.
+    pub id: SegmentId,
+    /// Its copy in the tier, where there is no local file.
+    pub remote: Option<Tiered>,
+}
+
 #[cfg(test)]
 mod tests;

@@ -31,6 +31,8 @@ pub struct SettleInput {
     pub compress: bool,
     /// What must stay free on the disk, in bytes.
     pub min_free_bytes: u64,
+    /// The log has grown far beyond what is to be hot: no rate is to be kept.
+    pub hurry: bool,
 }
 
 /// How far a job is.
@@ -57,6 +59,7 @@ pub struct SettleJob {
     disk: Arc<dyn Disk>,
     shard_dir: PathBuf,
     compress: bool,
+    hurry: bool,
     upto: Lsn,
     /// What is left, by partition, last piece first.
     left: Vec<(PartitionId, Offset, Vec<Piece>)>,
@@ -93,6 +96,7 @@ impl SettleJob {
             disk,
             shard_dir: shard_dir.into(),
             compress: input.compress,
+            hurry: input.hurry,
             upto,
             left: by_partition.into_iter().filter_map(keep).collect(),
             writer: None,
@@ -248,6 +252,11 @@ impl SettleJob {
         abandon(&*self.disk, &self.shard_dir, self.writer, &self.done);
     }
 
+    /// Whether it should be done as fast as it can be.
+    pub fn hurries(&self) -> bool {
+        self.hurry
+    }
+
     /// What could not be carried over so far.
     pub fn lost(&self) -> &[LostOffsets] {
         &self.lost
@@ -281,8 +290,8 @@ pub(super) fn abandon(
     }
 }
 
-/// Removes files of settled segments that the manifest does not know. They are copies of what the
-/// log still has: the manifest is committed before the log lets go.
+/// Removes files of settled segments that the manifest does not know, or knows to be in the tier only.
+/// They are copies of what the log or the tier has: the manifest is committed before those let go.
 ///
 /// # Errors
 /// [`Error::Io`], [`Error::State`].
@@ -291,13 +300,17 @@ pub fn remove_orphans(
     shard_dir: &Path,
     state: &StateStore,
 ) -> Result<Vec<PathBuf>, Error> {
-    let known: BTreeSet<PathBuf> = state
-        .settled()?
+    let tiered = state.tiered()?;
+    let gone: BTreeSet<SegmentId> = tiered
+        .into_iter()
+        .filter(|(_, t)| !t.local)
+        .map(|(id, _)| id)
+        .collect();
+    let settled = state.settled()?;
+    let known: BTreeSet<PathBuf> = settled
         .iter()
-        .map(|m| {
-            let dir = layout::settled_dir(shard_dir, m.partition);
-            dir.join(layout::settled_name(m.first_offset, m.generation))
-        })
+        .filter(|m| !gone.contains(&m.id()))
+        .map(|m| layout::settled_path(shard_dir, m.id()))
         .collect();
     let root = layout::settled_root(shard_dir);
     let mut removed = Vec::new();

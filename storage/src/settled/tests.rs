@@ -73,6 +73,7 @@ fn settle(
         keep,
         compress: true,
         min_free_bytes: 0,
+        hurry: false,
     };
     let mut job = SettleJob::new(Arc::new(disk.clone()), Path::new("s"), input);
     loop {

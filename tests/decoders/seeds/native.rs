@@ -48,6 +48,8 @@ fn topic() -> native::Topic {
             visibility: native::Visibility::Written,
             compact: true,
             tombstone_ms: Some(5),
+            local_retention_bytes: Some(6),
+            local_retention_ms: None,
         },
         partitions: (0..4).map(partition).collect(),
     }
@@ -72,6 +74,13 @@ fn node() -> Vec<Vec<u8>> {
     };
     let mut all = request(&hello, answer);
     all.extend(request(&native::ListShards {}, vec![shard; 2]));
+    let tier = native::TierStatus {
+        url: "s3://b/p".into(),
+        epoch: Some(3),
+        month_cost: Some(1.5),
+        ..native::TierStatus::default()
+    };
+    all.extend(request(&native::GetTier {}, Some(tier)));
     all
 }
 

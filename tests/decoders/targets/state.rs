@@ -61,6 +61,7 @@ pub(super) fn rows(data: &[u8]) {
         materialize_bytes: 1 << 20,
         retain_every_us: 1000,
         compress: false,
+        tier_after_ms: None,
     };
     match Shard::open(shared, dir, ShardId(0), config, &state) {
         Ok((shard, _)) => assert!(shard.fenced().is_none()),

@@ -29,6 +29,7 @@ pub(super) fn world() -> World {
         materialize_bytes: 2500,
         retain_every_us: 20_000,
         compress: false,
+        tier_after_ms: None,
     };
     let plain = PartitionConfig::default();
     let expiring = PartitionConfig {

@@ -74,6 +74,20 @@ fn a_manifest_without_what_was_settled_is_caught() {
 }
 
 #[test]
+fn copies_that_were_not_made_are_caught() {
+    is_caught(Plant::CopyNothing, &["durability", "visibility"], 60);
+}
+
+#[test]
+fn local_files_that_go_unnoted_are_caught() {
+    is_caught(
+        Plant::ForgetUnnoted,
+        &["durability", "visibility", "recovery"],
+        60,
+    );
+}
+
+#[test]
 fn files_that_go_too_early_are_caught() {
     is_caught(
         Plant::RemoveTooEarly,

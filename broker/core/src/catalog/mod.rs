@@ -39,6 +39,13 @@ pub enum Command {
         /// How many.
         count: u64,
     },
+    /// Never give out numbers again that may have been given out after a copy of the catalog was made.
+    Skip {
+        /// Partitions from this one on are free.
+        partition: PartitionId,
+        /// So many producers.
+        producers: u64,
+    },
     /// Give a pipeline its number, or find the one it has.
     RegisterPipeline {
         /// Its name.
@@ -55,6 +62,8 @@ pub enum Event {
     TopicDeleted(Topic),
     /// Numbers from this one on were set aside.
     ProducersTaken(ProducerId),
+    /// The numbers were left out.
+    Skipped,
     /// The number of the pipeline.
     PipelineRegistered(u32),
 }
@@ -121,6 +130,15 @@ impl Catalog {
                 self.counters.next_producer += count;
                 Ok((Event::ProducersTaken(first), vec![self.counters_row()]))
             }
+            Command::Skip {
+                partition,
+                producers,
+            } => {
+                let next = self.counters.next_partition.max(partition.0);
+                self.counters.next_partition = next;
+                self.counters.next_producer += producers;
+                Ok((Event::Skipped, vec![self.counters_row()]))
+            }
             Command::RegisterPipeline { name } => self.register_pipeline(name),
         }
     }
@@ -170,6 +188,8 @@ pub fn partition_config(settings: &TopicSettings) -> PartitionConfig {
         visibility: settings.visibility,
         compact: settings.compact,
         tombstone_ms: settings.tombstone_ms.unwrap_or(TOMBSTONE_MS),
+        local_retention_bytes: settings.local_retention_bytes,
+        local_retention_ms: settings.local_retention_ms,
     }
 }
 

@@ -2,16 +2,18 @@
 //!
 //! ```text
 //! counters            Counters
-//! topic/NAME          Topic
+//! topic.2/NAME        Topic
+//! topic/NAME          FirstTopic, as written before there was a tier
 //! home/GROUP          u32
 //! pipeline/NAME       u32
 //! ```
 //! Values are postcard.
 
 use super::{Catalog, Counters};
-use flowstone_wire::native::Topic;
-use serde::Serialize;
+use flowstone_wire::TopicId;
+use flowstone_wire::native::{Partition, Topic, TopicSettings, Visibility};
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 
 /// A row and its new value; `None` removes it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,14 +34,15 @@ fn some<T: Serialize>(key: String, value: &T) -> Row {
 
 impl Row {
     pub(super) fn topic(topic: &Topic) -> Self {
-        some(format!("topic/{}", topic.name), topic)
+        some(format!("topic.2/{}", topic.name), topic)
     }
 
-    pub(super) fn no_topic(name: &str) -> Self {
-        Self {
-            key: format!("topic/{name}"),
+    /// Removes a topic, whichever version wrote it.
+    pub(super) fn no_topic(name: &str) -> [Self; 2] {
+        ["topic", "topic.2"].map(|kind| Self {
+            key: format!("{kind}/{name}"),
             value: None,
-        }
+        })
     }
 
     pub(super) fn home(group: &str, home: u32) -> Self {
@@ -48,6 +51,45 @@ impl Row {
 
     pub(super) fn pipeline(name: &str, id: u32) -> Self {
         some(format!("pipeline/{name}"), &id)
+    }
+}
+
+/// A topic without the settings of the tier.
+#[derive(Deserialize)]
+struct FirstTopic {
+    id: TopicId,
+    name: String,
+    settings: FirstSettings,
+    partitions: Vec<Partition>,
+}
+
+#[derive(Deserialize)]
+struct FirstSettings {
+    placement: Option<String>,
+    retention_bytes: Option<u64>,
+    retention_ms: Option<u64>,
+    visibility: Visibility,
+    compact: bool,
+    tombstone_ms: Option<u64>,
+}
+
+impl From<FirstTopic> for Topic {
+    fn from(first: FirstTopic) -> Self {
+        let settings = TopicSettings {
+            placement: first.settings.placement,
+            retention_bytes: first.settings.retention_bytes,
+            retention_ms: first.settings.retention_ms,
+            visibility: first.settings.visibility,
+            compact: first.settings.compact,
+            tombstone_ms: first.settings.tombstone_ms,
+            ..TopicSettings::default()
+        };
+        Self {
+            id: first.id,
+            name: first.name,
+            settings,
+            partitions: first.partitions,
+        }
     }
 }
 
@@ -75,8 +117,12 @@ impl Catalog {
                 None if key == "counters" => {
                     catalog.counters = read::<Counters>(key, value)?;
                 }
-                Some(("topic", name)) => {
+                Some(("topic.2", name)) => {
                     catalog.topics.insert(name.to_string(), read(key, value)?);
+                }
+                Some(("topic", name)) => {
+                    let topic = read::<FirstTopic>(key, value)?;
+                    catalog.topics.insert(name.to_string(), topic.into());
                 }
                 Some(("home", group)) => {
                     catalog.homes.insert(group.to_string(), read(key, value)?);

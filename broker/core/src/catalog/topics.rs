@@ -72,8 +72,8 @@ impl Catalog {
             .topics
             .remove(topic)
             .ok_or_else(|| unknown_topic(topic))?;
-        let row = Row::no_topic(topic);
-        Ok((Event::TopicDeleted(gone), vec![row]))
+        let rows = Row::no_topic(topic);
+        Ok((Event::TopicDeleted(gone), rows.into()))
     }
 }
 

@@ -6,7 +6,7 @@ use crate::input::{Now, Ticket};
 use crate::output::{Outbox, Output, Reply};
 use bytes::Bytes;
 use flowstone_storage::log::{LostOffsets, ReadLimits};
-use flowstone_storage::settled::SegmentId;
+use flowstone_storage::settled::Source;
 use flowstone_wire::limits::{FETCH_BYTES_MAX, FETCH_WAIT_MS_MAX};
 use flowstone_wire::native::{FetchAnswer, Place, Visibility};
 use flowstone_wire::{ErrorCode, Failure, Offset, PartitionId};
@@ -27,7 +27,7 @@ pub enum Where {
     /// Here, with what follows it.
     Hot(Vec<Bytes>),
     /// In this settled segment.
-    Settled(SegmentId),
+    Settled(Source),
     /// It was durable and is not there.
     Lost(LostOffsets),
 }
@@ -151,7 +151,7 @@ impl Shard {
         }
         let settled = p.settled_at(offset);
         if let Some(meta) = settled.filter(|m| m.first_offset <= offset) {
-            return Where::Settled(meta.id());
+            return Where::Settled(p.source_of(meta.id()));
         }
         let mut lost = known.unwrap_or_else(|| LostOffsets {
             partition: id,
@@ -217,7 +217,7 @@ impl Shard {
                     .find(|m| m.max_timestamp >= timestamp && m.next_offset > p.start);
                 let hot_start = self.log.hot_start(id).unwrap_or(p.next);
                 if let Some(meta) = settled.filter(|m| m.first_offset < hot_start) {
-                    let segment = meta.id();
+                    let segment = p.source_of(meta.id());
                     return out.push(Output::FindSettledTime {
                         ticket,
                         segment,

@@ -19,6 +19,7 @@ use super::producers::{self, ProducerState};
 use super::{Shard, groups};
 use crate::output::{Outbox, Output};
 use flowstone_storage::state::Change;
+use flowstone_wire::native::GroupOffset;
 use flowstone_wire::{Lsn, Offset, PartitionId, ProducerId};
 use serde::Serialize;
 
@@ -103,6 +104,16 @@ pub(super) fn entry_key(lane: ProducerId, lsn: Lsn) -> Vec<u8> {
 pub fn partition_row(partition: PartitionId, start: Offset, next: Offset) -> Change {
     let of = super::partition::PartitionRow { start, next };
     (partition_key(partition), row(&of))
+}
+
+/// The row of a group's position in a partition.
+pub fn group_row(group: &str, at: GroupOffset) -> Change {
+    let key = group_key(&(group.to_string(), at.partition));
+    let of = super::groups::Position {
+        offset: at.offset,
+        note: at.note,
+    };
+    (key, row(&of))
 }
 
 /// The row of a gap: offsets that are damaged, and that readers pass over from now on.

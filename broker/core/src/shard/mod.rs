@@ -23,9 +23,10 @@ mod retain;
 mod rewrite;
 mod status;
 mod tasks;
+mod tier;
 
 pub use fetch::Where;
-pub use materialize::{gap_row, partition_row};
+pub use materialize::{gap_row, group_row, partition_row};
 pub use open::{ShardConfig, ShardStart};
 pub use outbound::Parcel;
 
@@ -40,6 +41,7 @@ use partition::Partition;
 use producers::Producers;
 use std::collections::{BTreeMap, VecDeque};
 use tasks::Tasks;
+use tier::Tier;
 
 /// A request that is answered when the log has reached an LSN.
 #[derive(Debug)]
@@ -97,6 +99,7 @@ pub struct Shard {
     rewrite_out: bool,
     /// After a rewriting that failed the next is not tried before this.
     rewrite_after_us: u64,
+    tier: Tier,
     settled_upto: Lsn,
     /// Every partition that exists was opened. Before that nothing is settled: what is not known would
     /// look like what was deleted.
@@ -178,6 +181,7 @@ impl Shard {
             | Input::Settled(_)
             | Input::TaskBatches { .. }
             | Input::Rewritten(_)
+            | Input::Tiered { .. }
             | Input::Carried { .. }) => self.take_done(now, done, out),
         }
     }
@@ -197,6 +201,11 @@ impl Shard {
                 self.tasks.give_cold(now, id, partition, result);
             }
             Input::Rewritten(result) => self.rewritten(now, result, out),
+            Input::Tiered {
+                partition,
+                start,
+                result,
+            } => self.tiered(now, partition, start, result, out),
             Input::Carried { lane, lsn, result } => self.carried(now, lane, lsn, result, out),
             other => unreachable!("`step` handles {other:?}"),
         }
@@ -270,6 +279,8 @@ impl Shard {
             self.retain_at_us = now.mono_us + self.config.retain_every_us;
             self.retain(now, out);
             self.ask_for_rewrite(now, out);
+            self.forget_local(now, out);
+            self.ask_for_tier(now, out);
         }
         if self.sync_by_us.is_some_and(|by| now.mono_us >= by) {
             self.urgent = self.log.written();

@@ -8,6 +8,7 @@ use super::outbound::Outbound;
 use super::partition::{Partition, PartitionRow};
 use super::producers::{ProducerState, Producers};
 use super::tasks::Tasks;
+use super::tier::Tier;
 use flowstone_storage::log::Recovered;
 use flowstone_storage::mark::Mark;
 use flowstone_storage::{Disk, Error, LogConfig, ShardLog, StateStore};
@@ -33,6 +34,9 @@ pub struct ShardConfig {
     pub retain_every_us: u64,
     /// Whether settled blocks are compressed.
     pub compress: bool,
+    /// Whether there is a tier: how old a settled segment that is small becomes before it is uploaded,
+    /// in milliseconds. Younger ones may still be put together.
+    pub tier_after_ms: Option<u64>,
 }
 
 /// What opening a shard gives beside the shard.
@@ -138,6 +142,7 @@ impl Shard {
             settle_segments: super::retain::SETTLE_SEGMENTS_MAX,
             rewrite_out: false,
             rewrite_after_us: 0,
+            tier: Tier::default(),
             settled_upto: state.settled_upto()?,
             settle_after_us: 0,
             knows_all: false,
@@ -175,6 +180,10 @@ impl View {
         for meta in state.settled()? {
             let p = view.partitions.entry(meta.partition).or_default();
             p.settled.push_back(meta);
+        }
+        for (id, tiered) in state.tiered()? {
+            let p = view.partitions.entry(id.partition).or_default();
+            p.tiered.insert(id.first_offset, tiered);
         }
         Ok(view)
     }

@@ -3,8 +3,8 @@
 use super::Shard;
 use super::fetch::Want;
 use crate::input::PartitionConfig;
-use crate::output::{Outbox, Output};
-use flowstone_storage::settled::SettledMeta;
+use crate::output::{Outbox, Output, TierJob};
+use flowstone_storage::settled::{SegmentId, SettledMeta, Source, Tiered};
 use flowstone_wire::native::Visibility;
 use flowstone_wire::{Offset, PartitionId};
 use serde::{Deserialize, Serialize};
@@ -27,6 +27,13 @@ pub(super) struct Partition {
     pub(super) next: Offset,
     /// Settled segments, oldest first. They may overlap with the hot log, which is read first.
     pub(super) settled: VecDeque<SettledMeta>,
+    /// Copies of settled segments in the tier, by first offset. One counts where its generation is the
+    /// segment's.
+    pub(super) tiered: BTreeMap<Offset, Tiered>,
+    /// The tier has something that is not wanted any more.
+    pub(super) tier_stale: bool,
+    /// The answer to a job for the tier is awaited.
+    pub(super) tier_out: bool,
     /// Damage that an operator has accepted: first offset and the one behind the last.
     pub(super) gaps: BTreeMap<Offset, Offset>,
     /// Long polls.
@@ -66,6 +73,18 @@ impl Partition {
     pub(super) fn settled_at(&self, offset: Offset) -> Option<&SettledMeta> {
         let at = self.settled.partition_point(|m| m.next_offset <= offset);
         self.settled.get(at)
+    }
+
+    /// The copy of a settled segment in the tier, if it has one.
+    pub(super) fn copy_of(&self, id: SegmentId) -> Option<Tiered> {
+        let tiered = self.tiered.get(&id.first_offset)?;
+        (tiered.generation == id.generation).then_some(*tiered)
+    }
+
+    /// Where a settled segment is read from.
+    pub(super) fn source_of(&self, id: SegmentId) -> Source {
+        let remote = self.copy_of(id).filter(|t| !t.local);
+        Source { id, remote }
     }
 
     /// The offset, or the end of the accepted gaps that it lies in.
@@ -110,6 +129,9 @@ impl Shard {
         let settled: Vec<_> = gone.settled.iter().map(SettledMeta::id).collect();
         if !settled.is_empty() {
             out.push(Output::DropSettled(settled));
+        }
+        if !gone.tiered.is_empty() || gone.tier_out {
+            out.push(Output::Tier(TierJob::all_of(id)));
         }
         self.log.forget_partition(id);
         self.producers.forget_partition(id);

@@ -22,6 +22,7 @@ impl Shard {
     /// that are before it.
     pub(super) fn retain(&mut self, now: Now, out: &mut Outbox) {
         let mut dropped = Vec::new();
+        let tiers = self.config.tier_after_ms.is_some();
         for (id, p) in &mut self.partitions {
             let Some(config) = &p.config else { continue };
             if config.retention_bytes.is_none() && config.retention_ms.is_none() {
@@ -43,6 +44,12 @@ impl Shard {
                 let Some(gone) = p.settled.pop_front() else {
                     break;
                 };
+                if tiers && p.copy_of(gone.id()).is_some() {
+                    // The tier lets go of it first, or nothing would know that it is there.
+                    p.tier_stale = true;
+                    p.settled.push_front(gone);
+                    break;
+                }
                 dropped.push(gone.id());
             }
         }
@@ -86,6 +93,7 @@ impl Shard {
             compress,
             // Settling is what makes room: it may use half of what others leave alone.
             min_free_bytes: self.config.log.min_free_bytes / 2,
+            hurry: self.log.sealed_bytes() > 2 * self.config.hot_bytes,
         }));
     }
 
@@ -152,7 +160,7 @@ impl Shard {
 }
 
 /// The first offset that retention keeps.
-fn kept_from(
+pub(super) fn kept_from(
     now: Now,
     p: &Partition,
     log: &flowstone_storage::ShardLog,

@@ -16,7 +16,7 @@ const KEY_BYTES: usize = 64 << 20;
 const MERGE_MIN: usize = 8;
 const MERGE_MAX: usize = 64;
 /// A segment is small below this part of a log segment.
-const SMALL_PART: u64 = 8;
+pub(super) const SMALL_PART: u64 = 8;
 /// After a rewriting that failed the next is tried this much later.
 const RETRY_US: u64 = 60_000_000;
 
@@ -76,6 +76,12 @@ impl Shard {
         match found {
             Some(p) => {
                 p.settled.retain(|m| !done.removed.contains(&m.id()));
+                for id in &done.removed {
+                    if p.copy_of(*id).is_some() {
+                        p.tiered.remove(&id.first_offset);
+                        p.tier_stale = true;
+                    }
+                }
                 p.settled.extend(done.added);
                 p.settled.make_contiguous().sort_by_key(|m| m.first_offset);
                 out.push(Output::DropSettled(done.removed));
@@ -115,7 +121,9 @@ fn to_compact(p: &Partition) -> Vec<SettledMeta> {
 fn to_merge(p: &Partition, small_bytes: u64) -> Vec<SettledMeta> {
     let mut at = 0;
     while at < p.settled.len() {
-        let small = p.settled.range(at..).take_while(|m| m.bytes < small_bytes);
+        // What the tier has stays as it is.
+        let is_small = |m: &&SettledMeta| m.bytes < small_bytes && p.copy_of(m.id()).is_none();
+        let small = p.settled.range(at..).take_while(is_small);
         let found = neighbours(small.take(MERGE_MAX));
         if found.len() >= MERGE_MIN {
             return found;

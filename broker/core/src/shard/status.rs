@@ -22,6 +22,7 @@ impl Shard {
             tasks: self.tasks.status(&self.partitions, &self.outbound),
             hot_bytes: self.log.segments().map(|s| s.bytes).sum(),
             undurable_bytes: self.undurable_bytes,
+            tier: self.tier_status(),
         };
         out.reply(ticket, Ok(Reply::Status(Box::new(status))));
     }

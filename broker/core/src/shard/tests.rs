@@ -2,6 +2,7 @@
 
 mod damage;
 mod outbound;
+mod tier;
 
 use super::{Parcel, Shard, ShardConfig};
 use crate::input::{Input, Now, PartitionConfig, SinkPartition, TaskConfig, Ticket};
@@ -10,7 +11,7 @@ use flowstone_processor::{Context, Pipeline, PipelineOptions, ProcessError, Proc
 use flowstone_storage::log::{SyncJob, allocate_spare};
 use flowstone_storage::mark::{Mark, MarkState};
 use flowstone_storage::settled::{
-    RewriteJob, RewriteStep, SegmentId, SettleJob, SettleStep, SettledReader, remove_orphans,
+    RewriteJob, RewriteStep, SettleJob, SettleStep, SettledReader, Source, remove_orphans,
 };
 use flowstone_storage::sim_disk::Fate;
 use flowstone_storage::{Disk, LogConfig, SimDisk, StateStore, layout};
@@ -38,6 +39,7 @@ const CONFIG: ShardConfig = ShardConfig {
     materialize_bytes: 1 << 20,
     retain_every_us: 1000,
     compress: false,
+    tier_after_ms: None,
 };
 
 type Answer = Result<Reply, Failure>;
@@ -62,6 +64,7 @@ struct Rig {
     reports: Vec<String>,
     /// Segments that were settled at once.
     settled_at_once: Vec<usize>,
+    bucket: tier::Bucket,
 }
 
 impl Rig {
@@ -113,6 +116,7 @@ impl Rig {
             parcels: VecDeque::new(),
             reports: Vec::new(),
             settled_at_once: Vec::new(),
+            bucket: tier::Bucket::default(),
         };
         for (partition, config) in rig.partitions.clone() {
             rig.step(Input::OpenPartition { partition, config });
@@ -129,13 +133,17 @@ impl Rig {
 
     /// The shard after the process was killed and started again.
     fn reopen(self) -> Self {
-        Self::open(self.disk.kill(), self.config, self.partitions, self.task)
+        let rig = Self::open(self.disk.kill(), self.config, self.partitions, self.task);
+        let bucket = self.bucket;
+        Self { bucket, ..rig }
     }
 
     /// The shard after a power cut that lost everything unsynced.
     fn power_cut(self) -> Self {
         let cut = self.disk.crash(|_| Fate::Lost, 0);
-        Self::open(cut, self.config, self.partitions, self.task)
+        let rig = Self::open(cut, self.config, self.partitions, self.task);
+        let bucket = self.bucket;
+        Self { bucket, ..rig }
     }
 
     fn step(&mut self, input: Input) {
@@ -199,7 +207,8 @@ impl Rig {
                 self.state.commit_settled(None, &[], &gone).unwrap();
                 for id in gone {
                     let path = layout::settled_path(&self.dir, id);
-                    self.disk.remove(&path).unwrap();
+                    // One that is in the tier only has none.
+                    let _ = self.disk.remove(&path);
                 }
             }
             Output::Rewrite(input) => {
@@ -223,7 +232,8 @@ impl Rig {
                 max_bytes,
                 bounds,
             } => {
-                let read = SettledReader::open(&self.disk, &self.dir, segment)
+                let read = self
+                    .open_settled(segment)
                     .and_then(|r| r.read(offset, max_bytes as usize));
                 let answer = match read {
                     Ok((slices, _)) => Ok(Reply::Fetched(bounds, slices)),
@@ -248,13 +258,15 @@ impl Rig {
                     .reader(segment)
                     .read(offset, 1 << 20)
                     .map_err(|e| e.to_string());
-                let (partition, result) = (segment.partition, result.map(|(slices, _)| slices));
+                let (partition, result) = (segment.id.partition, result.map(|(slices, _)| slices));
                 return Some(Input::TaskBatches {
                     id,
                     partition,
                     result,
                 });
             }
+            Output::Tier(job) => return Some(self.bring_up(job)),
+            Output::ForgetLocal(notes) => self.forget(&notes),
             Output::Carry(parcel) => self.parcels.push_back(parcel),
             Output::Report(text) => self.reports.push(text),
             Output::Fenced(_) | Output::Drained => {}
@@ -262,8 +274,16 @@ impl Rig {
         None
     }
 
-    fn reader(&self, segment: SegmentId) -> SettledReader {
-        SettledReader::open(&self.disk, &self.dir, segment).unwrap()
+    fn open_settled(&self, source: Source) -> Result<SettledReader, flowstone_storage::Error> {
+        let disk = match source.remote {
+            Some(_) => &self.bucket.disk,
+            None => &self.disk,
+        };
+        SettledReader::open(disk, &self.dir, source.id)
+    }
+
+    fn reader(&self, source: Source) -> SettledReader {
+        self.open_settled(source).unwrap()
     }
 
     fn ask(&mut self, make: impl FnOnce(Ticket) -> Input) -> Ticket {

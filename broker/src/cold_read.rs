@@ -1,0 +1,140 @@
+//! Reads of settled segments: what a reader wants of one, and what it is answered.
+
+use crate::effects::Done;
+use flowstone_core::{Output, Reply, Ticket};
+use flowstone_storage::Error;
+use flowstone_storage::settled::{SettledReader, Source};
+use flowstone_wire::native::FetchAnswer;
+use flowstone_wire::{ErrorCode, Failure, Offset};
+use std::io::ErrorKind;
+
+/// Bytes a task is given from a settled segment at once.
+const TASK_READ_BYTES: usize = 1 << 20;
+
+/// A read of a settled segment.
+#[derive(Debug)]
+pub(crate) struct ColdRead {
+    /// Where from.
+    pub(crate) source: Source,
+    wanted: Wanted,
+}
+
+#[derive(Debug)]
+enum Wanted {
+    Batches {
+        ticket: Ticket,
+        offset: Offset,
+        max_bytes: u32,
+        bounds: FetchAnswer,
+    },
+    Time {
+        ticket: Ticket,
+        timestamp: i64,
+    },
+    ForTask {
+        id: u32,
+        offset: Offset,
+    },
+}
+
+impl ColdRead {
+    /// The read that an output asks for; any other output comes back.
+    pub(crate) fn of(output: Output) -> Result<Self, Output> {
+        let (source, wanted) = match output {
+            Output::ReadSettled {
+                ticket,
+                segment,
+                offset,
+                max_bytes,
+                bounds,
+            } => {
+                let wanted = Wanted::Batches {
+                    ticket,
+                    offset,
+                    max_bytes,
+                    bounds,
+                };
+                (segment, wanted)
+            }
+            Output::FindSettledTime {
+                ticket,
+                segment,
+                timestamp,
+            } => (segment, Wanted::Time { ticket, timestamp }),
+            Output::ReadForTask {
+                id,
+                segment,
+                offset,
+            } => (segment, Wanted::ForTask { id, offset }),
+            other => return Err(other),
+        };
+        Ok(Self { source, wanted })
+    }
+
+    /// Reads. Waits for the disk, or for the tier.
+    pub(crate) fn run(self, reader: Result<&SettledReader, Error>) -> Done {
+        match self.wanted {
+            Wanted::Batches {
+                ticket,
+                offset,
+                max_bytes,
+                bounds,
+            } => {
+                let read = reader.and_then(|r| r.read(offset, max_bytes as usize));
+                reply(
+                    ticket,
+                    read.map(|(slices, _)| Reply::Fetched(bounds, slices)),
+                )
+            }
+            Wanted::Time { ticket, timestamp } => {
+                let find =
+                    |r: &SettledReader| Ok(r.find_time(timestamp)?.unwrap_or(r.meta().next_offset));
+                reply(ticket, reader.and_then(find).map(Reply::Found))
+            }
+            Wanted::ForTask { id, offset } => {
+                let read = reader.and_then(|r| r.read(offset, TASK_READ_BYTES));
+                Done::TaskBatches {
+                    id,
+                    partition: self.source.id.partition,
+                    result: read.map(|(slices, _)| slices).map_err(|e| e.to_string()),
+                }
+            }
+        }
+    }
+}
+
+fn reply(ticket: Ticket, result: Result<Reply, Error>) -> Done {
+    let result = result.map_err(|e| Failure::new(code_of(&e), e.to_string()));
+    Done::Reply { ticket, result }
+}
+
+/// What is wrong with the bytes stays; what is wrong with the way to them may pass.
+fn code_of(error: &Error) -> ErrorCode {
+    match error {
+        Error::Io { source, .. } if is_unreachable(source.kind()) => ErrorCode::TierUnavailable,
+        _ => ErrorCode::Damaged,
+    }
+}
+
+fn is_unreachable(kind: ErrorKind) -> bool {
+    matches!(
+        kind,
+        ErrorKind::TimedOut
+            | ErrorKind::NotConnected
+            | ErrorKind::ConnectionRefused
+            | ErrorKind::ConnectionReset
+            | ErrorKind::NetworkDown
+            | ErrorKind::NetworkUnreachable
+            | ErrorKind::HostUnreachable
+    )
+}
+
+/// Why nothing can be read from the tier of a node that has none.
+pub(crate) fn no_tier() -> Error {
+    let what = "these records are in the tier only, and the settings have no [tier]";
+    Error::Io {
+        action: "read",
+        path: "tier".into(),
+        source: std::io::Error::new(ErrorKind::NotConnected, what),
+    }
+}

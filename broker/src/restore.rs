@@ -1,0 +1,238 @@
+//! A data directory made from a bucket alone.
+//!
+//! What was in the tier comes back as it was: topics, settings, records, positions of groups. What was
+//! not uploaded when the node was lost is lost: a partition ends with its last uploaded segment, and
+//! positions behind that are moved there. State of pipelines is not in the tier.
+
+use crate::catalog_store::{self, CatalogStore};
+use crate::config::Config;
+use crate::data_dir::{self, Unfinished};
+use crate::reserve::Reserve;
+use crate::tiering::{CATALOG, CatalogDocument, GROUPS, GroupsDocument};
+use flowstone_core::Catalog;
+use flowstone_core::catalog::Command;
+use flowstone_core::shard::{group_row, partition_row};
+use flowstone_storage::disk::create_dir_durably;
+use flowstone_storage::settled::{SegmentId, SettledMeta, Tiered};
+use flowstone_storage::state::Change;
+use flowstone_storage::{Disk, RealDisk, StateStore, layout};
+use flowstone_tier::{Manifest, Tier, TierError};
+use flowstone_wire::native::GroupOffset;
+use flowstone_wire::{Lsn, Offset, PartitionId, ShardId};
+use serde::de::DeserializeOwned;
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+
+/// Producers may have been numbered after the catalog was copied; these numbers are left out.
+const PRODUCERS_SKIPPED: u64 = 1 << 20;
+
+/// Why a bucket cannot be made a data directory.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The bucket.
+    #[error(transparent)]
+    Tier(#[from] TierError),
+    /// The directory.
+    #[error(transparent)]
+    DataDir(#[from] data_dir::Error),
+    /// The disk.
+    #[error(transparent)]
+    Storage(#[from] flowstone_storage::Error),
+    /// What the bucket has is not what it should be.
+    #[error("{0}")]
+    Content(String),
+}
+
+/// What was restored.
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize)]
+pub struct Restored {
+    /// Topics.
+    pub topics: usize,
+    /// Partitions that have records.
+    pub partitions: usize,
+    /// Their segments.
+    pub segments: usize,
+    /// Records in them.
+    pub records: u64,
+    /// Bytes of them.
+    pub bytes: u64,
+    /// Positions of groups.
+    pub positions: usize,
+    /// Positions that were behind the end of what is there, and are at the end now.
+    pub moved: usize,
+    /// Partitions in the bucket that the catalog does not have: their topics were deleted, or made after
+    /// the last copy of the catalog.
+    pub unknown: Vec<u32>,
+}
+
+/// What goes into the state store of a shard.
+#[derive(Default)]
+struct Content {
+    metas: Vec<SettledMeta>,
+    copies: Vec<(SegmentId, Tiered)>,
+    rows: Vec<Change>,
+    last: Lsn,
+}
+
+/// Fills an empty directory from a bucket. `told` is called with each partition that was read.
+///
+/// # Errors
+/// [`Error`]; what was written before stays and is no data directory.
+pub async fn restore(
+    tier: &Tier,
+    dir: &Path,
+    config: &Config,
+    mut told: impl FnMut(usize, usize),
+) -> Result<Restored, Error> {
+    let document: CatalogDocument = match document(tier, CATALOG).await? {
+        Some(document) => document,
+        None => {
+            let what = "there is no catalog in it: no node has used it as its tier";
+            return Err(Error::Content(what.into()));
+        }
+    };
+    let groups: GroupsDocument = document_or_default(tier, GROUPS).await?;
+    let rows = document.rows.iter().map(|(k, v)| (&k[..], &v[..]));
+    let catalog = Catalog::from_rows(document.shards, rows).map_err(Error::Content)?;
+    let unfinished = Unfinished::begin(dir)?;
+    let places = places(&catalog);
+    let mut done = Restored {
+        topics: catalog.topics().count(),
+        ..Restored::default()
+    };
+    let mut contents: BTreeMap<ShardId, Content> = BTreeMap::new();
+    let mut ends: BTreeMap<PartitionId, Offset> = BTreeMap::new();
+    let partitions = tier.partitions().await?;
+    for (number, partition) in partitions.iter().enumerate() {
+        let manifest = tier.manifest(*partition).await?;
+        let Some(shard) = places.get(partition) else {
+            if !manifest.entries().is_empty() {
+                done.unknown.push(partition.0);
+            }
+            continue;
+        };
+        done.take(&manifest);
+        ends.insert(*partition, manifest.next_offset());
+        contents.entry(*shard).or_default().take(&manifest);
+        told(number + 1, partitions.len());
+    }
+    for (group, positions) in groups.groups {
+        for at in positions {
+            let Some(shard) = places.get(&at.partition) else {
+                continue;
+            };
+            let end = ends.get(&at.partition).copied().unwrap_or_default();
+            let row = done.position(&group, at, end);
+            contents.entry(*shard).or_default().rows.push(row);
+        }
+    }
+    let disk: Arc<dyn Disk> =
+        Arc::new(
+            RealDisk::new(dir).map_err(|source| flowstone_storage::Error::Io {
+                action: "open",
+                path: dir.into(),
+                source,
+            })?,
+        );
+    for shard in (0..document.shards).map(ShardId) {
+        let content = contents.remove(&shard).unwrap_or_default();
+        content.store(&*disk, shard)?;
+    }
+    let highest = partitions.last().map_or(0, |p| p.0);
+    make_catalog(dir, &disk, &document, config, highest)?;
+    unfinished.finish(document.cluster_id, document.shards)?;
+    Ok(done)
+}
+
+async fn document<T: DeserializeOwned>(tier: &Tier, name: &str) -> Result<Option<T>, Error> {
+    let Some(found) = tier.latest_document(name).await? else {
+        return Ok(None);
+    };
+    let read = postcard::from_bytes(&found.bytes);
+    let bad = |e| Error::Content(format!("document '{name}' is not of this version: {e}"));
+    read.map(Some).map_err(bad)
+}
+
+async fn document_or_default<T: DeserializeOwned + Default>(
+    tier: &Tier,
+    name: &str,
+) -> Result<T, Error> {
+    Ok(document(tier, name).await?.unwrap_or_default())
+}
+
+fn places(catalog: &Catalog) -> BTreeMap<PartitionId, ShardId> {
+    let all = catalog.topics().flat_map(|t| &t.partitions);
+    all.map(|p| (p.id, p.shard)).collect()
+}
+
+impl Restored {
+    fn take(&mut self, manifest: &Manifest) {
+        let entries = manifest.entries();
+        self.partitions += usize::from(!entries.is_empty());
+        self.segments += entries.len();
+        self.records += entries.iter().map(|e| e.records).sum::<u64>();
+        self.bytes += manifest.bytes();
+    }
+
+    /// The row of a position, which is not behind the end.
+    fn position(&mut self, group: &str, mut at: GroupOffset, end: Offset) -> Change {
+        self.positions += 1;
+        self.moved += usize::from(at.offset > end);
+        at.offset = at.offset.min(end);
+        group_row(group, at)
+    }
+}
+
+impl Content {
+    fn take(&mut self, manifest: &Manifest) {
+        let partition = manifest.partition();
+        for entry in manifest.entries() {
+            let copy = Tiered {
+                generation: entry.id.generation,
+                epoch: entry.id.epoch.0,
+                bytes: entry.bytes,
+                crc32: entry.crc32,
+                local: false,
+            };
+            self.copies.push((entry.segment(partition), copy));
+            self.metas.push(entry.meta(partition));
+            self.last = self.last.max(entry.last_lsn);
+        }
+        let (start, next) = (manifest.start(), manifest.next_offset());
+        self.rows.push(partition_row(partition, start, next));
+    }
+
+    fn store(&self, disk: &dyn Disk, shard: ShardId) -> Result<(), flowstone_storage::Error> {
+        let dir = layout::shard_dir(shard);
+        create_dir_durably(disk, &dir).map_err(|source| flowstone_storage::Error::Io {
+            action: "create",
+            path: dir.clone(),
+            source,
+        })?;
+        let state = StateStore::open(disk, &layout::state(&dir))?;
+        state.commit_settled(Some(self.last), &self.metas, &[])?;
+        state.commit_tiered(&self.copies)?;
+        // The log goes on behind what was lost with the old one.
+        state.apply(self.last, &self.rows)
+    }
+}
+
+fn make_catalog(
+    dir: &Path,
+    disk: &Arc<dyn Disk>,
+    document: &CatalogDocument,
+    config: &Config,
+    highest: u32,
+) -> Result<(), Error> {
+    let path = dir.join("catalog.redb");
+    catalog_store::make(&path, &document.rows).map_err(|e| Error::Content(e.to_string()))?;
+    let reserve = Arc::new(Reserve::open(disk.clone(), config.log.min_free_bytes)?);
+    let store = CatalogStore::open(&path, document.shards, reserve).map_err(Error::Content)?;
+    let skip = Command::Skip {
+        partition: PartitionId(highest.saturating_add(1)),
+        producers: PRODUCERS_SKIPPED,
+    };
+    let skipped = store.apply(skip);
+    skipped.map_err(|e| Error::Content(e.message)).map(drop)
+}

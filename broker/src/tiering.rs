@@ -1,0 +1,199 @@
+//! The tier of a node: copies of settled segments in a bucket, made, noted and read back.
+//!
+//! ```text
+//! shard --Tier--> background --> [jobs: upload, read back, manifest] --> background: note --> shard
+//! shard --read--> background --> [reads, on threads that may wait] ------------------------> shard
+//!                 catalog, group positions --(when they change)--> [documents]
+//! ```
+//! A bucket that does not answer holds up these and nobody else. Whoever opens the bucket last owns it:
+//! a node that was replaced is told so and writes nothing more.
+
+mod backup;
+mod job;
+mod reads;
+mod settings;
+mod status;
+
+pub(crate) use backup::{Backup, CATALOG, CatalogDocument, GROUPS, GroupsDocument};
+pub use settings::{Prices, TierConfig};
+pub(crate) use status::sum;
+
+use crate::tiering::job::{Task, Work};
+use flowstone_core::output::TierJob;
+use flowstone_storage::Disk;
+use flowstone_storage::settled::{SegmentId, SettledReader, Tiered};
+use flowstone_tier::{Tier, TierEpoch, TierError};
+use std::collections::VecDeque;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::Duration;
+use tokio::runtime::Handle;
+use tokio::sync::{Semaphore, mpsc};
+
+/// The copies that a job has made, or why not all of it could be done.
+pub(crate) type TierResult = Result<Vec<(SegmentId, Tiered)>, String>;
+
+/// A start waits so long for the bucket; then it goes on without, and tries again.
+const FIRST_WAIT: Duration = Duration::from_secs(10);
+const RETRY: Duration = Duration::from_secs(5);
+/// Reads that wait for the bucket at once; others stand in line.
+const READS_MAX: usize = 8;
+
+/// A bucket that is open, and under which epoch it is ours.
+#[derive(Clone)]
+pub(crate) struct Ground {
+    pub(crate) tier: Arc<Tier>,
+    pub(crate) epoch: TierEpoch,
+}
+
+/// How it stands with the bucket.
+#[derive(Clone)]
+enum State {
+    /// It could not be opened yet, for this reason.
+    Closed(String),
+    Open(Ground),
+    /// Another node has taken it over: nothing is written any more, reads go on.
+    Lost(Ground, String),
+}
+
+/// The tier of a node. See the module docs.
+pub(crate) struct Tiering {
+    config: TierConfig,
+    cache_dir: PathBuf,
+    who: String,
+    runtime: Handle,
+    state: RwLock<State>,
+    jobs: mpsc::UnboundedSender<Work>,
+    reads: Arc<Semaphore>,
+    /// Open segments, the one that was used last at the end.
+    readers: Mutex<VecDeque<((SegmentId, u32), Arc<SettledReader>)>>,
+}
+
+impl Tiering {
+    /// Opens the bucket, or goes on trying where it does not answer.
+    ///
+    /// # Errors
+    /// What is wrong with the settings, or with what the bucket can do.
+    pub(crate) fn start(
+        config: TierConfig,
+        data: &Path,
+        who: String,
+        runtime: Handle,
+    ) -> Result<Arc<Self>, TierError> {
+        config.store.check()?;
+        let (jobs, work) = mpsc::unbounded_channel();
+        let tiering = Arc::new(Self {
+            cache_dir: data.join("tier-cache"),
+            who,
+            runtime: runtime.clone(),
+            state: RwLock::new(State::Closed("it is being opened".into())),
+            jobs,
+            reads: Arc::new(Semaphore::new(READS_MAX)),
+            readers: Mutex::default(),
+            config,
+        });
+        let first = tokio::time::timeout(FIRST_WAIT, tiering.open());
+        match runtime.block_on(async { first.await }) {
+            Ok(Ok(())) => {}
+            Ok(Err(e)) if !e.is_passing() => return Err(e),
+            Ok(Err(e)) => tiering.clone().keep_opening(e.to_string()),
+            Err(_) => {
+                let waited_s = FIRST_WAIT.as_secs();
+                let why = format!("no answer within {waited_s} s");
+                tiering.clone().keep_opening(why);
+            }
+        }
+        runtime.spawn(job::dispatch(Arc::downgrade(&tiering), work));
+        Ok(tiering)
+    }
+
+    async fn open(&self) -> Result<(), TierError> {
+        let settings = self.config.store.clone();
+        let tier = Tier::open(settings, &self.cache_dir, self.runtime.clone()).await?;
+        let epoch = tier.take_epoch(&self.who).await?;
+        tracing::info!(
+            epoch = epoch.0,
+            "the tier '{}' is open",
+            self.config.store.url
+        );
+        self.set(State::Open(Ground { tier, epoch }));
+        Ok(())
+    }
+
+    fn keep_opening(self: Arc<Self>, why: String) {
+        tracing::warn!("the tier cannot be opened, which is tried again: {why}");
+        self.set(State::Closed(why));
+        let tiering = Arc::downgrade(&self);
+        self.runtime.spawn(async move {
+            loop {
+                tokio::time::sleep(RETRY).await;
+                let Some(tiering) = tiering.upgrade() else {
+                    return;
+                };
+                match tiering.open().await {
+                    Ok(()) => return,
+                    Err(e) => {
+                        tracing::warn!("the tier cannot be opened, which is tried again: {e}");
+                        tiering.set(State::Closed(e.to_string()));
+                    }
+                }
+            }
+        });
+    }
+
+    fn set(&self, state: State) {
+        *self.state.write().unwrap_or_else(PoisonError::into_inner) = state;
+    }
+
+    fn state(&self) -> State {
+        let state = self.state.read().unwrap_or_else(PoisonError::into_inner);
+        state.clone()
+    }
+
+    /// The bucket, for writing to it.
+    fn ours(&self) -> Result<Ground, String> {
+        match self.state() {
+            State::Open(ground) => Ok(ground),
+            State::Closed(why) | State::Lost(_, why) => Err(why),
+        }
+    }
+
+    /// The bucket, for reading from it.
+    fn readable(&self) -> Result<Ground, String> {
+        match self.state() {
+            State::Open(ground) | State::Lost(ground, _) => Ok(ground),
+            State::Closed(why) => Err(why),
+        }
+    }
+
+    /// Takes note of an error: one that says that another node took over ends all writing.
+    fn noted(&self, error: TierError) -> String {
+        let text = error.to_string();
+        if let (TierError::Fenced { .. }, State::Open(ground)) = (&error, self.state()) {
+            tracing::error!("the tier: {text}");
+            self.set(State::Lost(ground, text.clone()));
+        }
+        text
+    }
+
+    /// Brings the bucket up to a job, and tells what came of it.
+    pub(crate) fn bring_up(
+        &self,
+        disk: Arc<dyn Disk>,
+        shard_dir: PathBuf,
+        job: TierJob,
+        tell: impl FnOnce(TierJob, TierResult) + Send + 'static,
+    ) {
+        let work = Work {
+            task: Task {
+                disk,
+                shard_dir,
+                job,
+            },
+            tell: Box::new(tell),
+        };
+        if let Err(mpsc::error::SendError(work)) = self.jobs.send(work) {
+            (work.tell)(work.task.job, Err("the node is stopping".into()));
+        }
+    }
+}

@@ -1,0 +1,130 @@
+//! What a bucket has beside segments: the catalog and the positions of groups, so that an empty node
+//! can be made from it.
+
+use super::Tiering;
+use crate::catalog_copy::{self, Rows};
+use crate::service::Service;
+use flowstone_wire::native::GroupOffset;
+use serde::{Deserialize, Serialize};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+use tokio::sync::Mutex;
+
+/// Names of the documents.
+pub(crate) const CATALOG: &str = "catalog";
+pub(crate) const GROUPS: &str = "groups";
+/// How often is looked for a change.
+const LOOK: Duration = Duration::from_secs(2);
+/// Positions change all the time: they are written at most once in so many looks.
+const LOOKS_PER_GROUPS: u32 = 5;
+
+/// The catalog as a bucket has it.
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct CatalogDocument {
+    /// Number of the cluster.
+    pub(crate) cluster_id: String,
+    /// Number of shards.
+    pub(crate) shards: u16,
+    /// Its rows.
+    pub(crate) rows: Rows,
+}
+
+/// The positions of all groups.
+#[derive(Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct GroupsDocument {
+    /// By group.
+    pub(crate) groups: Vec<(String, Vec<GroupOffset>)>,
+}
+
+/// Writes documents whenever what they say has changed.
+pub(crate) struct Backup {
+    tiering: Arc<Tiering>,
+    service: Weak<Service>,
+    catalog: PathBuf,
+    cluster_id: String,
+    /// What was written last.
+    written: (Vec<u8>, Vec<u8>),
+}
+
+impl Backup {
+    /// Of the node with this data directory, until it is gone.
+    pub(crate) fn start(
+        tiering: Arc<Tiering>,
+        service: &Arc<Service>,
+        data: &Path,
+        cluster_id: String,
+    ) -> Arc<Mutex<Self>> {
+        let backup = Arc::new(Mutex::new(Self {
+            tiering,
+            service: Arc::downgrade(service),
+            catalog: data.join("catalog.redb"),
+            cluster_id,
+            written: Default::default(),
+        }));
+        service.runtime().spawn(run(Arc::downgrade(&backup)));
+        backup
+    }
+
+    /// Writes what has changed.
+    ///
+    /// # Errors
+    /// Why it could not; what was written before stays.
+    pub(crate) async fn write(&mut self, with_groups: bool) -> Result<(), String> {
+        let (Ok(ground), Some(service)) = (self.tiering.ours(), self.service.upgrade()) else {
+            return Ok(());
+        };
+        let catalog = self.catalog_document(&service)?;
+        if catalog != self.written.0 {
+            let put = ground.tier.put_document(CATALOG, ground.epoch, &catalog);
+            put.await.map_err(|e| self.tiering.noted(e))?;
+            self.written.0 = catalog;
+        }
+        if !with_groups {
+            return Ok(());
+        }
+        let groups = groups_document(&service).await?;
+        if groups != self.written.1 {
+            let put = ground.tier.put_document(GROUPS, ground.epoch, &groups);
+            put.await.map_err(|e| self.tiering.noted(e))?;
+            self.written.1 = groups;
+        }
+        Ok(())
+    }
+
+    fn catalog_document(&self, service: &Service) -> Result<Vec<u8>, String> {
+        let document = CatalogDocument {
+            cluster_id: self.cluster_id.clone(),
+            shards: service.catalog().shards(),
+            rows: catalog_copy::read(&self.catalog).map_err(|e| e.to_string())?,
+        };
+        postcard::to_stdvec(&document).map_err(|e| e.to_string())
+    }
+}
+
+async fn run(backup: Weak<Mutex<Backup>>) {
+    let mut looks = 0u32;
+    loop {
+        tokio::time::sleep(LOOK).await;
+        let Some(backup) = backup.upgrade() else {
+            return;
+        };
+        let with_groups = looks.is_multiple_of(LOOKS_PER_GROUPS);
+        if let Err(e) = backup.lock().await.write(with_groups).await {
+            tracing::warn!("the tier does not know the newest catalog and group positions: {e}");
+        }
+        looks = looks.wrapping_add(1);
+    }
+}
+
+async fn groups_document(service: &Arc<Service>) -> Result<Vec<u8>, String> {
+    let mut document = GroupsDocument::default();
+    let names = service.groups().await.map_err(|e| e.to_string())?;
+    for name in names {
+        let offsets = service.read_offsets(&name, Vec::new()).await;
+        document
+            .groups
+            .push((name, offsets.map_err(|e| e.to_string())?));
+    }
+    postcard::to_stdvec(&document).map_err(|e| e.to_string())
+}

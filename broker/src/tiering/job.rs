@@ -1,0 +1,144 @@
+//! Jobs: uploads, then the manifest that names them, then the removal of what it gave up.
+
+use super::{Ground, TierResult, Tiering};
+use flowstone_core::output::TierJob;
+use flowstone_storage::settled::{SegmentId, Tiered};
+use flowstone_storage::{Disk, layout};
+use flowstone_tier::{Entry, Manifest, PutManifest, TierError};
+use flowstone_wire::PartitionId;
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::{Arc, Weak};
+use tokio::sync::{Mutex, Semaphore, mpsc};
+
+/// Writers of our own epoch that may be faster before a job gives up: there should be none.
+const RACES_MAX: usize = 8;
+/// Partitions whose manifests are kept in memory.
+const MANIFESTS_MAX: usize = 4096;
+
+/// A job and the files that it is about.
+pub(super) struct Task {
+    pub(super) disk: Arc<dyn Disk>,
+    pub(super) shard_dir: PathBuf,
+    pub(super) job: TierJob,
+}
+
+/// A task and who is told what came of it.
+pub(super) struct Work {
+    pub(super) task: Task,
+    pub(super) tell: Box<dyn FnOnce(TierJob, TierResult) + Send>,
+}
+
+/// The manifest of a partition as it stands in the bucket, while nobody has it; `None` if that is not
+/// known.
+type Slot = Arc<Mutex<Option<Manifest>>>;
+
+/// Starts jobs in their order; those of one partition one after the other.
+pub(super) async fn dispatch(tiering: Weak<Tiering>, mut work: mpsc::UnboundedReceiver<Work>) {
+    let mut slots: HashMap<PartitionId, Slot> = HashMap::new();
+    let mut places: Option<Arc<Semaphore>> = None;
+    while let Some(work) = work.recv().await {
+        let Some(tiering) = tiering.upgrade() else {
+            return (work.tell)(work.task.job, Err("the node is stopping".into()));
+        };
+        let count = tiering.config.store.upload_concurrency;
+        let places = places.get_or_insert_with(|| Arc::new(Semaphore::new(count)));
+        if slots.len() >= MANIFESTS_MAX {
+            // Those that are being worked on have another owner.
+            slots.retain(|_, slot| Arc::strong_count(slot) > 1);
+        }
+        let slot = slots.entry(work.task.job.partition).or_default().clone();
+        // Taken here and not in the task: a later job must not overtake.
+        let mut known = slot.lock_owned().await;
+        let Ok(place) = places.clone().acquire_owned().await else {
+            return;
+        };
+        let Work { task, tell } = work;
+        tokio::spawn(async move {
+            let result = match tiering.ours() {
+                Ok(ground) => {
+                    let done = task.run(&ground, &mut known).await;
+                    done.map_err(|e| tiering.noted(e))
+                }
+                Err(why) => Err(why),
+            };
+            if result.is_err() {
+                *known = None;
+            }
+            tell(task.job, result);
+            drop((known, place));
+        });
+    }
+}
+
+impl Task {
+    async fn run(
+        &self,
+        ground: &Ground,
+        known: &mut Option<Manifest>,
+    ) -> Result<Vec<(SegmentId, Tiered)>, TierError> {
+        let (tier, job) = (&ground.tier, &self.job);
+        let mut entries = Vec::new();
+        for meta in &job.upload {
+            let path = layout::settled_path(&self.shard_dir, meta.id());
+            let file = self.disk.open(&path).map_err(|source| TierError::Io {
+                action: "open",
+                path: path.display().to_string(),
+                source,
+            })?;
+            let entry = tier.upload(job.partition, meta, file, ground.epoch).await?;
+            entries.push(entry);
+        }
+        let manifest = match known.take() {
+            Some(manifest) => manifest,
+            None => tier.manifest(job.partition).await?,
+        };
+        let manifest = self.store(ground, manifest, &entries).await?;
+        let cleared = tier.clear_garbage(&manifest, ground.epoch).await?;
+        let (PutManifest::Stored(manifest) | PutManifest::Conflict(manifest)) = cleared;
+        *known = Some(manifest);
+        let noted = entries.iter().map(|e| (e.segment(job.partition), note(e)));
+        Ok(noted.collect())
+    }
+
+    /// Stores the manifest with what was uploaded and without what has expired.
+    async fn store(
+        &self,
+        ground: &Ground,
+        mut manifest: Manifest,
+        entries: &[Entry],
+    ) -> Result<Manifest, TierError> {
+        for _ in 0..RACES_MAX {
+            let mut next = manifest.clone();
+            for entry in entries {
+                next.add(entry.clone()).map_err(|e| TierError::Refused {
+                    what: format!("partition {}: {e}", self.job.partition),
+                })?;
+            }
+            next.move_start(self.job.start);
+            if next == manifest {
+                return Ok(manifest);
+            }
+            match ground.tier.put_manifest(&next, ground.epoch).await? {
+                PutManifest::Stored(stored) => return Ok(stored),
+                PutManifest::Conflict(newer) => manifest = newer,
+            }
+        }
+        Err(TierError::Unavailable {
+            what: format!(
+                "the manifest of partition {} is being written by others all the time",
+                self.job.partition
+            ),
+        })
+    }
+}
+
+fn note(entry: &Entry) -> Tiered {
+    Tiered {
+        generation: entry.id.generation,
+        epoch: entry.id.epoch.0,
+        bytes: entry.bytes,
+        crc32: entry.crc32,
+        local: true,
+    }
+}
