@@ -57,8 +57,8 @@ impl Tier {
         file: Arc<dyn DiskFile>,
         bytes: u64,
     ) -> Result<u32, TierError> {
-        let part_bytes = self.settings().part_bytes;
-        if bytes > part_bytes * PARTS_MAX {
+        let part_bytes = self.settings().part_bytes.max(1);
+        if bytes > part_bytes.saturating_mul(PARTS_MAX) {
             return Err(TierError::refused(format!(
                 "'{path}' has {bytes} bytes, more than {PARTS_MAX} parts: raise `part_bytes`"
             )));
@@ -90,7 +90,7 @@ impl Tier {
         file: Arc<dyn DiskFile>,
         bytes: u64,
     ) -> Result<u32, TierError> {
-        let part_bytes = self.settings().part_bytes;
+        let part_bytes = self.settings().part_bytes.max(1);
         let (mut crc32, mut at) = (Hasher::new(), 0);
         while at < bytes {
             let n = part_bytes.min(bytes - at);
