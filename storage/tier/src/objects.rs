@@ -155,9 +155,8 @@ impl Objects {
             .map_err(self.failed("find", path))?;
         let levels = path.parts().count() + 1;
         let synced = tokio::task::spawn_blocking(move || {
-            let each = file.ancestors().take(levels);
-            each.map(|p| std::fs::File::open(p)?.sync_all())
-                .collect::<std::io::Result<()>>()
+            let mut each = file.ancestors().take(levels);
+            each.try_for_each(|p| std::fs::File::open(p)?.sync_all())
                 .map_err(TierError::io("sync", &file))
         });
         match synced.await {

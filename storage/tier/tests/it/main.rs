@@ -1,4 +1,5 @@
 //! The tier against stores that fail, and against a real S3 server.
+#![allow(clippy::unwrap_used, reason = "tests may")]
 
 mod buckets;
 mod cache;
