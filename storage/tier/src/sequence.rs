@@ -76,7 +76,7 @@ impl Objects {
                 None => return Ok(newest),
                 Some(bytes) => newest = Some(Newest { version, bytes }),
             }
-            version += 1;
+            version = version.saturating_add(1);
         }
         let dir = row.dir();
         Err(TierError::unavailable(format!(
@@ -120,7 +120,7 @@ impl Objects {
         while start > 1 && self.head(&row.name(start - 1)).await?.is_some() {
             start -= 1;
         }
-        if start + 1 < newest {
+        if start.saturating_add(1) < newest {
             self.create(&row.name(0), &Bytes::new()).await?;
         }
         Ok(start)

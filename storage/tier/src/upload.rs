@@ -111,20 +111,17 @@ impl Tier {
             hasher.update(piece);
             Ok(())
         };
-        let have = self.objects().stream(path, update).await?;
-        compare(path, (have, hasher.finalize()), (bytes, crc32))
+        self.objects().stream(path, bytes, update).await?;
+        compare(path, hasher.finalize(), crc32)
     }
 }
 
-/// Length and checksum as they are, and as they should be.
-pub(crate) fn compare(path: &Path, is: (u64, u32), should: (u64, u32)) -> Result<(), TierError> {
+/// The checksum as it is, and as it should be.
+pub(crate) fn compare(path: &Path, is: u32, should: u32) -> Result<(), TierError> {
     if is == should {
         return Ok(());
     }
-    let what = format!(
-        "it has {} bytes with checksum {:08x} rather than {} with {:08x}",
-        is.0, is.1, should.0, should.1
-    );
+    let what = format!("its checksum is {is:08x} rather than {should:08x}");
     Err(TierError::damaged(path, what))
 }
 
