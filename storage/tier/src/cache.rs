@@ -155,8 +155,10 @@ impl ChunkCache {
         if busy || state.kept.contains(&key) {
             return;
         }
+        let landing = self.start(&mut state, key);
+        drop(state);
         add(&self.counters().cache_prefetches, 1);
-        self.start(&mut state, source, key);
+        self.launch(landing, source);
     }
 
     /// The flight of a chunk, begun if there is none.
@@ -166,39 +168,41 @@ impl ChunkCache {
             add(&self.counters().cache_joins, 1);
             return Arc::clone(flight);
         }
+        let landing = self.start(&mut state, key);
+        drop(state);
         add(&self.counters().cache_misses, 1);
-        self.start(&mut state, source, key)
+        let flight = Arc::clone(&landing.flight);
+        self.launch(landing, source);
+        flight
     }
 
-    fn start(
-        self: &Arc<Self>,
-        state: &mut State,
-        source: &Arc<Source>,
-        key: ChunkKey,
-    ) -> Arc<Flight> {
+    fn start(self: &Arc<Self>, state: &mut State, key: ChunkKey) -> Landing {
         let flight = Arc::new(Flight::default());
         state.flights.insert(key, Arc::clone(&flight));
-        let landing = Landing {
+        Landing {
             cache: Arc::clone(self),
-            flight: Arc::clone(&flight),
+            flight,
             key,
-        };
+        }
+    }
+
+    /// Not under the lock: a runtime that has stopped drops the task at once, which ends the flight.
+    fn launch(&self, landing: Landing, source: &Arc<Source>) {
         let source = Arc::clone(source);
         self.handle.spawn(async move {
-            let fetched = landing.cache.fetch(&source, key.chunk).await;
+            let fetched = landing.cache.fetch(&source, landing.key.chunk).await;
             let good = fetched.as_ref().ok().cloned();
             landing.flight.land(fetched.map_err(Arc::new));
             if let Some(bytes) = good {
                 // The flight stays until the chunk is kept: nobody fetches it in between.
-                tokio::task::spawn_blocking(move || landing.cache.keep(&landing.key, &bytes));
+                tokio::task::spawn_blocking(move || landing.keep(&bytes));
             }
         });
-        flight
     }
 
     async fn fetch(&self, source: &Source, chunk: u64) -> Result<Bytes, TierError> {
         let from = chunk * self.chunk_bytes;
-        let to = (from + self.chunk_bytes).min(source.bytes);
+        let to = from.saturating_add(self.chunk_bytes).min(source.bytes);
         let (begun, mut tries, mut pause) = (Instant::now(), 1, FIRST_PAUSE);
         loop {
             let got = self.objects.get_range(&source.path, from..to, source.bytes);
@@ -217,23 +221,6 @@ impl ChunkCache {
         }
     }
 
-    fn keep(&self, key: &ChunkKey, bytes: &Bytes) {
-        let kept = match self.store.write(key, bytes) {
-            Ok(kept) => kept,
-            Err(e) => {
-                add(&self.counters().cache_write_errors, 1);
-                tracing::warn!(error = %e, "a chunk cannot be kept: look after the cache's disk");
-                return;
-            }
-        };
-        let mut state = locked(&self.state);
-        let gone = state.kept.insert(*key, kept);
-        self.tell_bytes(&state);
-        drop(state);
-        add(&self.counters().cache_evictions, gone.len() as u64);
-        gone.iter().for_each(|key| self.store.remove(key));
-    }
-
     fn drop_damaged(&self, key: &ChunkKey, seen: Kept) {
         let mut state = locked(&self.state);
         // Somebody else may have dropped it already, and fetched it again.
@@ -244,10 +231,11 @@ impl ChunkCache {
         }
     }
 
-    /// Drops the chunks of an object that is being removed.
+    /// Drops the chunks of an object that was removed; those that still come are not kept.
     pub(crate) fn forget(&self, partition: PartitionId, id: ObjectId) {
         let mut state = locked(&self.state);
         let of_it = |k: &ChunkKey| k.partition == partition && k.id == id;
+        state.flights.retain(|k, _| !of_it(k));
         let gone = state.kept.keys(of_it);
         for key in &gone {
             state.kept.remove(key);
@@ -270,11 +258,43 @@ struct Landing {
     key: ChunkKey,
 }
 
+impl Landing {
+    fn is_wanted(&self, state: &State) -> bool {
+        let flight = state.flights.get(&self.key);
+        flight.is_some_and(|f| Arc::ptr_eq(f, &self.flight))
+    }
+
+    /// Keeps what has landed.
+    fn keep(&self, bytes: &Bytes) {
+        let cache = &self.cache;
+        let kept = match cache.store.write(&self.key, bytes) {
+            Ok(kept) => kept,
+            Err(e) => {
+                add(&cache.counters().cache_write_errors, 1);
+                tracing::warn!(error = %e, "a chunk cannot be kept: look after the cache's disk");
+                return;
+            }
+        };
+        let mut state = locked(&cache.state);
+        let gone = match self.is_wanted(&state) {
+            true => state.kept.insert(self.key, kept),
+            false => vec![self.key],
+        };
+        cache.tell_bytes(&state);
+        drop(state);
+        add(&cache.counters().cache_evictions, gone.len() as u64);
+        gone.iter().for_each(|key| cache.store.remove(key));
+    }
+}
+
 impl Drop for Landing {
     fn drop(&mut self) {
         let stopped = TierError::unavailable("the fetch was stopped with the program");
         self.flight.land(Err(Arc::new(stopped)));
-        locked(&self.cache.state).flights.remove(&self.key);
+        let mut state = locked(&self.cache.state);
+        if self.is_wanted(&state) {
+            state.flights.remove(&self.key);
+        }
     }
 }
 

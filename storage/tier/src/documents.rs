@@ -68,7 +68,7 @@ impl Tier {
             if let Some(newer) = newest.filter(|d| d.epoch > epoch) {
                 return Err(TierError::Fenced { epoch: newer.epoch });
             }
-            let version = known + 1;
+            let version = known.saturating_add(1);
             if self.objects().append(&row, version, &sealed).await? == Created::Ours {
                 self.check_epoch(epoch).await?;
                 if let Err(e) = self.objects().prune(&row, version).await {

@@ -11,6 +11,7 @@
 //! changes is therefore a row of numbered objects, and the newest counts. Segments are there before a
 //! manifest names them, and a manifest gives them up before they are removed.
 #![forbid(unsafe_code)]
+#![cfg_attr(test, allow(clippy::unwrap_used, reason = "tests may"))]
 
 mod bucket;
 mod cache;

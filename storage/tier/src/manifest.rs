@@ -248,6 +248,12 @@ impl Manifest {
         self.garbage.retain(|id| !removed.contains(id));
     }
 
+    /// Sum of the records of its segments.
+    pub fn records(&self) -> u64 {
+        let each = self.entries.iter().map(|e| e.records);
+        each.fold(0, u64::saturating_add)
+    }
+
     /// Sum of the bytes of its segments.
     pub fn bytes(&self) -> u64 {
         let each = self.entries.iter().map(|e| e.bytes);
@@ -257,7 +263,7 @@ impl Manifest {
     /// This one as the successor of itself, stored by `epoch`.
     pub(crate) fn numbered(&self, epoch: TierEpoch) -> Self {
         Self {
-            version: self.version + 1,
+            version: self.version.saturating_add(1),
             epoch,
             ..self.clone()
         }

@@ -183,7 +183,7 @@ impl Tier {
                 start: manifest.start(),
                 next_offset: manifest.next_offset(),
                 entries: manifest.entries().len() as u64,
-                records: manifest.entries().iter().map(|e| e.records).sum(),
+                records: manifest.records(),
                 bytes: manifest.bytes(),
                 garbage: manifest.garbage().len() as u64,
             });

@@ -3,13 +3,13 @@
 use crate::counters::{self, Counters};
 use crate::error::TierError;
 use crate::names::Row;
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use futures_util::{StreamExt, TryStreamExt};
 use object_store::local::LocalFileSystem;
 use object_store::path::Path;
 use object_store::{
-    GetOptions, GetRange, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore, PutMode,
-    PutMultipartOptions, PutOptions, PutPayload,
+    GetOptions, GetRange, GetResult, GetResultPayload, ListResult, MultipartUpload, ObjectMeta,
+    ObjectStore, PutMode, PutMultipartOptions, PutOptions, PutPayload,
 };
 use std::collections::HashMap;
 use std::ops::Range;
@@ -18,6 +18,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// How often a creation is tried whose answer did not come.
 const CREATE_TRIES: usize = 3;
+/// What is set aside for a body before any of it came.
+const FIRST_BYTES_MAX: u64 = 8 << 20;
+/// What is told of an error.
+const ERROR_CHARS_MAX: usize = 600;
+/// What one request asks for of an object that is read as a whole.
+const STREAM_BYTES: u64 = 4 << 20;
 
 /// What came of a creation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -155,9 +161,8 @@ impl Objects {
             .map_err(self.failed("find", path))?;
         let levels = path.parts().count() + 1;
         let synced = tokio::task::spawn_blocking(move || {
-            let each = file.ancestors().take(levels);
-            each.map(|p| std::fs::File::open(p)?.sync_all())
-                .collect::<std::io::Result<()>>()
+            let mut each = file.ancestors().take(levels);
+            each.try_for_each(|p| std::fs::File::open(p)?.sync_all())
                 .map_err(TierError::io("sync", &file))
         });
         match synced.await {
@@ -193,12 +198,28 @@ impl Objects {
             let what = format!("it has {size} bytes, at most {bytes_max} are expected");
             return Err(TierError::damaged(path, what));
         }
-        let bytes = got.bytes().await.map_err(self.failed("get", path))?;
-        counters::add(&self.counters.down_bytes, bytes.len() as u64);
-        if bytes.len() as u64 != size {
-            return Err(cut_off(path, bytes.len() as u64, size));
+        self.collect(path, got, size).await
+    }
+
+    /// The body of an answer: so many bytes, whatever the server goes on to send.
+    async fn collect(&self, path: &Path, got: GetResult, bytes: u64) -> Result<Bytes, TierError> {
+        if matches!(got.payload, GetResultPayload::File(..)) {
+            let body = got.bytes().await.map_err(self.failed("get", path))?;
+            counters::add(&self.counters.down_bytes, body.len() as u64);
+            return exact(path, body, bytes);
         }
-        Ok(bytes)
+        let mut body = BytesMut::with_capacity(bytes.min(FIRST_BYTES_MAX) as usize);
+        let mut pieces = got.into_stream();
+        while let Some(piece) = pieces.next().await {
+            let piece = piece.map_err(self.failed("get", path))?;
+            counters::add(&self.counters.down_bytes, piece.len() as u64);
+            if (body.len() + piece.len()) as u64 > bytes {
+                let what = format!("more than {bytes} bytes were sent");
+                return Err(TierError::damaged(path, what));
+            }
+            body.extend_from_slice(&piece);
+        }
+        exact(path, body.freeze(), bytes)
     }
 
     /// As [`Self::get`]; `None` where there is nothing.
@@ -230,34 +251,24 @@ impl Objects {
             let what = format!("it has {has} bytes rather than {size}, sent were {from} to {to}");
             return Err(TierError::damaged(path, what));
         }
-        let bytes = got.bytes().await.map_err(self.failed("get", path))?;
-        counters::add(&self.counters.down_bytes, bytes.len() as u64);
-        let wanted = range.end - range.start;
-        if bytes.len() as u64 != wanted {
-            return Err(cut_off(path, bytes.len() as u64, wanted));
-        }
-        Ok(bytes)
+        self.collect(path, got, range.end - range.start).await
     }
 
-    /// Gives a whole object to `take` piece by piece, and says how many bytes there were.
+    /// Gives a whole object of `size` bytes to `take`, piece by piece. One request each: none takes
+    /// longer than it may, however large the object is.
     pub(crate) async fn stream(
         &self,
         path: &Path,
+        size: u64,
         mut take: impl FnMut(&Bytes) -> Result<(), TierError>,
-    ) -> Result<u64, TierError> {
-        let got = self.request(path, GetOptions::default()).await?;
-        let (size, mut have) = (got.meta.size, 0);
-        let mut pieces = got.into_stream();
-        while let Some(piece) = pieces.next().await {
-            let piece = piece.map_err(self.failed("get", path))?;
-            counters::add(&self.counters.down_bytes, piece.len() as u64);
-            have += piece.len() as u64;
-            take(&piece)?;
+    ) -> Result<(), TierError> {
+        let mut at = 0;
+        while at < size {
+            let end = at.saturating_add(STREAM_BYTES).min(size);
+            take(&self.get_range(path, at..end, size).await?)?;
+            at = end;
         }
-        if have != size {
-            return Err(cut_off(path, have, size));
-        }
-        Ok(have)
+        Ok(())
     }
 
     /// All objects below `dir`, those behind `after` if it is given.
@@ -349,13 +360,21 @@ impl Objects {
     }
 }
 
-fn cut_off(path: &Path, have: u64, size: u64) -> TierError {
-    TierError::unavailable(format!("'{path}' was cut off after {have} of {size} bytes"))
+/// A body of exactly so many bytes.
+fn exact(path: &Path, body: Bytes, bytes: u64) -> Result<Bytes, TierError> {
+    if body.len() as u64 == bytes {
+        return Ok(body);
+    }
+    let have = body.len();
+    let what = format!("'{path}' was cut off after {have} of {bytes} bytes");
+    Err(TierError::unavailable(what))
 }
 
 fn told(action: &str, path: &Path, e: &object_store::Error) -> TierError {
     use object_store::Error;
-    let what = format!("{action} '{path}': {e}");
+    // Some servers answer with whole pages.
+    let said: String = e.to_string().chars().take(ERROR_CHARS_MAX).collect();
+    let what = format!("{action} '{path}': {said}");
     match e {
         Error::NotFound { .. } => TierError::NotFound {
             name: path.to_string(),

@@ -42,15 +42,15 @@ impl Tier {
         for _ in 0..RACES_MAX {
             let newest = self.objects().newest(&row, known, OWNER_BYTES_MAX).await?;
             known = newest.map_or(0, |n| n.version);
-            let Ok(epoch) = u32::try_from(known + 1) else {
+            let next = known.saturating_add(1);
+            let Ok(epoch) = u32::try_from(next) else {
                 return Err(TierError::refused(
                     "this tier has no epochs left: use another prefix",
                 ));
             };
             let claim = Bytes::from(claim(who));
-            match self.objects().append(&row, known + 1, &claim).await? {
-                Created::Ours => return Ok(TierEpoch(epoch)),
-                Created::Taken => known += 1,
+            if self.objects().append(&row, next, &claim).await? == Created::Ours {
+                return Ok(TierEpoch(epoch));
             }
         }
         Err(TierError::refused(

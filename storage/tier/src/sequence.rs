@@ -6,7 +6,9 @@
 //! ```
 //! Versions are created one behind the other and removed from the oldest on, up to the one before the
 //! newest; so what is there has no gaps, and the newest is the one whose successor is not there. That
-//! is asked for by name: a list that lags may only begin the search too low.
+//! is asked for by name: a list that lags may only begin the search too low. Before the first version
+//! of a row is removed, version 0 is created to stay: who sees nothing and finds it knows that it was
+//! told wrong.
 
 use crate::error::TierError;
 use crate::names::Row;
@@ -39,7 +41,7 @@ impl Objects {
             if let Some(newest) = self.climb(row, from, bytes_max).await? {
                 return Ok(Some(newest));
             }
-            if listed.is_none() && known == 0 {
+            if listed.is_none() && known == 0 && self.head(&row.name(0)).await?.is_none() {
                 return Ok(None);
             }
             // What was listed, or known, was replaced and removed: another one is there.
@@ -51,14 +53,12 @@ impl Objects {
         )))
     }
 
-    /// The versions that a list names, from `known` on, in order.
+    /// The versions above 0 that a list names, from `known` on, in order.
     pub(crate) async fn versions(&self, row: &Row, known: u64) -> Result<Vec<u64>, TierError> {
         let after = known.checked_sub(1).map(|v| row.name(v));
         let listed = self.list(&row.dir(), after.as_ref()).await?;
-        let mut versions: Vec<_> = listed
-            .iter()
-            .filter_map(|o| row.parse(&o.location))
-            .collect();
+        let versions = listed.iter().filter_map(|o| row.parse(&o.location));
+        let mut versions: Vec<_> = versions.filter(|v| *v > 0).collect();
         versions.sort_unstable();
         Ok(versions)
     }
@@ -73,12 +73,15 @@ impl Objects {
         let mut newest = None;
         for _ in 0..STEPS_MAX {
             match self.get_if_there(&row.name(version), bytes_max).await? {
-                None => break,
+                None => return Ok(newest),
                 Some(bytes) => newest = Some(Newest { version, bytes }),
             }
-            version += 1;
+            version = version.saturating_add(1);
         }
-        Ok(newest)
+        let dir = row.dir();
+        Err(TierError::unavailable(format!(
+            "the list of '{dir}' lags by more than {STEPS_MAX} versions"
+        )))
     }
 
     /// Creates a version of a row. Says [`Created::Ours`] also where the same bytes are there already.
@@ -99,12 +102,7 @@ impl Objects {
         let known = self.row_starts().get(row).copied();
         let start = match known {
             Some(start) => start,
-            None => self
-                .versions(row, 0)
-                .await?
-                .first()
-                .copied()
-                .unwrap_or(newest),
+            None => self.begin_pruning(row, newest).await?,
         };
         let mut removed = 0;
         for version in start..newest.saturating_sub(1) {
@@ -113,6 +111,19 @@ impl Objects {
             removed += 1;
         }
         Ok(removed)
+    }
+
+    /// Marks a row as one that does not begin with version 1, and says where it begins.
+    async fn begin_pruning(&self, row: &Row, newest: u64) -> Result<u64, TierError> {
+        let listed = self.versions(row, 0).await?.first().copied();
+        let mut start = listed.unwrap_or(newest);
+        while start > 1 && self.head(&row.name(start - 1)).await?.is_some() {
+            start -= 1;
+        }
+        if start.saturating_add(1) < newest {
+            self.create(&row.name(0), &Bytes::new()).await?;
+        }
+        Ok(start)
     }
 
     /// As [`Self::prune`], with a fresh list: for what another process left.

@@ -40,7 +40,7 @@ pub struct Settings {
     /// nodes from writing to it and destroying what the other one wrote.
     #[serde(default)]
     pub accept_single_writer: bool,
-    /// Segments uploaded at a time, and objects removed at a time.
+    /// Segments uploaded at a time.
     #[serde(default = "upload_concurrency")]
     pub upload_concurrency: usize,
     /// Bound on all uploads together; none by default.
@@ -49,7 +49,7 @@ pub struct Settings {
     /// Larger segments are sent in parts of so many bytes; each upload holds one in memory.
     #[serde(default = "part_bytes")]
     pub part_bytes: u64,
-    /// How long one request may take.
+    /// How long one request may take, the sending of a part included.
     #[serde(default = "request_timeout_ms")]
     pub request_timeout_ms: u64,
     /// How long a request is tried again after failures that pass.

@@ -14,15 +14,15 @@ use crate::probe::{self, Abilities};
 use crate::settings::Settings;
 use flowstone_wire::PartitionId;
 use object_store::ObjectStore;
+use std::fmt;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
 /// A bucket with settled segments, and the local cache of what is read from it.
-#[derive(Debug)]
 pub struct Tier {
     objects: Arc<Objects>,
     names: Names,
@@ -33,6 +33,15 @@ pub struct Tier {
     pub(crate) uploads: Semaphore,
     limit: Option<Mutex<TokenBucket>>,
     opened: Instant,
+}
+
+impl fmt::Debug for Tier {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Tier")
+            .field("settings", &self.settings)
+            .field("abilities", &self.abilities)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Tier {
@@ -51,7 +60,8 @@ impl Tier {
         Self::open_at(place, settings, cache_dir, handle).await
     }
 
-    /// As [`Self::open`], over a store that was opened elsewhere; of the settings' URL nothing counts.
+    /// As [`Self::open`], over a store that was opened elsewhere. Where the settings say how to reach
+    /// a bucket, they do not count; their sizes are taken as they are.
     ///
     /// # Errors
     /// As there.
@@ -96,7 +106,7 @@ impl Tier {
         chunk_store::make_empty(&scratch)?;
         let bounds = CacheBounds {
             cache_bytes: settings.cache_bytes,
-            chunk_bytes: settings.chunk_bytes,
+            chunk_bytes: settings.chunk_bytes.max(1),
             retry_for: settings.retry_for(),
         };
         let cache = ChunkCache::new(Arc::clone(&objects), store, handle, bounds);
@@ -107,7 +117,7 @@ impl Tier {
             abilities,
             cache: Arc::new(cache),
             scratch,
-            uploads: Semaphore::new(settings.upload_concurrency),
+            uploads: Semaphore::new(settings.upload_concurrency.max(1)),
             limit: limit.map(|rate| Mutex::new(TokenBucket::new(rate, Duration::ZERO))),
             opened: Instant::now(),
             settings,
@@ -165,7 +175,7 @@ impl Tier {
         };
         let pause = limit
             .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner)
+            .unwrap_or_else(PoisonError::into_inner)
             .take(bytes, self.opened.elapsed());
         tokio::time::sleep(pause).await;
     }

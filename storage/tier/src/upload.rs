@@ -57,8 +57,8 @@ impl Tier {
         file: Arc<dyn DiskFile>,
         bytes: u64,
     ) -> Result<u32, TierError> {
-        let part_bytes = self.settings().part_bytes;
-        if bytes > part_bytes * PARTS_MAX {
+        let part_bytes = self.settings().part_bytes.max(1);
+        if bytes > part_bytes.saturating_mul(PARTS_MAX) {
             return Err(TierError::refused(format!(
                 "'{path}' has {bytes} bytes, more than {PARTS_MAX} parts: raise `part_bytes`"
             )));
@@ -90,7 +90,7 @@ impl Tier {
         file: Arc<dyn DiskFile>,
         bytes: u64,
     ) -> Result<u32, TierError> {
-        let part_bytes = self.settings().part_bytes;
+        let part_bytes = self.settings().part_bytes.max(1);
         let (mut crc32, mut at) = (Hasher::new(), 0);
         while at < bytes {
             let n = part_bytes.min(bytes - at);
@@ -111,20 +111,17 @@ impl Tier {
             hasher.update(piece);
             Ok(())
         };
-        let have = self.objects().stream(path, update).await?;
-        compare(path, (have, hasher.finalize()), (bytes, crc32))
+        self.objects().stream(path, bytes, update).await?;
+        compare(path, hasher.finalize(), crc32)
     }
 }
 
-/// Length and checksum as they are, and as they should be.
-pub(crate) fn compare(path: &Path, is: (u64, u32), should: (u64, u32)) -> Result<(), TierError> {
+/// The checksum as it is, and as it should be.
+pub(crate) fn compare(path: &Path, is: u32, should: u32) -> Result<(), TierError> {
     if is == should {
         return Ok(());
     }
-    let what = format!(
-        "it has {} bytes with checksum {:08x} rather than {} with {:08x}",
-        is.0, is.1, should.0, should.1
-    );
+    let what = format!("its checksum is {is:08x} rather than {should:08x}");
     Err(TierError::damaged(path, what))
 }
 

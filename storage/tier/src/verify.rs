@@ -98,7 +98,7 @@ impl Tier {
                 report.add(partition, Some(first), wrong(e)?);
             }
             report.read.objects += 1;
-            report.read.bytes += entry.bytes;
+            report.read.bytes = report.read.bytes.saturating_add(entry.bytes);
             progress(&report.read);
         }
         Ok(())
@@ -110,17 +110,13 @@ impl Tier {
         let scratch = Scratch(self.scratch().join(&name));
         let mut file = File::create(&scratch.0).map_err(TierError::io("create", &scratch.0))?;
         let mut crc32 = Hasher::new();
-        let mut left = entry.bytes;
         let keep = |piece: &Bytes| {
             crc32.update(piece);
-            // No more goes to the disk than the manifest announced.
-            let wanted = &piece[..piece.len().min(left as usize)];
-            left -= wanted.len() as u64;
-            file.write_all(wanted)
-                .map_err(TierError::io("write", &scratch.0))
+            let written = file.write_all(piece);
+            written.map_err(TierError::io("write", &scratch.0))
         };
-        let have = self.objects().stream(&path, keep).await?;
-        compare(&path, (have, crc32.finalize()), (entry.bytes, entry.crc32))?;
+        self.objects().stream(&path, entry.bytes, keep).await?;
+        compare(&path, crc32.finalize(), entry.crc32)?;
         let (dir, entry) = (self.scratch().to_path_buf(), entry.clone());
         let name_in_bucket = path.to_string();
         let read = tokio::task::spawn_blocking(move || {

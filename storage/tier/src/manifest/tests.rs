@@ -169,7 +169,13 @@ fn the_format_is_this() {
     assert!(Manifest::decode(&bytes[..bytes.len() - 1]).is_err());
 }
 
-const GOLDEN: &str = "";
+const GOLDEN: &str = concat!(
+    "4653544d01000000fd03428a",
+    "010280080302",
+    "0001020a0a64090a0180a0abfef962effdb6f50d",
+    "0a0001ac02a2026e09ac0200effdb6f50d",
+    "01000001"
+);
 
 #[test]
 fn what_does_not_add_up_is_refused() {

@@ -1,0 +1,200 @@
+//! Two owners, lost answers and lists that lag.
+
+use crate::faults::{Chances, Faulty};
+use crate::segments::{P, Segment, tier};
+use flowstone_tier::{Entry, Manifest, PutManifest, Tier, TierEpoch, TierError};
+use flowstone_wire::Offset;
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+fn entry(first: u64, next: u64, epoch: TierEpoch) -> Entry {
+    let segment = Segment::make(first, next, 0, 1);
+    Entry::of(&segment.meta, epoch, 7)
+}
+
+async fn stored(tier: &Tier, manifest: &Manifest, epoch: TierEpoch) -> Manifest {
+    match tier.put_manifest(manifest, epoch).await.unwrap() {
+        PutManifest::Stored(manifest) => manifest,
+        PutManifest::Conflict(newer) => panic!("conflict with {newer:?}"),
+    }
+}
+
+#[tokio::test]
+async fn an_owner_that_was_superseded_is_fenced() {
+    let (store, dir) = (Faulty::new(), tempfile::tempdir().unwrap());
+    let (old, new) = (
+        tier(&store, &dir.path().join("a")).await,
+        tier(&store, &dir.path().join("b")).await,
+    );
+    let first = old.take_epoch("old").await.unwrap();
+    let mut manifest = old.manifest(P).await.unwrap();
+    manifest.add(entry(0, 10, first)).unwrap();
+    let manifest = stored(&old, &manifest, first).await;
+    let second = new.take_epoch("new").await.unwrap();
+    assert_eq!(new.owner().await.unwrap(), Some((second, "new".into())));
+
+    // The old owner is faster once more: the new one has to look again.
+    let mut late = manifest.clone();
+    late.add(entry(10, 20, first)).unwrap();
+    let fenced = old.put_manifest(&late, first).await;
+    assert!(
+        matches!(fenced, Err(TierError::Fenced { epoch }) if epoch == second),
+        "{fenced:?}"
+    );
+    let mut mine = manifest.clone();
+    mine.add(entry(10, 30, second)).unwrap();
+    let PutManifest::Conflict(mut newer) = new.put_manifest(&mine, second).await.unwrap() else {
+        panic!("the old owner's manifest was overlooked");
+    };
+    assert_eq!((newer.entries().len(), newer.epoch()), (2, first));
+    newer.add(entry(10, 30, second)).unwrap();
+    let newest = stored(&new, &newer, second).await;
+    assert_eq!(newest.garbage().len(), 1);
+
+    // From here on nothing of the old owner has an effect.
+    for base in [&manifest, &late, &newest] {
+        let fenced = old.put_manifest(base, first).await;
+        assert!(
+            matches!(fenced, Err(TierError::Fenced { .. })),
+            "{fenced:?}"
+        );
+    }
+    assert!(matches!(
+        old.put_document("catalog", first, b"x").await,
+        Err(TierError::Fenced { .. })
+    ));
+    assert_eq!(new.manifest(P).await.unwrap(), newest);
+}
+
+/// An old name that was removed can be created again: that must not count.
+#[tokio::test]
+async fn an_owner_that_slept_for_long_creates_nothing_that_counts() {
+    let (store, dir) = (Faulty::new(), tempfile::tempdir().unwrap());
+    let tier = tier(&store, dir.path()).await;
+    let old = tier.take_epoch("old").await.unwrap();
+    let empty = tier.manifest(P).await.unwrap();
+    let early = stored(&tier, &empty, old).await;
+    let new = tier.take_epoch("new").await.unwrap();
+    let mut manifest = early.clone();
+    for _ in 0..6 {
+        manifest = stored(&tier, &manifest, new).await;
+    }
+    assert_eq!(
+        store.names("manifests").await.len(),
+        3,
+        "the last two and the mark"
+    );
+    for base in [&empty, &early] {
+        let fenced = tier.put_manifest(base, old).await;
+        assert!(
+            matches!(fenced, Err(TierError::Fenced { .. })),
+            "{fenced:?}"
+        );
+        assert_eq!(tier.manifest(P).await.unwrap(), manifest);
+    }
+}
+
+#[tokio::test]
+async fn an_answer_that_got_lost_is_found_again() {
+    for happens in [false, true] {
+        for n in 0..6 {
+            let (store, dir) = (Faulty::new(), tempfile::tempdir().unwrap());
+            let tier = tier(&store, dir.path()).await;
+            let epoch = tier.take_epoch("me").await.unwrap();
+            let mut manifest = tier.manifest(P).await.unwrap();
+            manifest.add(entry(0, 10, epoch)).unwrap();
+            store.stop_after(n, happens);
+            let first = tier.put_manifest(&manifest, epoch).await;
+            store.stop_after(u64::MAX / 2, false);
+            let again = stored(&tier, &manifest, epoch).await;
+            assert_eq!((again.version(), again.entries().len()), (1, 1));
+            if let Ok(first) = first {
+                assert_eq!(first, PutManifest::Stored(again.clone()));
+            }
+            assert_eq!(tier.manifest(P).await.unwrap(), again);
+        }
+    }
+}
+
+#[tokio::test]
+async fn nobody_shares_an_epoch() {
+    for seed in 0..100 {
+        let (store, dir) = (Faulty::new(), tempfile::tempdir().unwrap());
+        let tier = tier(&store, dir.path()).await;
+        let chances = Chances {
+            lose_answer: 50,
+            fail: 50,
+            stale: 300,
+            delay: 500,
+            ..Chances::default()
+        };
+        store.misbehave(seed, chances);
+        let take = |i: usize| {
+            let tier = Arc::clone(&tier);
+            async move { tier.take_epoch(&format!("owner {i}")).await }
+        };
+        let taken = futures_util::future::join_all((0..8).map(take)).await;
+        let good: Vec<_> = taken.into_iter().filter_map(Result::ok).collect();
+        let different: BTreeSet<_> = good.iter().collect();
+        assert_eq!(good.len(), different.len(), "seed {seed}: {good:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_list_that_lags_hides_nothing() {
+    for seed in 0..300 {
+        let (store, dir) = (Faulty::new(), tempfile::tempdir().unwrap());
+        let writer = tier(&store, &dir.path().join("w")).await;
+        let epoch = writer.take_epoch("me").await.unwrap();
+        let chances = Chances {
+            stale: 700,
+            ..Chances::default()
+        };
+        store.misbehave(seed, chances);
+        let mut manifest = writer.manifest(P).await.unwrap();
+        for i in 0..12 {
+            manifest.move_start(Offset(i));
+            manifest = stored(&writer, &manifest, epoch).await;
+            match writer.manifest(P).await {
+                Ok(found) => assert_eq!(found, manifest, "seed {seed}, step {i}"),
+                Err(e) => assert!(e.is_passing(), "seed {seed}, step {i}: {e}"),
+            }
+            writer.put_document("catalog", epoch, &[i as u8]).await.ok();
+        }
+        store.misbehave(0, Chances::default());
+        assert_eq!(writer.manifest(P).await.unwrap(), manifest);
+    }
+}
+
+#[tokio::test]
+async fn documents_come_back_and_old_ones_go() {
+    let (store, dir) = (Faulty::new(), tempfile::tempdir().unwrap());
+    let tier = tier(&store, dir.path()).await;
+    let epoch = tier.take_epoch("me").await.unwrap();
+    assert_eq!(tier.latest_document("catalog").await.unwrap(), None);
+    for i in 1..=5u8 {
+        assert_eq!(
+            tier.put_document("catalog", epoch, &[i; 3])
+                .await
+                .unwrap()
+                .version,
+            u64::from(i)
+        );
+    }
+    let newest = tier.latest_document("catalog").await.unwrap().unwrap();
+    assert_eq!(
+        (newest.version, newest.epoch, &newest.bytes[..]),
+        (5, epoch, &[5; 3][..])
+    );
+    assert_eq!(
+        store.names("documents").await.len(),
+        3,
+        "the last two and the mark"
+    );
+    let refused = tier.put_document("../owner", epoch, b"").await.unwrap_err();
+    assert!(matches!(refused, TierError::Refused { .. }), "{refused}");
+    let name = tier.names().document_row("catalog").unwrap().name(5);
+    store.overwrite(&name, "nonsense".to_owned()).await;
+    let damaged = tier.latest_document("catalog").await.unwrap_err();
+    assert!(matches!(damaged, TierError::Damaged { .. }), "{damaged}");
+}
