@@ -51,6 +51,12 @@ pub enum Error {
         /// The directory.
         path: PathBuf,
     },
+    /// It is one already.
+    #[error("'{}' is a data directory already; name an empty one, or one that is not there", path.display())]
+    Taken {
+        /// The directory.
+        path: PathBuf,
+    },
     /// It is not one, or not of this version.
     #[error("'{}' is not a data directory of this version: {what}", path.display())]
     Format {
@@ -107,9 +113,7 @@ impl Unfinished {
         fs::create_dir_all(path).map_err(io)?;
         let _lock = lock(path)?;
         if path.join(IDENTITY).exists() {
-            let what = "it is a data directory already".into();
-            let path = path.into();
-            return Err(Error::Format { path, what });
+            return Err(Error::Taken { path: path.into() });
         }
         refuse_foreign(path)?;
         let path = path.into();

@@ -2,8 +2,11 @@
 //!
 //! Counters are kept here; what a shard knows is asked for when somebody reads the page.
 
+mod tier;
+
 use flowstone_core::output::Status;
 use flowstone_wire::BatchHeader;
+use flowstone_wire::native::TierStatus;
 use prometheus::core::Collector;
 use prometheus::{
     Encoder, Gauge, GaugeVec, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge,
@@ -26,6 +29,7 @@ pub struct Metrics {
     uptime_seconds: Gauge,
     shards: ShardGauges,
     pipelines: PipelineGauges,
+    tier: Option<tier::TierGauges>,
 }
 
 /// What is asked of every shard when somebody reads the page.
@@ -110,11 +114,11 @@ fn say_version(r: &Registry) -> prometheus::Result<()> {
 }
 
 impl Metrics {
-    /// All metrics, at zero.
+    /// All metrics, at zero; those of the tier where there is one.
     ///
     /// # Errors
     /// If two have one name, which a test rules out.
-    pub fn new() -> prometheus::Result<Self> {
+    pub fn new(with_tier: bool) -> prometheus::Result<Self> {
         let r = Registry::new();
         say_version(&r)?;
         let counter = |name, help| register(&r, IntCounter::new(name, help));
@@ -153,6 +157,7 @@ impl Metrics {
             )?,
             shards: ShardGauges::new(&r)?,
             pipelines: PipelineGauges::new(&r)?,
+            tier: with_tier.then(|| tier::TierGauges::new(&r)).transpose()?,
             registry: r,
         })
     }
@@ -187,8 +192,16 @@ impl Metrics {
     }
 
     /// The page for Prometheus.
-    pub(crate) fn render(&self, uptime_s: f64, statuses: &[Status]) -> String {
+    pub(crate) fn render(
+        &self,
+        uptime_s: f64,
+        statuses: &[Status],
+        tier: Option<&TierStatus>,
+    ) -> String {
         self.uptime_seconds.set(uptime_s);
+        if let (Some(gauges), Some(status)) = (&self.tier, tier) {
+            gauges.take(status);
+        }
         for status in statuses {
             self.take(status);
         }
@@ -230,10 +243,20 @@ mod tests {
 
     #[test]
     fn every_metric_registers_and_the_page_has_them() {
-        let m = Metrics::new().unwrap();
+        let m = Metrics::new(true).unwrap();
         m.request(5);
         m.request(60_000);
-        let page = m.render(1.5, &[]);
+        let tier = TierStatus {
+            state: "open".into(),
+            put_requests: 7,
+            ..TierStatus::default()
+        };
+        let page = m.render(1.5, &[], Some(&tier));
+        assert!(page.contains("flowstone_tier_open 1"), "{page}");
+        assert!(
+            page.contains("flowstone_tier_requests{kind=\"put\"} 7"),
+            "{page}"
+        );
         assert!(
             page.contains("flowstone_requests_total{api=\"produce\"} 1"),
             "{page}"

@@ -92,8 +92,8 @@ impl Tiering {
             readers: Mutex::default(),
             config,
         });
-        let first = tokio::time::timeout(FIRST_WAIT, tiering.open());
-        match runtime.block_on(async { first.await }) {
+        let first = async { tokio::time::timeout(FIRST_WAIT, tiering.open()).await };
+        match runtime.block_on(first) {
             Ok(Ok(())) => {}
             Ok(Err(e)) if !e.is_passing() => return Err(e),
             Ok(Err(e)) => tiering.clone().keep_opening(e.to_string()),

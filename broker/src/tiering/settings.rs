@@ -36,6 +36,8 @@ pub struct Prices {
 }
 
 const MONTH_S: f64 = 30.0 * 86_400.0;
+/// A node that runs for less is taken for one that did so much in an hour: a start is not a month.
+const HOUR_S: f64 = 3600.0;
 
 impl Prices {
     /// Cost of a month with what is stored now and requests at the rate of the last `up_s` seconds.
@@ -44,7 +46,7 @@ impl Prices {
         let gets = status.get_requests as f64 / 1000.0;
         let read = status.down_bytes as f64 / 1e9;
         let so_far = puts * self.thousand_puts + gets * self.thousand_gets + read * self.gb_read;
-        status.copied_bytes as f64 / 1e9 * self.gb_month + so_far * MONTH_S / up_s.max(1.0)
+        status.copied_bytes as f64 / 1e9 * self.gb_month + so_far * MONTH_S / up_s.max(HOUR_S)
     }
 }
 
