@@ -39,6 +39,9 @@ const RETRY: Duration = Duration::from_secs(5);
 /// Reads that wait for the bucket at once; others stand in line.
 const READS_MAX: usize = 8;
 
+/// Open segments, each with the epoch of its copy.
+type Readers = VecDeque<((SegmentId, u32), Arc<SettledReader>)>;
+
 /// A bucket that is open, and under which epoch it is ours.
 #[derive(Clone)]
 pub(crate) struct Ground {
@@ -66,7 +69,7 @@ pub(crate) struct Tiering {
     jobs: mpsc::UnboundedSender<Work>,
     reads: Arc<Semaphore>,
     /// Open segments, the one that was used last at the end.
-    readers: Mutex<VecDeque<((SegmentId, u32), Arc<SettledReader>)>>,
+    readers: Mutex<Readers>,
 }
 
 impl Tiering {
