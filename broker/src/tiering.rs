@@ -13,10 +13,12 @@ mod job;
 mod reads;
 mod settings;
 mod status;
+mod sweep;
 
 pub(crate) use backup::{Backup, CATALOG, CatalogDocument, GROUPS, GroupsDocument};
 pub use settings::{Prices, TierConfig};
 pub(crate) use status::sum;
+pub(crate) use sweep::run as sweep;
 
 use crate::tiering::job::{Task, Work};
 use flowstone_core::output::TierJob;
