@@ -25,6 +25,7 @@
 pub mod catalog;
 pub mod input;
 pub mod output;
+pub mod replica;
 pub mod shard;
 
 pub use catalog::Catalog;

@@ -1,0 +1,298 @@
+//! A leader: streams what is written, counts what is durable, commits.
+
+use super::config::{Config, Member};
+use super::epochs::Span;
+use super::message::{Header, Message};
+use super::output::{Fault, FollowerReport, Outbox, Output};
+use super::progress::{Ack, Mode, Progress};
+use super::{Ask, Replica, Role};
+use flowstone_wire::{Epoch, Lsn};
+
+/// A leader that has begun.
+#[derive(Debug)]
+pub(super) struct Lead {
+    epoch: Epoch,
+    /// The epoch-start entry.
+    start: Lsn,
+    /// Whether it is written: before that the log's epochs do not show the own one.
+    is_open: bool,
+    /// Whether it is on a majority, and with it everything before.
+    is_spread: bool,
+    /// Whether the catalog has noted that: only then does the next leader have to ask this set.
+    is_active: bool,
+    /// Whether what is committed here is what is committed, as of lately.
+    is_sure: bool,
+    /// How many members the set has; this node is one of them.
+    members: usize,
+    others: Vec<Progress>,
+}
+
+impl Lead {
+    pub(super) fn new(config: &Config, me: Member, start: Lsn, now_us: u64) -> Self {
+        let mut lead = Self {
+            epoch: config.epoch,
+            start,
+            is_open: false,
+            is_spread: false,
+            is_active: false,
+            is_sure: false,
+            members: config.members.len(),
+            others: Vec::new(),
+        };
+        let members = config.members.iter().filter(|m| **m != me);
+        lead.others = members.map(|m| Progress::new(*m, true, now_us)).collect();
+        lead.set_learners(&config.learners, now_us);
+        lead
+    }
+
+    pub(super) fn set_learners(&mut self, learners: &[Member], now_us: u64) {
+        self.others
+            .retain(|p| p.is_member || learners.contains(&p.member));
+        for learner in learners {
+            if self.others.iter().all(|p| p.member != *learner) {
+                self.others.push(Progress::new(*learner, false, now_us));
+            }
+        }
+    }
+
+    pub(super) fn epoch(&self) -> Epoch {
+        self.epoch
+    }
+
+    pub(super) fn is_active(&self) -> bool {
+        self.is_active
+    }
+
+    pub(super) fn is_sure(&self) -> bool {
+        self.is_sure
+    }
+
+    pub(super) fn set_sure(&mut self, is_sure: bool) {
+        self.is_sure = is_sure;
+    }
+
+    pub(super) fn has_followers(&self) -> bool {
+        !self.others.is_empty()
+    }
+
+    /// The first LSN that a follower which is being streamed to lacks; a durable one, at most.
+    pub(super) fn keep_from(&self, durable: Lsn) -> Lsn {
+        let streamed = self.others.iter().filter(|p| p.mode == Mode::Stream);
+        streamed.map(|p| p.durable).fold(durable, Lsn::min).next()
+    }
+
+    /// The members' values in falling order, `own` among them; what is at `quorum - 1` is on a quorum.
+    fn ranked<T: Ord + Copy>(
+        &self,
+        own: T,
+        of: impl Fn(&Progress) -> T,
+        counts: impl Fn(&Progress) -> bool,
+    ) -> Vec<T> {
+        let others = self.others.iter().filter(|p| counts(p)).map(of);
+        let mut all: Vec<T> = others.chain([own]).collect();
+        all.sort_unstable_by(|a, b| b.cmp(a));
+        all
+    }
+
+    /// When a majority was heard for certain, the leader itself being heard now.
+    fn heard_us(&self, now_us: u64, quorum: usize) -> u64 {
+        let ranked = self.ranked(now_us, |p| p.heard_us, |p| p.is_member && p.is_heard);
+        ranked.get(quorum - 1).copied().unwrap_or(0)
+    }
+
+    /// What to ask of the catalog, the most urgent thing first.
+    pub(super) fn ask(&self, replica: &Replica) -> Option<Ask> {
+        if self.is_spread && !self.is_active {
+            return Some(Ask::Activate);
+        }
+        let log = &replica.log;
+        let admit_bytes = replica.limits.admit_bytes;
+        let near = |p: &&Progress| {
+            let lag = log.bytes_between(p.durable, log.end());
+            !p.is_member && p.mode == Mode::Stream && replica.rules.may_admit(lag, admit_bytes)
+        };
+        // A set that is changed before it is active would only have to be sealed again.
+        if let Some(near) = self.others.iter().filter(|_| self.is_active).find(near) {
+            return Some(Ask::Admit(near.member));
+        }
+        let dead_us = replica.now_us.saturating_sub(replica.limits.drop_us);
+        let dead = self
+            .others
+            .iter()
+            .find(|p| p.is_member && p.heard_us < dead_us);
+        dead.map(|p| Ask::Drop(p.member))
+    }
+
+    pub(super) fn reports(&self, replica: &Replica) -> Vec<FollowerReport> {
+        let log = &replica.log;
+        let report = |p: &Progress| FollowerReport {
+            member: p.member,
+            lag_bytes: log.bytes_between(p.durable, log.end()),
+            heard_us_ago: replica.now_us.saturating_sub(p.heard_us),
+        };
+        self.others.iter().map(report).collect()
+    }
+
+    /// Members that have everything durable that is committed.
+    pub(super) fn copies(&self, own: Lsn, committed: Lsn) -> usize {
+        let ranked = self.ranked(own, |p| p.durable, |p| p.is_member);
+        ranked.iter().take_while(|d| **d >= committed).count()
+    }
+}
+
+impl Replica {
+    /// The catalog has changed the learners of the epoch.
+    pub(super) fn take_learners(&mut self, out: &mut Outbox) {
+        let Some(config) = self.config.as_ref() else {
+            return;
+        };
+        if let Role::Leading(lead) = &mut self.role {
+            lead.set_learners(&config.learners, self.now_us);
+        }
+        self.say_something(out);
+    }
+
+    /// This leader has appended.
+    pub(super) fn written(&mut self, span: Span, out: &mut Outbox) {
+        let Role::Leading(lead) = &mut self.role else {
+            out.push(Output::Fault(Fault::BadWrite(span.first)));
+            return self.stop(out);
+        };
+        if span.epoch != lead.epoch || !self.log.push(span) {
+            out.push(Output::Fault(Fault::BadWrite(span.first)));
+            return self.stop(out);
+        }
+        lead.is_open = true;
+        self.say_something(out);
+    }
+
+    /// Sends each follower what it should have by now.
+    pub(super) fn say_something(&mut self, out: &mut Outbox) {
+        let Role::Leading(lead) = &mut self.role else {
+            return;
+        };
+        if !lead.is_open {
+            return;
+        }
+        let (epoch, count) = (lead.epoch, lead.others.len());
+        for at in 0..count {
+            let Role::Leading(lead) = &mut self.role else {
+                return;
+            };
+            let Some(p) = lead.others.get_mut(at) else {
+                return;
+            };
+            p.rewind(self.now_us, &self.limits);
+            let mut messages = Vec::new();
+            while let Some(span) = p.next_span(&self.log, &self.limits) {
+                p.sent(self.now_us);
+                messages.push(Message::Append {
+                    span: Some(span),
+                    committed: self.committed,
+                    sent_us: self.now_us,
+                });
+            }
+            let word = p.word(self.log.epochs(), self.committed, self.now_us, &self.limits);
+            if word.is_some() {
+                p.sent(self.now_us);
+            }
+            let to = p.member;
+            for message in messages.into_iter().chain(word) {
+                self.send(epoch, to, message, out);
+            }
+        }
+    }
+
+    /// Takes an answer of a follower.
+    pub(super) fn acked(&mut self, header: Header, ack: Ack, out: &mut Outbox) {
+        let (rules, now_us) = (self.rules, self.now_us);
+        let Role::Leading(lead) = &mut self.role else {
+            return;
+        };
+        if !rules.is_answer_for(header.epoch, lead.epoch) {
+            return;
+        }
+        let mut others = lead.others.iter_mut();
+        let Some(p) = others.find(|p| rules.is_same(p.member, header.from)) else {
+            return;
+        };
+        let follows = ack.standing == super::Standing::Following;
+        if ack.echo_us > now_us || (follows && ack.written.max(ack.durable) > self.log.end()) {
+            return out.push(Output::Fault(Fault::BadMessage(header.from)));
+        }
+        p.heard_us = p.heard_us.max(rules.heard_us(ack.echo_us, now_us));
+        p.is_heard = true;
+        let (to, epoch) = (p.member, lead.epoch);
+        if p.take(ack, &self.log, now_us) {
+            p.mode = Mode::Snapshot;
+            let header = self.header(epoch, to);
+            let committed = self.committed;
+            out.push(Output::SendSnapshot { header, committed });
+        }
+        self.advance(out);
+        self.say_something(out);
+    }
+
+    pub(super) fn snapshot_ended(&mut self, to: Member, out: &mut Outbox) {
+        if let Role::Leading(lead) = &mut self.role {
+            let mut others = lead.others.iter_mut();
+            let sent = others.find(|p| p.member == to && p.mode == Mode::Snapshot);
+            if let Some(p) = sent {
+                p.attach();
+            }
+        }
+        self.say_something(out);
+    }
+
+    /// Counts.
+    pub(super) fn advance(&mut self, out: &mut Outbox) {
+        let rules = self.rules;
+        let Role::Leading(lead) = &mut self.role else {
+            return;
+        };
+        let own = rules.own_count(self.log.durable(), self.log.end());
+        let ranked = lead.ranked(own, |p| p.durable, |p| rules.counts(p.is_member));
+        let Some(&counted) = ranked.get(rules.commit_quorum(lead.members) - 1) else {
+            return;
+        };
+        let became_spread = !lead.is_spread && rules.may_activate(counted, lead.start);
+        lead.is_spread |= became_spread;
+        let commits = rules.may_commit(counted, lead.start, lead.is_active);
+        if became_spread {
+            self.ask_at_once(out);
+        }
+        if commits {
+            self.commit(counted, out);
+        }
+    }
+
+    /// The catalog has noted that an epoch is active.
+    pub(super) fn activated(&mut self, epoch: Epoch, out: &mut Outbox) {
+        let Role::Leading(lead) = &mut self.role else {
+            return;
+        };
+        if lead.epoch == epoch && lead.is_spread {
+            lead.is_active = true;
+            self.advance(out);
+            self.say_something(out);
+        }
+    }
+
+    /// Notices that a majority is not heard any more, or again.
+    pub(super) fn look_for_doubt(&mut self, out: &mut Outbox) {
+        let Role::Leading(lead) = &mut self.role else {
+            return;
+        };
+        let quorum = self.rules.commit_quorum(lead.members);
+        let since_us = self.now_us - lead.heard_us(self.now_us, quorum).min(self.now_us);
+        let is_sure =
+            lead.is_active && self.committed >= lead.start && since_us < self.limits.doubt_us;
+        let was_sure = lead.is_sure();
+        lead.set_sure(is_sure);
+        match (was_sure, is_sure) {
+            (false, true) => out.push(Output::LeaderSure),
+            (true, false) => out.push(Output::LeaderDoubt),
+            _ => {}
+        }
+    }
+}

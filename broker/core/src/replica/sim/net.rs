@@ -1,0 +1,76 @@
+//! The network: delays, loss, doubles, and who cannot reach whom.
+#![cfg(test)]
+
+use super::rng::Rng;
+
+/// How bad the network of a run is.
+pub(super) struct Net {
+    /// In percent.
+    loss: u64,
+    doubled: u64,
+    /// How many messages in a hundred are late by much.
+    late: u64,
+    late_us: u64,
+    /// `blocked[from][to]`; the catalog is the last one.
+    blocked: Vec<Vec<bool>>,
+}
+
+impl Net {
+    pub(super) fn new(ends: usize, rng: &mut Rng) -> Self {
+        Self {
+            loss: rng.pick(&[0, 0, 1, 5]),
+            doubled: rng.pick(&[0, 1, 10]),
+            late: rng.pick(&[0, 1, 3]),
+            late_us: rng.pick(&[5_000, 50_000, 400_000]),
+            blocked: vec![vec![false; ends]; ends],
+        }
+    }
+
+    /// When copies of a message arrive, from now; none if it is lost.
+    pub(super) fn delays(&self, from: usize, to: usize, rng: &mut Rng) -> [Option<u64>; 2] {
+        if self.blocked[from][to] || rng.percent(self.loss) {
+            return [None, None];
+        }
+        let mut delay = || {
+            let most = if rng.percent(self.late) {
+                self.late_us
+            } else {
+                600
+            };
+            rng.between(60, most)
+        };
+        let first = delay();
+        let second = delay();
+        [Some(first), rng.percent(self.doubled).then_some(second)]
+    }
+
+    /// Blocks some of the ways: around one end, between two sides, one direction only, or any.
+    pub(super) fn part(&mut self, rng: &mut Rng) {
+        let ends = self.blocked.len();
+        let side: Vec<bool> = (0..ends).map(|_| rng.percent(50)).collect();
+        let (one, kind) = (rng.index(ends), rng.below(5));
+        for from in 0..ends {
+            for to in (0..ends).filter(|to| *to != from) {
+                self.blocked[from][to] |= match kind {
+                    0 => from == one || to == one,
+                    1 => side[from] != side[to],
+                    2 => from == one,
+                    3 => to == one,
+                    _ => rng.percent(30),
+                };
+            }
+        }
+    }
+
+    pub(super) fn heal(&mut self) {
+        for row in &mut self.blocked {
+            row.fill(false);
+        }
+    }
+
+    /// Nothing bad happens any more.
+    pub(super) fn calm(&mut self) {
+        self.heal();
+        (self.loss, self.doubled, self.late) = (0, 0, 0);
+    }
+}

@@ -1,0 +1,507 @@
+//! A node: a process around a replica, the driver of this simulation.
+#![cfg(test)]
+
+use super::disk::{Disk, End};
+use super::world::{Event, LIMITS, Packet, World};
+use crate::replica::rules::Plant;
+use crate::replica::{
+    Ask, Envelope, Input, LogId, Member, Message, Outbox, Output, Promise, Replica, ReplicaStart,
+    Span,
+};
+use flowstone_wire::{Epoch, Lsn, NodeId, ShardId};
+use std::collections::VecDeque;
+
+/// Something the disk does; one after the other.
+#[derive(Clone, Debug)]
+pub(super) enum Op {
+    Sync,
+    /// What was written when the sync began.
+    Syncing(LogId),
+    Persist(Promise),
+    Cut(Lsn),
+    /// With the chain there.
+    Install(LogId, u64),
+}
+
+pub(super) struct Node {
+    pub(super) number: usize,
+    pub(super) disk: Disk,
+    pub(super) replica: Option<Replica>,
+    /// The number of the process.
+    pub(super) run: u64,
+    /// What the disk is to do; the first one it does.
+    ops: VecDeque<Op>,
+    /// The epoch that the replica leads, as its driver was told.
+    pub(super) led: Option<Epoch>,
+    is_sure: bool,
+    /// Until then nothing comes to the process.
+    pub(super) paused_until_us: u64,
+    clock_ahead_us: u64,
+    pub(super) is_slow: bool,
+    pub(super) syncs_fail: bool,
+    /// The process is over for its shard.
+    pub(super) has_failed: bool,
+    tick_at_us: u64,
+}
+
+impl Node {
+    pub(super) fn new(number: usize, disk: Disk) -> Self {
+        Self {
+            number,
+            disk,
+            replica: None,
+            run: 0,
+            ops: VecDeque::new(),
+            led: None,
+            is_sure: false,
+            paused_until_us: 0,
+            clock_ahead_us: 0,
+            is_slow: false,
+            syncs_fail: false,
+            has_failed: false,
+            tick_at_us: 0,
+        }
+    }
+
+    pub(super) fn me(&self) -> Member {
+        Member {
+            node: NodeId(self.number as u32),
+            incarnation: self.disk.life,
+        }
+    }
+
+    pub(super) fn jump_clock(&mut self, us: u64) {
+        self.clock_ahead_us += us;
+    }
+}
+
+type Done = Result<(), String>;
+
+impl World {
+    pub(super) fn start(&mut self, node: usize) -> Done {
+        self.oracle.recovered(&self.nodes[node])?;
+        let n = &mut self.nodes[node];
+        n.clock_ahead_us = self.rng.below(1 << 30);
+        n.run += 1;
+        (n.led, n.is_sure, n.has_failed, n.tick_at_us) = (None, false, false, 0);
+        n.ops.clear();
+        let start = ReplicaStart {
+            me: n.me(),
+            promise: n.disk.promise,
+            base: n.disk.base,
+            spans: n.disk.spans(),
+            committed: n.disk.base.lsn,
+        };
+        let Some(mut replica) = Replica::new(ShardId(0), LIMITS, start) else {
+            return Err(format!("driver: node {node} finds no log"));
+        };
+        replica.rules.plant = self.options.plant;
+        n.replica = Some(replica);
+        let run = n.run;
+        self.tell(node, run, Input::Tick)
+    }
+
+    /// A message arrives.
+    pub(super) fn arrives(&mut self, node: usize, packet: Packet) -> Done {
+        let n = &self.nodes[node];
+        if n.replica.is_none() {
+            return Ok(());
+        }
+        if n.paused_until_us > self.now_us {
+            let us = n.paused_until_us - self.now_us;
+            self.after(us, Event::Packet(node, Box::new(packet)));
+            return Ok(());
+        }
+        let input = Input::Received(packet.envelope.clone());
+        self.step(node, input, Some(&packet))
+    }
+
+    /// Something comes to a process.
+    pub(super) fn tell(&mut self, node: usize, run: u64, input: Input) -> Done {
+        let n = &self.nodes[node];
+        if n.replica.is_none() || n.run != run {
+            return Ok(());
+        }
+        if n.paused_until_us > self.now_us {
+            let us = n.paused_until_us - self.now_us;
+            self.after(us, Event::Tell(node, run, input));
+            return Ok(());
+        }
+        self.step(node, input, None)
+    }
+
+    fn step(&mut self, node: usize, input: Input, packet: Option<&Packet>) -> Done {
+        let mut out = Outbox::default();
+        let n = &mut self.nodes[node];
+        let clock_us = self.now_us + n.clock_ahead_us;
+        let replica = n.replica.as_mut().expect("callers look");
+        replica.step(clock_us, input, &mut out);
+        let deadline = replica.deadline();
+        if let Some(at_us) = deadline {
+            let at_us = at_us
+                .saturating_sub(n.clock_ahead_us)
+                .max(self.now_us + 100);
+            if n.tick_at_us <= self.now_us || at_us < n.tick_at_us {
+                n.tick_at_us = at_us;
+                let run = n.run;
+                self.after(at_us - self.now_us, Event::Tell(node, run, Input::Tick));
+            }
+        }
+        for output in out.drain() {
+            self.carry_out(node, output, packet)?;
+        }
+        Ok(())
+    }
+
+    fn carry_out(&mut self, node: usize, output: Output, packet: Option<&Packet>) -> Done {
+        if self.options.tells && !matches!(output, Output::Report(_)) {
+            self.tell_story(format_args!("    {node}: {output:?}"));
+        }
+        match output {
+            Output::Send(envelope) => self.send(node, envelope, 0),
+            Output::Append(span) => self.append(node, span, packet.expect("it has just come"))?,
+            Output::Cut(last) => {
+                self.happened("a log was cut");
+                self.nodes[node].disk.cut(last);
+                self.enqueue(node, Op::Cut(last));
+            }
+            Output::Persist(promise) => self.enqueue(node, Op::Persist(promise)),
+            Output::Install(last) => {
+                let chain = packet.expect("it has just come").chain;
+                self.enqueue(node, Op::Install(last, chain));
+            }
+            Output::SendSnapshot { header, committed } => {
+                self.send_snapshot(node, header, committed)
+            }
+            Output::Begin(epoch) => self.begin(node, epoch)?,
+            Output::Retire => self.nodes[node].led = None,
+            Output::Committed(upto) => self.committed(node, upto)?,
+            Output::LeaderDoubt => {
+                self.happened("a leader was in doubt");
+                self.nodes[node].is_sure = false;
+            }
+            Output::LeaderSure => self.nodes[node].is_sure = true,
+            Output::AskCatalog(asked) => {
+                self.check_admit(node, asked.ask)?;
+                self.to_catalog(node, |_| Event::Asked(asked.clone()));
+            }
+            Output::Report(report) => {
+                self.to_catalog(node, |_| Event::Reported(Box::new(report.clone())))
+            }
+            Output::Fault(fault) => return Err(format!("fault at node {node}: {fault}")),
+        }
+        Ok(())
+    }
+
+    fn to_catalog(&mut self, node: usize, event: impl Fn(()) -> Event) {
+        let delays = self.net.delays(node, self.nodes.len(), &mut self.rng);
+        for us in delays.into_iter().flatten() {
+            self.after(us, event(()));
+        }
+    }
+
+    fn send(&mut self, node: usize, envelope: Envelope, chain: u64) {
+        let to = envelope.header.to.node.0 as usize;
+        let entries = match &envelope.message {
+            Message::Append {
+                span: Some(span), ..
+            } => self.nodes[node].disk.slice(span),
+            _ => Vec::new(),
+        };
+        let packet = Packet {
+            envelope,
+            entries,
+            chain,
+        };
+        let delays = self.net.delays(node, to, &mut self.rng);
+        for us in delays.into_iter().flatten() {
+            self.after(us, Event::Packet(to, Box::new(packet.clone())));
+        }
+    }
+
+    fn send_snapshot(&mut self, node: usize, header: crate::replica::Header, committed: Lsn) {
+        self.happened("a snapshot was sent");
+        let disk = &self.nodes[node].disk;
+        let upto = if self.rng.percent(50) {
+            disk.base.lsn
+        } else {
+            committed.min(disk.end())
+        };
+        let epoch = disk.entry(upto).map_or(disk.base.epoch, |e| e.epoch);
+        let chain = disk.chain_at(upto).unwrap();
+        let last = LogId { epoch, lsn: upto };
+        let message = Message::Snapshot { last };
+        self.send(node, Envelope { header, message }, chain);
+        let (run, us) = (self.nodes[node].run, self.rng.between(3_000, 30_000));
+        self.after(us, Event::Tell(node, run, Input::SnapshotEnded(header.to)));
+    }
+
+    /// A follower writes what has come.
+    fn append(&mut self, node: usize, span: Span, packet: &Packet) -> Done {
+        let Message::Append {
+            span: Some(sent), ..
+        } = &packet.envelope.message
+        else {
+            return Err(format!("driver: node {node} appends what did not come"));
+        };
+        let skip = (span.first.0 - sent.first.0) as usize;
+        for entry in &packet.entries[skip..] {
+            let disk = &mut self.nodes[node].disk;
+            let lsn = disk.append(entry.epoch, entry.content, entry.bytes, entry.ends_group);
+            self.oracle.entry(&self.nodes[node], lsn)?;
+        }
+        if self.nodes[node].disk.end() != span.last {
+            return Err(format!(
+                "driver: node {node} got {span:?} with other entries"
+            ));
+        }
+        self.sync(node);
+        Ok(())
+    }
+
+    fn begin(&mut self, node: usize, epoch: Epoch) -> Done {
+        self.mix(u64::from(epoch.0));
+        self.oracle.begins(&self.nodes[node], epoch)?;
+        self.nodes[node].led = Some(epoch);
+        self.lead_append(node, epoch, 1)
+    }
+
+    /// A leader appends groups.
+    pub(super) fn lead_append(&mut self, node: usize, epoch: Epoch, groups: u64) -> Done {
+        let first = self.nodes[node].disk.end().next();
+        let mut bytes = 0;
+        let mut last = first;
+        for _ in 0..groups {
+            let count = if groups == 1 {
+                1
+            } else {
+                self.rng.between(1, 3)
+            };
+            for at in 1..=count {
+                self.given += 1;
+                let (content, size) = (self.given, self.rng.between(50, 700));
+                let disk = &mut self.nodes[node].disk;
+                last = disk.append(epoch, content, size, at == count);
+                bytes += size;
+                self.oracle.entry(&self.nodes[node], last)?;
+            }
+        }
+        self.sync(node);
+        let span = Span {
+            epoch,
+            first,
+            last,
+            bytes,
+        };
+        self.step(node, Input::Written(span), None)
+    }
+
+    fn committed(&mut self, node: usize, upto: Lsn) -> Done {
+        self.mix(upto.0);
+        let led = self.nodes[node].led;
+        let mut oracle = std::mem::take(&mut self.oracle);
+
+        let result = oracle.commits(&self.nodes[node], upto, led, &self.disks(), &self.catalog);
+        self.oracle = oracle;
+        let n = &self.nodes[node];
+        if led.is_none() && upto > n.disk.durable() {
+            return Err(format!(
+                "visible: node {node} shows {upto}, durable to {}",
+                n.disk.durable()
+            ));
+        }
+        result
+    }
+
+    fn check_admit(&self, node: usize, ask: Ask) -> Done {
+        let Ask::Admit(learner) = ask else {
+            return Ok(());
+        };
+        let other = &self.nodes[learner.node.0 as usize];
+        let lag = self.nodes[node].disk.bytes_above(other.disk.durable());
+        if other.disk.life == learner.incarnation && lag > LIMITS.admit_bytes {
+            return Err(format!("admission: {learner} lacks {lag} bytes"));
+        }
+        Ok(())
+    }
+
+    pub(super) fn sync(&mut self, node: usize) {
+        let ops = &self.nodes[node].ops;
+        // One that has not begun will take this, too.
+        if !ops.iter().any(|op| matches!(op, Op::Sync)) {
+            self.enqueue(node, Op::Sync);
+        }
+    }
+
+    fn enqueue(&mut self, node: usize, op: Op) {
+        self.nodes[node].ops.push_back(op);
+        if self.nodes[node].ops.len() == 1 {
+            self.begin_op(node);
+        }
+    }
+
+    fn begin_op(&mut self, node: usize) {
+        let n = &mut self.nodes[node];
+        let Some(op) = n.ops.front_mut() else {
+            return;
+        };
+        if matches!(op, Op::Sync) {
+            *op = Op::Syncing(n.disk.end_id());
+        }
+        let (op, run) = (op.clone(), n.run);
+        let most = if n.is_slow { 60_000 } else { 1_500 };
+        let us = self.rng.between(50, most);
+        self.after(us, Event::Done(node, run, op));
+    }
+
+    /// The disk has done something.
+    pub(super) fn done(&mut self, node: usize, run: u64, op: Op) -> Done {
+        let n = &mut self.nodes[node];
+        if n.replica.is_none() || n.run != run {
+            return Ok(());
+        }
+        n.ops.pop_front();
+        if n.syncs_fail {
+            n.has_failed = true;
+            n.ops.clear();
+            let us = self.rng.between(1_000, 40_000);
+            self.tell(node, run, Input::Failed)?;
+            return self.end(node, End::PowerCut, us);
+        }
+        let input = self.take_effect(node, op)?;
+        self.begin_op(node);
+        // The device is faster than the word of it; a little later than the contract has it.
+        let us = match input {
+            Input::Durable(_) => self.rng.below(if self.planted(Plant::BelieveOldSync) {
+                20_000
+            } else {
+                200
+            }),
+            _ => 0,
+        };
+        if us == 0 {
+            return self.tell(node, run, input);
+        }
+        self.after(us, Event::Tell(node, run, input));
+        Ok(())
+    }
+
+    fn planted(&self, plant: Plant) -> bool {
+        self.options.plant == Some(plant)
+    }
+
+    fn take_effect(&mut self, node: usize, op: Op) -> Result<Input, String> {
+        let me = self.nodes[node].me();
+        let disk = &mut self.nodes[node].disk;
+        Ok(match op {
+            Op::Sync | Op::Install(LogId { lsn: Lsn(0), .. }, _) => Input::Tick,
+            Op::Syncing(upto) => {
+                disk.synced(upto);
+                Input::Durable(upto)
+            }
+            Op::Persist(promise) => {
+                disk.promise = Some(promise);
+                self.oracle.promises(me, promise)?;
+                Input::Persisted(promise.epoch)
+            }
+            Op::Cut(last) => {
+                disk.cut_done(last);
+                Input::CutDone(last)
+            }
+            Op::Install(last, chain) => {
+                disk.install(last, chain);
+                self.happened("a snapshot was installed");
+                self.oracle.has_committed(&self.nodes[node], last.lsn)?;
+                Input::Installed(last)
+            }
+        })
+    }
+
+    /// Ends a process, and starts another one after a while.
+    pub(super) fn end(&mut self, node: usize, end: End, down_us: u64) -> Done {
+        self.tell_story(format_args!("    {node}: {end:?}"));
+        let n = &mut self.nodes[node];
+        n.replica = None;
+        n.paused_until_us = 0;
+        // What the disk was doing may have been done.
+        let doing = n.ops.front().cloned();
+        n.ops.clear();
+        n.run += 1;
+        if let Some(op) = doing.filter(|_| self.rng.percent(50)) {
+            self.take_effect(node, op)?;
+        }
+        self.nodes[node].disk.ended(end, &mut self.rng);
+        self.after(down_us, Event::Start(node));
+        Ok(())
+    }
+
+    /// Producers send to whoever says that it leads.
+    pub(super) fn produce(&mut self) -> Done {
+        let node = self.rng.index(self.nodes.len());
+        let n = &self.nodes[node];
+        if n.paused_until_us > self.now_us || n.replica.is_none() {
+            return Ok(());
+        }
+        let Some(epoch) = n.led else {
+            return Ok(());
+        };
+        let groups = self.rng.between(1, 4);
+        self.lead_append(node, epoch, groups)
+    }
+
+    /// Readers ask whoever is sure to lead; logs are trimmed.
+    pub(super) fn look(&mut self) -> Done {
+        let node = self.rng.index(self.nodes.len());
+        let run = self.nodes[node].run;
+        if self.nodes[node].replica.is_none() || self.nodes[node].paused_until_us > self.now_us {
+            return Ok(());
+        }
+        self.tell(node, run, Input::Tick)?;
+        self.check_lease(node)?;
+        if self.rng.percent(10) {
+            self.trim(node)?;
+        }
+        Ok(())
+    }
+
+    /// A leader that serves reads is not long behind another one.
+    fn check_lease(&self, node: usize) -> Done {
+        let n = &self.nodes[node];
+        let Some(epoch) = n.led.filter(|_| n.is_sure) else {
+            return Ok(());
+        };
+        let newer = self.catalog.activated_us.iter().find(|(e, _)| **e > epoch);
+        if let Some((newer, at_us)) = newer
+            && self.now_us >= at_us + LIMITS.doubt_us
+        {
+            return Err(format!(
+                "doubt: node {node} is sure of epoch {epoch}, {newer} is active since {at_us}"
+            ));
+        }
+        Ok(())
+    }
+
+    fn trim(&mut self, node: usize) -> Done {
+        let n = &self.nodes[node];
+        let Some(replica) = &n.replica else {
+            return Ok(());
+        };
+        let mut upto = replica.committed().min(n.disk.durable());
+        if self.rng.percent(60) {
+            upto = upto.min(Lsn(replica.keep_from().0 - 1));
+        }
+        while n.disk.entry(upto).is_some_and(|e| !e.ends_group) {
+            upto.0 -= 1;
+        }
+        let busy = n
+            .ops
+            .iter()
+            .any(|op| matches!(op, Op::Cut(_) | Op::Install(..)));
+        if upto <= n.disk.base.lsn || busy {
+            return Ok(());
+        }
+        let run = n.run;
+        self.nodes[node].disk.trim(upto);
+        self.tell(node, run, Input::Trimmed(upto))
+    }
+}

@@ -1,0 +1,2 @@
+//! planted
+#![cfg(test)]
