@@ -58,7 +58,11 @@ pub struct EpochStart {
     pub first: Lsn,
 }
 
-/// The epochs of a log, from its base on.
+/// The epochs of a log, from its base on: 12 bytes for each change of leaders since what was settled.
+///
+/// It is always told whole. A follower that departs below what it was told of could not be helped by a
+/// stream, and by a snapshot only as far as the leader has committed: so a leader that told a part only
+/// might never get its set together.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EpochTable {
     /// Never empty; epochs and LSNs rise. The first one is the base: the last entry that is no longer
@@ -90,6 +94,11 @@ impl EpochTable {
         Self {
             starts: vec![EpochStart { epoch, first }],
         }
+    }
+
+    /// Where each epoch begins, the base first.
+    pub fn starts(&self) -> &[EpochStart] {
+        &self.starts
     }
 
     /// The last entry that is no longer in the log.
@@ -143,15 +152,6 @@ impl EpochTable {
         if after > 0 {
             self.starts.drain(..after - 1);
             self.starts[0].first = base;
-        }
-    }
-
-    /// The table without its oldest epochs, so that it has no more than `most`, which is not 0. A log
-    /// that departs below it is taken for one that departs below what the leader has.
-    pub fn newest(&self, most: usize) -> Self {
-        let from = self.starts.len().saturating_sub(most);
-        Self {
-            starts: self.starts[from..].to_vec(),
         }
     }
 

@@ -184,7 +184,7 @@ impl Replica {
             };
             p.rewind(self.now_us, &self.limits);
             let mut messages = Vec::new();
-            while let Some(span) = p.next_span(&self.log, &self.limits) {
+            while let Some(span) = p.next_span(&self.log, &self.limits, self.now_us) {
                 p.sent(self.now_us);
                 messages.push(Message::Append {
                     span: Some(span),
@@ -225,9 +225,11 @@ impl Replica {
         let (to, epoch) = (p.member, lead.epoch);
         if p.take(ack, &self.log, now_us) {
             p.mode = Mode::Snapshot;
-            let header = self.header(epoch, to);
-            let committed = self.committed;
-            out.push(Output::SendSnapshot { header, committed });
+            out.push(Output::SendSnapshot {
+                header: self.header(epoch, to),
+                least: self.log.base().lsn,
+                committed: self.committed,
+            });
         }
         self.advance(out);
         self.say_something(out);

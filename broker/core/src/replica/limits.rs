@@ -21,8 +21,6 @@ pub struct Limits {
     pub chunk_bytes: u64,
     /// A learner that lacks no more than this is admitted.
     pub admit_bytes: u64,
-    /// Epochs that a follower is told of, at most.
-    pub epochs_told: usize,
 }
 
 impl Default for Limits {
@@ -37,7 +35,6 @@ impl Default for Limits {
             window_bytes: 16 << 20,
             chunk_bytes: 1 << 20,
             admit_bytes: 4 << 20,
-            epochs_told: 1024,
         }
     }
 }

@@ -23,12 +23,13 @@ pub enum Output {
     /// Put the snapshot of the message that has just come in place of the log and the state, so that a
     /// crash leaves the one or the other; answer with [`super::Input::Installed`].
     Install(LogId),
-    /// Send what is settled and applied up to an entry that is committed and not below the log's base,
-    /// as [`super::Message::Snapshot`] under this header; answer with
+    /// Send what is settled and applied up to an entry from `least` to `committed`, as [`super::Message::Snapshot`] under this header; answer with
     /// [`super::Input::SnapshotEnded`].
     SendSnapshot {
         /// Of the message.
         header: Header,
+        /// What it must reach to be of use: the log's base.
+        least: Lsn,
         /// What is committed here.
         committed: Lsn,
     },
@@ -47,7 +48,8 @@ pub enum Output {
     LeaderSure,
     /// Ask the catalog. Asked again until it is answered with a configuration, so it may get lost.
     AskCatalog(Asked),
-    /// What the catalog decides by. Comes every now and then.
+    /// What the catalog decides by. Comes every now and then; answered with the newest configuration
+    /// where the reporter has an older one.
     Report(Report),
     /// What must not be.
     Fault(Fault),

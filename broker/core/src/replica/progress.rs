@@ -36,8 +36,9 @@ pub(super) struct Progress {
     pub(super) mode: Mode,
     /// The first LSN to send. Everything below was sent or is there.
     next: Lsn,
-    /// What the last answer called written. Only a hint.
+    /// What the last answer called written, and the newest time it had heard of. Only hints.
     written: Lsn,
+    heard_of_us: u64,
     /// The highest LSN it has told to be durable in this epoch. Its log is the leader's up to there.
     pub(super) durable: Lsn,
     /// It was heard at this time or later.
@@ -46,6 +47,8 @@ pub(super) struct Progress {
     pub(super) is_heard: bool,
     /// When something was sent last; `None` to have something said at once.
     sent_us: Option<u64>,
+    /// When entries were sent last.
+    streamed_us: u64,
     /// When it last got on, or was sent again what it lacked.
     moved_us: u64,
 }
@@ -58,10 +61,12 @@ impl Progress {
             mode: Mode::Attach,
             next: Lsn(1),
             written: Lsn(0),
+            heard_of_us: 0,
             durable: Lsn(0),
             heard_us: now_us,
             is_heard: false,
             sent_us: None,
+            streamed_us: now_us,
             moved_us: now_us,
         }
     }
@@ -98,12 +103,13 @@ impl Progress {
             self.moved_us = now_us;
         }
         self.written = ack.written;
+        self.heard_of_us = ack.echo_us;
         self.durable = self.durable.max(ack.durable);
         self.next = self.next.max(ack.written.next());
     }
 
     /// The next piece to send, within the window.
-    pub(super) fn next_span(&mut self, log: &Tail, limits: &Limits) -> Option<Span> {
+    pub(super) fn next_span(&mut self, log: &Tail, limits: &Limits, now_us: u64) -> Option<Span> {
         if self.mode != Mode::Stream {
             return None;
         }
@@ -114,14 +120,17 @@ impl Progress {
             return None;
         }
         self.next = span.last.next();
+        self.streamed_us = now_us;
         Some(span)
     }
 
-    /// Goes back to what is not there, if it has not got on for long.
+    /// Goes back to what is not there: if something that was sent after it has come, or if the
+    /// follower has not got on for long.
     pub(super) fn rewind(&mut self, now_us: u64, limits: &Limits) {
+        let passed = self.heard_of_us > self.streamed_us;
         let stuck = now_us.saturating_sub(self.moved_us) >= limits.resend_us;
         let from = self.written.max(self.durable).next();
-        if self.mode == Mode::Stream && stuck && self.next > from {
+        if self.mode == Mode::Stream && (passed || stuck) && self.next > from {
             self.next = from;
             self.moved_us = now_us;
         }
@@ -145,7 +154,7 @@ impl Progress {
         let sent_us = now_us;
         Some(match self.mode {
             Mode::Attach => Message::Follow {
-                epochs: epochs.newest(limits.epochs_told),
+                epochs: epochs.clone(),
                 sent_us,
             },
             Mode::Stream | Mode::Snapshot => Message::Append {

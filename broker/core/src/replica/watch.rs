@@ -47,8 +47,8 @@ impl Replica {
     }
 
     fn wanted(&self) -> Option<Ask> {
-        let known = self.config.as_ref().map_or(Epoch(0), |c| c.epoch);
-        if self.heard > (known, self.version()) {
+        let known = self.config.as_ref().map(|c| (c.epoch, c.version));
+        if known.is_none_or(|known| self.heard > known) {
             return Some(Ask::Config);
         }
         if self.other_life().is_some() {

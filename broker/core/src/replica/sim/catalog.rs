@@ -125,13 +125,17 @@ impl Catalog {
 
     /// The best leader to be had: of those whose logs can have everything, the longest.
     fn candidate(&self, now_us: u64, rng: &mut Rng) -> Option<Member> {
+        // Where no epoch was ever active nothing was committed, and anyone may begin.
+        let all = || {
+            (0..self.lives.len())
+                .map(|n| self.current(NodeId(n as u32)))
+                .collect()
+        };
         let whole = self
             .active
             .as_ref()
-            .unwrap_or(&self.config)
-            .members
-            .iter()
-            .copied();
+            .map_or_else(all, |a| a.members.clone())
+            .into_iter();
         let alive = whole.filter(|m| self.is_current(*m));
         let alive = alive.filter_map(|m| Some((self.report(m, now_us)?, m)));
         let alive: Vec<(LogId, Member)> = alive
@@ -159,9 +163,13 @@ impl Catalog {
         self.appoint(leader, &members, now_us)
     }
 
-    pub(super) fn take_report(&mut self, report: Report, now_us: u64) {
-        let at = report.me.node.0 as usize;
-        self.reports[at] = Some((now_us, report));
+    pub(super) fn take_report(&mut self, report: Report, now_us: u64) -> Sent {
+        let (node, version) = (report.me.node, report.version);
+        self.reports[node.0 as usize] = Some((now_us, report));
+        if version == self.config.version {
+            return Vec::new();
+        }
+        vec![(Some(node), Input::Appointed(self.config.clone()))]
     }
 
     pub(super) fn take_ask(&mut self, asked: Asked, now_us: u64, rng: &mut Rng) -> Sent {

@@ -6,6 +6,7 @@
 mod catalog;
 mod disk;
 mod faults;
+mod label;
 mod net;
 mod node;
 mod oracle;

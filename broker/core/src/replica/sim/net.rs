@@ -11,6 +11,10 @@ pub(super) struct Net {
     /// How many messages in a hundred are late by much.
     late: u64,
     late_us: u64,
+    /// How many in a hundred may overtake others.
+    overtaking: u64,
+    /// When the last message in order arrives.
+    last_us: Vec<Vec<u64>>,
     /// `blocked[from][to]`; the catalog is the last one.
     blocked: Vec<Vec<bool>>,
 }
@@ -22,25 +26,35 @@ impl Net {
             doubled: rng.pick(&[0, 1, 10]),
             late: rng.pick(&[0, 1, 3]),
             late_us: rng.pick(&[5_000, 50_000, 400_000]),
+            overtaking: rng.pick(&[0, 2, 50]),
+            last_us: vec![vec![0; ends]; ends],
             blocked: vec![vec![false; ends]; ends],
         }
     }
 
-    /// When copies of a message arrive, from now; none if it is lost.
-    pub(super) fn delays(&self, from: usize, to: usize, rng: &mut Rng) -> [Option<u64>; 2] {
+    /// When copies of a message that is sent now arrive; none if it is lost.
+    pub(super) fn arrivals(
+        &mut self,
+        from: usize,
+        to: usize,
+        now_us: u64,
+        rng: &mut Rng,
+    ) -> [Option<u64>; 2] {
         if self.blocked[from][to] || rng.percent(self.loss) {
             return [None, None];
         }
-        let mut delay = || {
-            let most = if rng.percent(self.late) {
-                self.late_us
-            } else {
-                600
-            };
-            rng.between(60, most)
+        let mut arrival = |is_double| {
+            let is_late = rng.percent(self.late);
+            let at_us = now_us + rng.between(60, if is_late { self.late_us } else { 600 });
+            if is_late || is_double || rng.percent(self.overtaking) {
+                return at_us;
+            }
+            let last_us = &mut self.last_us[from][to];
+            *last_us = at_us.max(*last_us);
+            *last_us
         };
-        let first = delay();
-        let second = delay();
+        let first = arrival(false);
+        let second = arrival(true);
         [Some(first), rng.percent(self.doubled).then_some(second)]
     }
 
@@ -71,6 +85,6 @@ impl Net {
     /// Nothing bad happens any more.
     pub(super) fn calm(&mut self) {
         self.heal();
-        (self.loss, self.doubled, self.late) = (0, 0, 0);
+        (self.loss, self.doubled, self.late, self.overtaking) = (0, 0, 0, 0);
     }
 }

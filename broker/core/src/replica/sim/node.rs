@@ -2,6 +2,7 @@
 #![cfg(test)]
 
 use super::disk::{Disk, End};
+use super::label::Label;
 use super::world::{Event, LIMITS, Packet, World};
 use crate::replica::rules::Plant;
 use crate::replica::{
@@ -10,6 +11,9 @@ use crate::replica::{
 };
 use flowstone_wire::{Epoch, Lsn, NodeId, ShardId};
 use std::collections::VecDeque;
+
+/// Entries that are not committed, at most, while producers are served.
+const PENDING: u64 = 60;
 
 /// Something the disk does; one after the other.
 #[derive(Clone, Debug)]
@@ -155,7 +159,7 @@ impl World {
 
     fn carry_out(&mut self, node: usize, output: Output, packet: Option<&Packet>) -> Done {
         if self.options.tells && !matches!(output, Output::Report(_)) {
-            self.tell_story(format_args!("    {node}: {output:?}"));
+            self.tell_story(format_args!("    {node} > {}", Label(&output)));
         }
         match output {
             Output::Send(envelope) => self.send(node, envelope, 0),
@@ -170,9 +174,11 @@ impl World {
                 let chain = packet.expect("it has just come").chain;
                 self.enqueue(node, Op::Install(last, chain));
             }
-            Output::SendSnapshot { header, committed } => {
-                self.send_snapshot(node, header, committed)
-            }
+            Output::SendSnapshot {
+                header,
+                least,
+                committed,
+            } => self.send_snapshot(node, header, [least, committed]),
             Output::Begin(epoch) => self.begin(node, epoch)?,
             Output::Retire => self.nodes[node].led = None,
             Output::Committed(upto) => self.committed(node, upto)?,
@@ -194,9 +200,11 @@ impl World {
     }
 
     fn to_catalog(&mut self, node: usize, event: impl Fn(()) -> Event) {
-        let delays = self.net.delays(node, self.nodes.len(), &mut self.rng);
-        for us in delays.into_iter().flatten() {
-            self.after(us, event(()));
+        let arrivals = self
+            .net
+            .arrivals(node, self.nodes.len(), self.now_us, &mut self.rng);
+        for at_us in arrivals.into_iter().flatten() {
+            self.at(at_us, event(()));
         }
     }
 
@@ -213,20 +221,19 @@ impl World {
             entries,
             chain,
         };
-        let delays = self.net.delays(node, to, &mut self.rng);
-        for us in delays.into_iter().flatten() {
-            self.after(us, Event::Packet(to, Box::new(packet.clone())));
+        let arrivals = self.net.arrivals(node, to, self.now_us, &mut self.rng);
+        for at_us in arrivals.into_iter().flatten() {
+            self.at(at_us, Event::Packet(to, Box::new(packet.clone())));
         }
     }
 
-    fn send_snapshot(&mut self, node: usize, header: crate::replica::Header, committed: Lsn) {
+    fn send_snapshot(&mut self, node: usize, header: crate::replica::Header, bounds: [Lsn; 2]) {
         self.happened("a snapshot was sent");
+        let mut upto = self.rng.pick(&bounds);
         let disk = &self.nodes[node].disk;
-        let upto = if self.rng.percent(50) {
-            disk.base.lsn
-        } else {
-            committed.min(disk.end())
-        };
+        if disk.entry(upto).is_some_and(|e| !e.ends_group) {
+            upto = bounds[1];
+        }
         let epoch = disk.entry(upto).map_or(disk.base.epoch, |e| e.epoch);
         let chain = disk.chain_at(upto).unwrap();
         let last = LogId { epoch, lsn: upto };
@@ -394,7 +401,7 @@ impl World {
         let me = self.nodes[node].me();
         let disk = &mut self.nodes[node].disk;
         Ok(match op {
-            Op::Sync | Op::Install(LogId { lsn: Lsn(0), .. }, _) => Input::Tick,
+            Op::Sync => Input::Tick,
             Op::Syncing(upto) => {
                 disk.synced(upto);
                 Input::Durable(upto)
@@ -445,6 +452,11 @@ impl World {
         let Some(epoch) = n.led else {
             return Ok(());
         };
+        // A shard refuses producers when too much waits for the disks.
+        let committed = n.replica.as_ref().map_or(Lsn(0), Replica::committed);
+        if n.disk.end().0 > committed.0 + PENDING {
+            return Ok(());
+        }
         let groups = self.rng.between(1, 4);
         self.lead_append(node, epoch, groups)
     }

@@ -3,6 +3,7 @@
 
 use super::catalog::{Catalog, Sent};
 use super::disk::{Disk, End, Entry};
+use super::label::Label;
 use super::net::Net;
 use super::node::{Node, Op};
 use super::oracle::Oracle;
@@ -28,7 +29,6 @@ pub(super) const LIMITS: Limits = Limits {
     window_bytes: 4_000,
     chunk_bytes: 1_000,
     admit_bytes: 1_500,
-    epochs_told: 6,
 };
 
 /// A message with what travels beside it.
@@ -178,9 +178,12 @@ impl World {
     }
 
     pub(super) fn after(&mut self, delay_us: u64, event: Event) {
+        self.at(self.now_us + delay_us, event);
+    }
+
+    pub(super) fn at(&mut self, at_us: u64, event: Event) {
         self.events += 1;
-        self.queue
-            .insert((self.now_us + delay_us, self.events), event);
+        self.queue.insert((at_us, self.events), event);
     }
 
     fn happens(&mut self, event: Event) -> Result<(), String> {
@@ -196,7 +199,10 @@ impl World {
                 let sent = self.catalog.take_ask(asked, self.now_us, &mut self.rng);
                 self.send_out(sent);
             }
-            Event::Reported(report) => self.catalog.take_report(*report, self.now_us),
+            Event::Reported(report) => {
+                let sent = self.catalog.take_report(*report, self.now_us);
+                self.send_out(sent);
+            }
             Event::Done(node, run, op) => self.done(node, run, op)?,
             Event::Produce => {
                 self.produce()?;
@@ -227,9 +233,11 @@ impl World {
                 None => 0..self.nodes.len(),
             };
             for to in all {
-                let delays = self.net.delays(self.nodes.len(), to, &mut self.rng);
-                for us in delays.into_iter().flatten() {
-                    self.after(us, Event::Told(to, input.clone()));
+                let arrivals = self
+                    .net
+                    .arrivals(self.nodes.len(), to, self.now_us, &mut self.rng);
+                for at_us in arrivals.into_iter().flatten() {
+                    self.at(at_us, Event::Told(to, input.clone()));
                 }
             }
         }
@@ -308,7 +316,7 @@ impl World {
                 Event::Produce | Event::Look | Event::Catalog | Event::Reported(_)
             )
         {
-            self.tell_story(format_args!("{event:?}"));
+            self.tell_story(format_args!("{}", Label(event)));
         }
     }
 
