@@ -146,8 +146,10 @@ impl Replica {
         let Some(config) = self.config.as_ref() else {
             return;
         };
-        if let Role::Leading(lead) = &mut self.role {
-            lead.set_learners(&config.learners, self.now_us);
+        match &mut self.role {
+            Role::Sealing(seal) => seal.set_config(config.clone()),
+            Role::Leading(lead) => lead.set_learners(&config.learners, self.now_us),
+            Role::Idle | Role::Following(_) | Role::Stopped => {}
         }
         self.say_something(out);
     }

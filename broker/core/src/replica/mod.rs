@@ -284,10 +284,12 @@ impl Replica {
     }
 
     fn trimmed(&mut self, base: Lsn, out: &mut Outbox) {
-        if base > self.committed || base > self.log.durable() {
-            out.push(Output::Fault(Fault::BadWrite(base)));
+        if base > self.committed || base > self.log.end() {
+            out.push(Output::Fault(Fault::BadTrim(base)));
             return self.stop(out);
         }
+        // It was settled from the device, so it is there, even if the word of that is still on its way.
+        self.log.set_durable(base);
         self.log.trim(base);
     }
 

@@ -36,15 +36,15 @@ pub enum Output {
     /// This node leads from now on: append the epoch-start entry, alone, stamped with this epoch; then
     /// take what producers send.
     Begin(Epoch),
-    /// This node leads no more: take nothing from producers. What was appended is undecided until it
-    /// is committed, or cut.
+    /// This node leads no more: take nothing from producers, serve nothing as a leader. What was
+    /// appended is undecided until it is committed, or cut.
     Retire,
     /// Everything up to here is committed: durable here or on its way, and never gone.
     Committed(Lsn),
     /// A majority was not heard for a while: another leader may be there. Serve no reads of what is
     /// committed, and no acks.
     LeaderDoubt,
-    /// The doubt is over.
+    /// The doubt is over, or the epoch has begun to commit: before that everything is in doubt.
     LeaderSure,
     /// Ask the catalog. Asked again until it is answered with a configuration, so it may get lost.
     AskCatalog(Asked),
@@ -175,6 +175,9 @@ pub enum Fault {
         "the log has got entries that its leader did not write, at {0}; restart to read it again"
     )]
     BadWrite(Lsn),
+    /// The driver has trimmed what it must not; the replica has stopped.
+    #[error("the log was trimmed up to {0}, which is not committed here; restart to read it again")]
+    BadTrim(Lsn),
 }
 
 /// The outputs of a step, in order.

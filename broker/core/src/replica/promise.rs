@@ -12,7 +12,7 @@ use flowstone_wire::{Epoch, Lsn};
 #[derive(Debug)]
 pub(super) enum Held {
     /// The catalog has appointed this node.
-    Lead(Config),
+    Lead,
     /// A leader has asked for a promise or to be followed.
     Message(Envelope),
 }
@@ -28,15 +28,16 @@ impl Replica {
             return out.push(Output::Fault(Fault::SetChanged(config.version)));
         }
         self.ask_at_us = self.now_us;
-        self.config = Some(config.clone());
-        self.hear_of(config.epoch, config.version, out);
-        if self.led_epoch() == Some(config.epoch) {
+        let mine = config.leader == self.me && config.has_member(self.me);
+        let epoch = config.epoch;
+        self.config = Some(config);
+        self.hear_of(epoch, self.version(), out);
+        if self.led_epoch() == Some(epoch) {
             return self.take_learners(out);
         }
-        let mine = config.leader == self.me && config.has_member(self.me);
-        if mine && self.rules.may_lead(config.epoch, self.promised_epoch()) {
-            let header = self.header(config.epoch, self.me);
-            self.promise(header, Held::Lead(config), out);
+        if mine && self.rules.may_lead(epoch, self.promised_epoch()) {
+            let header = self.header(epoch, self.me);
+            self.promise(header, Held::Lead, out);
         }
     }
 
@@ -73,7 +74,7 @@ impl Replica {
         }
         match self.held.take() {
             None => {}
-            Some(Held::Lead(config)) => self.begin_to_seal(config, out),
+            Some(Held::Lead) => self.begin_to_seal(out),
             Some(Held::Message(envelope)) => {
                 let Envelope { header, message } = envelope;
                 match message {

@@ -31,6 +31,11 @@ impl Seal {
         self.config.epoch
     }
 
+    /// Takes another version of the same epoch.
+    pub(super) fn set_config(&mut self, config: Config) {
+        self.config = config;
+    }
+
     fn unanswered(&self) -> impl Iterator<Item = Member> + '_ {
         let all = self.config.previous.iter().zip(&self.ends);
         all.filter(|(_, end)| end.is_none()).map(|(m, _)| *m)
@@ -43,7 +48,12 @@ impl Seal {
 
 impl Replica {
     /// The own promise is kept: asks the others of the previous set for theirs.
-    pub(super) fn begin_to_seal(&mut self, config: Config, out: &mut Outbox) {
+    pub(super) fn begin_to_seal(&mut self, out: &mut Outbox) {
+        let epoch = self.promised_epoch();
+        // Meanwhile the catalog may have gone on.
+        let Some(config) = self.config.clone().filter(|c| c.epoch == epoch) else {
+            return;
+        };
         let own = self.log.end_id();
         let ends = config.previous.iter();
         let ends = ends.map(|m| self.rules.is_same(*m, self.me).then_some(own));

@@ -180,7 +180,9 @@ impl World {
                 committed,
             } => self.send_snapshot(node, header, [least, committed]),
             Output::Begin(epoch) => self.begin(node, epoch)?,
-            Output::Retire => self.nodes[node].led = None,
+            Output::Retire => {
+                (self.nodes[node].led, self.nodes[node].is_sure) = (None, false);
+            }
             Output::Committed(upto) => self.committed(node, upto)?,
             Output::LeaderDoubt => {
                 self.happened("a leader was in doubt");

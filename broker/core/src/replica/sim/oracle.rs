@@ -14,6 +14,8 @@ pub(super) struct Oracle {
     chains: HashMap<LogId, u64>,
     /// What was ever committed: the entry at LSN `i + 1`, and its chain.
     committed: Vec<(LogId, u64)>,
+    /// For each of them the epoch whose leader committed it; never falls.
+    committed_in: Vec<Epoch>,
     /// Who began each epoch.
     begun: BTreeMap<Epoch, usize>,
     /// The last promise of each life.
@@ -48,7 +50,7 @@ impl Oracle {
         Ok(())
     }
 
-    /// At most one leader acts in an epoch, and it has everything that was ever committed.
+    /// At most one leader acts in an epoch, and it has everything that was committed before.
     pub(super) fn begins(&mut self, node: &Node, epoch: Epoch) -> Checked {
         let number = node.number;
         if let Some(other) = self.begun.insert(epoch, number) {
@@ -56,7 +58,9 @@ impl Oracle {
                 "one leader: {other} and then {number} begin epoch {epoch}"
             ));
         }
-        let Some((last, chain)) = self.committed.last() else {
+        // Of later epochs it knows nothing, if it begins late; it will never be active then.
+        let before = self.committed_in.partition_point(|e| *e < epoch);
+        let Some((last, chain)) = self.committed[..before].last() else {
             return Ok(());
         };
         match node.disk.chain_at(last.lsn) {
@@ -96,6 +100,7 @@ impl Oracle {
             on_quorum(node, upto, epoch, all, catalog)?;
             for lsn in known.0 + 1..=upto.0 {
                 let lsn = Lsn(lsn);
+                self.committed_in.push(epoch);
                 let Some(entry) = node.disk.entry(lsn) else {
                     return Err(format!("driver: node {number} commits {lsn} unseen"));
                 };
