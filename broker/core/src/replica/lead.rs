@@ -75,10 +75,15 @@ impl Lead {
         !self.others.is_empty()
     }
 
-    /// The first LSN that a follower which is being streamed to lacks; a durable one, at most.
-    pub(super) fn keep_from(&self, durable: Lsn) -> Lsn {
-        let streamed = self.others.iter().filter(|p| p.mode == Mode::Stream);
-        streamed.map(|p| p.durable).fold(durable, Lsn::min).next()
+    /// The first LSN that a follower lacks which is being streamed to, or will be when a snapshot that
+    /// is on the way has come; the next one after `durable`, at most.
+    pub(super) fn keep_from(&self, durable: Lsn, base: Lsn) -> Lsn {
+        let wanted = self.others.iter().filter_map(|p| match p.mode {
+            Mode::Attach => None,
+            Mode::Stream => Some(p.durable),
+            Mode::Snapshot => Some(base),
+        });
+        wanted.fold(durable, Lsn::min).next()
     }
 
     /// The members' values in falling order, `own` among them; what is at `quorum - 1` is on a quorum.

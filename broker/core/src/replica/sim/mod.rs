@@ -25,13 +25,20 @@ use world::{Options, Story, World};
 const SEEDS: u64 = 1500;
 
 /// Rare things, each of which must happen in some seed: else nothing was proved of it.
-const RARE: [&str; 6] = [
+const RARE: [&str; 13] = [
     "a log was cut",
     "a leader was in doubt",
     "a snapshot was sent",
     "a snapshot was installed",
     "a process slept",
     "a node lost its data",
+    "a configuration was asked for",
+    "another life came back",
+    "a leader was restarted",
+    "a longer log was to lead",
+    "an epoch was to be active",
+    "a member was dead",
+    "a learner was admitted",
 ];
 
 fn seeds() -> Range<u64> {

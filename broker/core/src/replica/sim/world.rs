@@ -26,9 +26,9 @@ pub(super) const LIMITS: Limits = Limits {
     drop_us: 200_000,
     ask_us: 20_000,
     report_us: 20_000,
-    window_bytes: 4_000,
-    chunk_bytes: 1_000,
-    admit_bytes: 1_500,
+    window_bytes: 16_000,
+    chunk_bytes: 4_000,
+    admit_bytes: 4_000,
 };
 
 /// A message with what travels beside it.
@@ -64,6 +64,8 @@ pub(super) enum Event {
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Options {
     pub(super) plant: Option<Plant>,
+    /// See [`Oracle::outcomes_only`].
+    pub(super) outcomes_only: bool,
     /// Whether to keep the story, and not its hash alone.
     pub(super) tells: bool,
 }
@@ -122,7 +124,7 @@ impl World {
             now_us: 0,
             queue: BTreeMap::new(),
             events: 0,
-            oracle: Oracle::default(),
+            oracle: Oracle::new(options.outcomes_only),
             is_calm: false,
             hash: 0,
             lines: Vec::new(),
@@ -246,6 +248,7 @@ impl World {
     /// Faults end; nodes come back.
     fn calm(&mut self) -> Result<(), String> {
         self.is_calm = true;
+        self.produce_us = self.produce_us.max(2_000);
         self.catalog.is_calm = true;
         self.net.calm();
         for node in 0..self.nodes.len() {
