@@ -15,7 +15,7 @@ impl World {
         let us = self.rng.between(1, self.fault_us * 2);
         self.after(us, Event::Fault);
         let node = self.rng.index(self.nodes.len());
-        match self.rng.below(17) {
+        match self.rng.below(18) {
             0..=2 => self.end_somehow(node),
             3 => self.lose_data(node),
             4 | 5 => {
@@ -45,6 +45,14 @@ impl World {
             }
             12 => self.end_all(),
             13 => self.end_leader(),
+            14 => {
+                // It goes on with what producers send it, and the others go on without.
+                let leader = self.catalog.config.leader.node.0 as usize;
+                self.net.isolate(leader);
+                let us = self.rng.between(50_000, 300_000);
+                self.after(us, Event::Heal);
+                Ok(())
+            }
             _ => {
                 let sent = self.catalog.meddle(self.now_us, &mut self.rng);
                 self.send_out(sent);
@@ -65,6 +73,22 @@ impl World {
         let us = self.down_us();
         self.nodes[node].syncs_fail = false;
         self.end(node, end, us)
+    }
+
+    /// Plans a power cut for the moment after something that must not be half done.
+    pub(super) fn crash_soon(&mut self, node: usize, chance: u64) {
+        if !self.is_calm && self.rng.percent(chance) {
+            let (us, run) = (self.rng.below(4_000), self.nodes[node].run);
+            self.after(us, Event::Crash(node, run));
+        }
+    }
+
+    pub(super) fn crash(&mut self, node: usize, run: u64) -> Result<(), String> {
+        if self.is_calm || self.nodes[node].replica.is_none() || self.nodes[node].run != run {
+            return Ok(());
+        }
+        let us = self.down_us();
+        self.end(node, End::PowerCut, us)
     }
 
     fn down_us(&mut self) -> u64 {

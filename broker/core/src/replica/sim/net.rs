@@ -76,6 +76,14 @@ impl Net {
         }
     }
 
+    /// Blocks all ways of one end.
+    pub(super) fn isolate(&mut self, one: usize) {
+        for other in (0..self.blocked.len()).filter(|other| *other != one) {
+            self.blocked[one][other] = true;
+            self.blocked[other][one] = true;
+        }
+    }
+
     pub(super) fn heal(&mut self) {
         for row in &mut self.blocked {
             row.fill(false);

@@ -168,8 +168,12 @@ impl World {
                 self.happened("a log was cut");
                 self.nodes[node].disk.cut(last);
                 self.enqueue(node, Op::Cut(last));
+                self.crash_soon(node, 20);
             }
-            Output::Persist(promise) => self.enqueue(node, Op::Persist(promise)),
+            Output::Persist(promise) => {
+                self.enqueue(node, Op::Persist(promise));
+                self.crash_soon(node, 5);
+            }
             Output::Install(last) => {
                 let chain = packet.expect("it has just come").chain;
                 self.enqueue(node, Op::Install(last, chain));
@@ -301,6 +305,7 @@ impl World {
         self.mix(u64::from(epoch.0));
         self.oracle.begins(&self.nodes[node], epoch)?;
         self.nodes[node].led = Some(epoch);
+        self.crash_soon(node, 5);
         self.lead_append(node, epoch, 1)
     }
 

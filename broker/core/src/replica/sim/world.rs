@@ -58,6 +58,8 @@ pub(super) enum Event {
     Fault,
     Heal,
     Start(usize),
+    /// The power of a process's node goes.
+    Crash(usize, u64),
 }
 
 /// What a run is to be like.
@@ -223,6 +225,7 @@ impl World {
             Event::Fault => self.fault()?,
             Event::Heal => self.net.heal(),
             Event::Start(node) => self.start(node)?,
+            Event::Crash(node, run) => self.crash(node, run)?,
         }
         Ok(())
     }
