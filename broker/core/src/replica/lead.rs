@@ -2,7 +2,7 @@
 
 use super::config::{Config, Member};
 use super::epochs::Span;
-use super::message::{Header, Message};
+use super::message::{Envelope, Header, Message, Standing};
 use super::output::{Fault, FollowerReport, Outbox, Output};
 use super::progress::{Ack, Mode, Progress};
 use super::{Ask, Replica, Role};
@@ -86,23 +86,23 @@ impl Lead {
         wanted.fold(durable, Lsn::min).next()
     }
 
-    /// The members' values in falling order, `own` among them; what is at `quorum - 1` is on a quorum.
-    fn ranked<T: Ord + Copy>(
+    /// The highest value that `quorum` of this leader and the others reach; those of whom there is
+    /// nothing to count do not.
+    fn on_quorum<T: Ord + Copy>(
         &self,
+        quorum: usize,
         own: T,
-        of: impl Fn(&Progress) -> T,
-        counts: impl Fn(&Progress) -> bool,
-    ) -> Vec<T> {
-        let others = self.others.iter().filter(|p| counts(p)).map(of);
-        let mut all: Vec<T> = others.chain([own]).collect();
-        all.sort_unstable_by(|a, b| b.cmp(a));
-        all
+        of: impl Fn(&Progress) -> Option<T>,
+    ) -> Option<T> {
+        let values = || self.others.iter().filter_map(&of).chain([own]);
+        let reached = |v: &T| values().filter(|other| other >= v).count();
+        values().filter(|v| reached(v) >= quorum).max()
     }
 
     /// When a majority was heard for certain, the leader itself being heard now.
     fn heard_us(&self, now_us: u64, quorum: usize) -> u64 {
-        let ranked = self.ranked(now_us, |p| p.heard_us, |p| p.is_member && p.is_heard);
-        ranked.get(quorum - 1).copied().unwrap_or(0)
+        let heard = |p: &Progress| (p.is_member && p.is_heard).then_some(p.heard_us);
+        self.on_quorum(quorum, now_us, heard).unwrap_or(0)
     }
 
     /// What to ask of the catalog, the most urgent thing first.
@@ -140,8 +140,12 @@ impl Lead {
 
     /// Members that have everything durable that is committed.
     pub(super) fn copies(&self, own: Lsn, committed: Lsn) -> usize {
-        let ranked = self.ranked(own, |p| p.durable, |p| p.is_member);
-        ranked.iter().take_while(|d| **d >= committed).count()
+        let others = self
+            .others
+            .iter()
+            .filter(|p| p.is_member)
+            .map(|p| p.durable);
+        others.chain([own]).filter(|d| *d >= committed).count()
     }
 }
 
@@ -175,37 +179,30 @@ impl Replica {
 
     /// Sends each follower what it should have by now.
     pub(super) fn say_something(&mut self, out: &mut Outbox) {
+        let from_me = self.header(self.led_epoch().unwrap_or_default(), self.me);
+        let (committed, sent_us) = (self.committed, self.now_us);
         let Role::Leading(lead) = &mut self.role else {
             return;
         };
         if !lead.is_open {
             return;
         }
-        let (epoch, count) = (lead.epoch, lead.others.len());
-        for at in 0..count {
-            let Role::Leading(lead) = &mut self.role else {
-                return;
+        for p in &mut lead.others {
+            let header = Header {
+                to: p.member,
+                ..from_me
             };
-            let Some(p) = lead.others.get_mut(at) else {
-                return;
-            };
-            p.rewind(self.now_us, &self.limits);
-            let mut messages = Vec::new();
-            while let Some(span) = p.next_span(&self.log, &self.limits, self.now_us) {
-                p.sent(self.now_us);
-                messages.push(Message::Append {
+            p.rewind(sent_us, &self.limits);
+            while let Some(span) = p.next_span(&self.log, &self.limits, sent_us) {
+                let message = Message::Append {
                     span: Some(span),
-                    committed: self.committed,
-                    sent_us: self.now_us,
-                });
+                    committed,
+                    sent_us,
+                };
+                out.push(Output::Send(Envelope { header, message }));
             }
-            let word = p.word(self.log.epochs(), self.committed, self.now_us, &self.limits);
-            if word.is_some() {
-                p.sent(self.now_us);
-            }
-            let to = p.member;
-            for message in messages.into_iter().chain(word) {
-                self.send(epoch, to, message, out);
+            if let Some(message) = p.word(self.log.epochs(), committed, sent_us, &self.limits) {
+                out.push(Output::Send(Envelope { header, message }));
             }
         }
     }
@@ -223,7 +220,7 @@ impl Replica {
         let Some(p) = others.find(|p| rules.is_same(p.member, header.from)) else {
             return;
         };
-        let follows = ack.standing == super::Standing::Following;
+        let follows = ack.standing == Standing::Following;
         if ack.echo_us > now_us || (follows && ack.written.max(ack.durable) > self.log.end()) {
             return out.push(Output::Fault(Fault::BadMessage(header.from)));
         }
@@ -260,17 +257,21 @@ impl Replica {
             return;
         };
         let own = rules.own_count(self.log.durable(), self.log.end());
-        let ranked = lead.ranked(own, |p| p.durable, |p| rules.counts(p.is_member));
-        let Some(&counted) = ranked.get(rules.commit_quorum(lead.members) - 1) else {
+        let durable = |p: &Progress| rules.counts(p.is_member).then_some(p.durable);
+        let quorum = rules.commit_quorum(lead.members);
+        let Some(counted) = lead.on_quorum(quorum, own, durable) else {
             return;
         };
-        let became_spread = !lead.is_spread && rules.may_activate(counted, lead.start);
-        lead.is_spread |= became_spread;
-        let commits = rules.may_commit(counted, lead.start, lead.is_active);
-        if became_spread {
+        let was_spread = lead.is_spread;
+        lead.is_spread |= rules.may_activate(counted, lead.start);
+        let (is_spread, may) = (
+            lead.is_spread,
+            rules.may_commit(counted, lead.start, lead.is_active),
+        );
+        if is_spread && !was_spread {
             self.ask_at_once(out);
         }
-        if commits {
+        if may {
             self.commit(counted, out);
         }
     }

@@ -3,7 +3,7 @@
 //! The shape is that of Vertical Paxos II (Lamport, Malkhi, Zhou 2009) and PacificA (Lin et al. 2008):
 //! a catalog outside, which is itself replicated, appoints an epoch, its leader and its set; the data
 //! path needs no elections. `docs/decisions/0002-replication-core.md` has the hard parts and the
-//! invariants, [`rules`] the decisions, [`message`] the words.
+//! invariants, `rules.rs` the decisions, `message.rs` the words.
 //!
 //! ```text
 //!                Appointed           enough have sealed,           start on a majority,

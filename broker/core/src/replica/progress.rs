@@ -120,7 +120,7 @@ impl Progress {
             return None;
         }
         self.next = span.last.next();
-        self.streamed_us = now_us;
+        (self.streamed_us, self.sent_us) = (now_us, Some(now_us));
         Some(span)
     }
 
@@ -138,7 +138,7 @@ impl Progress {
 
     /// What to say although nothing has happened.
     pub(super) fn word(
-        &self,
+        &mut self,
         epochs: &EpochTable,
         committed: Lsn,
         now_us: u64,
@@ -152,6 +152,7 @@ impl Progress {
             return None;
         }
         let sent_us = now_us;
+        self.sent_us = Some(now_us);
         Some(match self.mode {
             Mode::Attach => Message::Follow {
                 epochs: epochs.clone(),
@@ -163,10 +164,6 @@ impl Progress {
                 sent_us,
             },
         })
-    }
-
-    pub(super) fn sent(&mut self, now_us: u64) {
-        self.sent_us = Some(now_us);
     }
 
     /// Asks to follow again, as soon as may be.

@@ -58,7 +58,7 @@ impl Tail {
             return false;
         }
         self.end = span.last;
-        let end_bytes = self.end_bytes() + span.bytes;
+        let end_bytes = self.end_bytes().saturating_add(span.bytes);
         let before = self.chunk_start_bytes(self.chunks.len().saturating_sub(1));
         match self.chunks.back_mut() {
             Some(c) if c.epoch == span.epoch && end_bytes - before <= self.chunk_bytes => {

@@ -204,10 +204,10 @@ impl World {
                     Ask::Drop(_) => "a member was dead",
                     Ask::Admit(_) => "a learner was admitted",
                 });
-                self.to_catalog(node, |_| Event::Asked(asked.clone()));
+                self.tell_catalog(node, || Event::Asked(asked.clone()));
             }
             Output::Report(report) => {
-                self.to_catalog(node, |_| Event::Reported(Box::new(report.clone())))
+                self.tell_catalog(node, || Event::Reported(Box::new(report.clone())))
             }
             Output::Fault(_) if self.options.outcomes_only => {}
             Output::Fault(fault) => return Err(format!("fault at node {node}: {fault}")),
@@ -215,12 +215,12 @@ impl World {
         Ok(())
     }
 
-    fn to_catalog(&mut self, node: usize, event: impl Fn(()) -> Event) {
+    fn tell_catalog(&mut self, node: usize, event: impl Fn() -> Event) {
         let arrivals = self
             .net
             .arrivals(node, self.nodes.len(), self.now_us, &mut self.rng);
         for at_us in arrivals.into_iter().flatten() {
-            self.at(at_us, event(()));
+            self.at(at_us, event());
         }
     }
 
