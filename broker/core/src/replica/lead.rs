@@ -75,15 +75,16 @@ impl Lead {
         !self.others.is_empty()
     }
 
-    /// The first LSN that a follower lacks which is being streamed to, or will be when a snapshot that
-    /// is on the way has come; the next one after `durable`, at most.
-    pub(super) fn keep_from(&self, durable: Lsn, base: Lsn) -> Lsn {
-        let wanted = self.others.iter().filter_map(|p| match p.mode {
-            Mode::Attach => None,
-            Mode::Stream => Some(p.durable),
-            Mode::Snapshot => Some(base),
+    /// The first LSN that a follower lacks which is being streamed to, or may be soon; the next one
+    /// after what is durable, at most. Who was not heard for long makes nobody wait.
+    pub(super) fn keep_from(&self, replica: &Replica) -> Lsn {
+        let dead_us = replica.now_us.saturating_sub(replica.limits.drop_us);
+        let alive = self.others.iter().filter(|p| p.heard_us >= dead_us);
+        let wanted = alive.map(|p| match p.mode {
+            Mode::Stream => p.durable,
+            Mode::Attach | Mode::Snapshot => replica.log.base().lsn,
         });
-        wanted.fold(durable, Lsn::min).next()
+        wanted.fold(replica.log.durable(), Lsn::min).next()
     }
 
     /// The highest value that `quorum` of this leader and the others reach; those of whom there is

@@ -192,7 +192,7 @@ impl Replica {
     /// a snapshot of what could be a stream.
     pub fn keep_from(&self) -> Lsn {
         match &self.role {
-            Role::Leading(lead) => lead.keep_from(self.log.durable(), self.log.base().lsn),
+            Role::Leading(lead) => lead.keep_from(self),
             _ => self.committed.next(),
         }
     }

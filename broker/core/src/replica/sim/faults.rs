@@ -124,19 +124,8 @@ impl World {
         if self.nodes[node].replica.is_none() {
             return Ok(());
         }
-        let me = self.nodes[node].me();
-        let sets = [Some(&self.catalog.config), self.catalog.active.as_ref()];
-        for set in sets.into_iter().flatten() {
-            let is_whole = |m: &&crate::replica::Member| self.nodes[m.node.0 as usize].me() == **m;
-            let whole = set
-                .members
-                .iter()
-                .filter(|m| **m != me)
-                .filter(is_whole)
-                .count();
-            if whole < seal_quorum(set.members.len()) {
-                return Ok(());
-            }
+        if !self.can_go_on_without(node) {
+            return Ok(());
         }
         let us = self.down_us();
         self.end(node, End::PowerCut, us)?;
@@ -145,5 +134,15 @@ impl World {
         self.nodes[node].disk.forget(life, &mut self.rng);
         self.happened("a node lost its data");
         Ok(())
+    }
+
+    /// Whether what is committed could still be found if this node had nothing any more.
+    pub(super) fn can_go_on_without(&self, node: usize) -> bool {
+        let sets = [Some(&self.catalog.config), self.catalog.active.as_ref()];
+        sets.into_iter().flatten().all(|set| {
+            let others = set.members.iter().filter(|m| m.node.0 as usize != node);
+            let whole = others.filter(|m| self.nodes[m.node.0 as usize].me() == **m);
+            whole.count() >= seal_quorum(set.members.len())
+        })
     }
 }

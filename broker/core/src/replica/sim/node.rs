@@ -45,6 +45,8 @@ pub(super) struct Node {
     pub(super) syncs_fail: bool,
     /// The process is over for its shard.
     pub(super) has_failed: bool,
+    /// It never comes back.
+    pub(super) is_gone: bool,
     tick_at_us: u64,
 }
 
@@ -63,6 +65,7 @@ impl Node {
             is_slow: false,
             syncs_fail: false,
             has_failed: false,
+            is_gone: false,
             tick_at_us: 0,
         }
     }
@@ -83,6 +86,9 @@ type Done = Result<(), String>;
 
 impl World {
     pub(super) fn start(&mut self, node: usize) -> Done {
+        if self.nodes[node].is_gone {
+            return Ok(());
+        }
         self.oracle.recovered(&self.nodes[node])?;
         let n = &mut self.nodes[node];
         n.clock_ahead_us = self.rng.below(1 << 30);

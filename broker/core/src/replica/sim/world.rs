@@ -77,6 +77,9 @@ pub(super) struct Options {
 pub(super) struct Story {
     pub(super) hash: u64,
     pub(super) events: u64,
+    /// Entries that were committed, and epochs that became active.
+    pub(super) committed: u64,
+    pub(super) epochs: u64,
     pub(super) rare: Vec<&'static str>,
     pub(super) failure: Option<String>,
     pub(super) lines: Vec<String>,
@@ -148,6 +151,8 @@ impl World {
         Story {
             hash: world.hash,
             events: world.events,
+            committed: world.oracle.committed().0,
+            epochs: world.catalog.activated_us.len() as u64,
             rare: world.rare,
             failure,
             lines: world.lines,
@@ -254,11 +259,18 @@ impl World {
         self.produce_us = self.produce_us.max(2_000);
         self.catalog.is_calm = true;
         self.net.calm();
+        let one = self.rng.index(self.nodes.len());
+        if self.rng.percent(40) && self.can_go_on_without(one) {
+            self.nodes[one].is_gone = true;
+            self.happened("a node stayed away");
+        }
         for node in 0..self.nodes.len() {
             self.nodes[node].paused_until_us = 0;
             self.nodes[node].is_slow = false;
             self.nodes[node].syncs_fail = false;
-            if self.nodes[node].replica.is_some() && self.nodes[node].has_failed {
+            if self.nodes[node].replica.is_some()
+                && (self.nodes[node].has_failed || self.nodes[node].is_gone)
+            {
                 self.end(node, End::PowerCut, 0)?;
             }
         }
@@ -281,6 +293,9 @@ impl World {
         }
         for member in config.members.iter().chain(&config.learners) {
             let node = &self.nodes[member.node.0 as usize];
+            if node.is_gone {
+                continue;
+            }
             if node.disk.life != member.incarnation || node.disk.durable().0 + 40 < committed.0 {
                 return Err(format!(
                     "{member} has not caught up to {committed}; {config:?}"
