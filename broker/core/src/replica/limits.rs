@@ -19,22 +19,30 @@ pub struct Limits {
     pub window_bytes: u64,
     /// Small writes are sent in pieces of up to this.
     pub chunk_bytes: u64,
-    /// A learner that lacks no more than this is admitted.
+    /// A learner that lacks no more than this is admitted; under load a window is always on its way.
     pub admit_bytes: u64,
+}
+
+const _: () = assert!(Limits::DEFAULT.admit_bytes >= Limits::DEFAULT.window_bytes);
+const _: () = assert!(Limits::DEFAULT.heartbeat_us * 4 <= Limits::DEFAULT.doubt_us);
+const _: () = assert!(Limits::DEFAULT.doubt_us < Limits::DEFAULT.drop_us);
+
+impl Limits {
+    const DEFAULT: Self = Self {
+        heartbeat_us: 50_000,
+        resend_us: 200_000,
+        doubt_us: 1_000_000,
+        drop_us: 10_000_000,
+        ask_us: 500_000,
+        report_us: 500_000,
+        window_bytes: 16 << 20,
+        chunk_bytes: 1 << 20,
+        admit_bytes: 16 << 20,
+    };
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self {
-            heartbeat_us: 50_000,
-            resend_us: 200_000,
-            doubt_us: 1_000_000,
-            drop_us: 10_000_000,
-            ask_us: 500_000,
-            report_us: 500_000,
-            window_bytes: 16 << 20,
-            chunk_bytes: 1 << 20,
-            admit_bytes: 4 << 20,
-        }
+        Self::DEFAULT
     }
 }

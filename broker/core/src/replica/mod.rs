@@ -110,15 +110,16 @@ pub struct Replica {
 }
 
 impl Replica {
-    /// The replica as a start of its node finds it; `None` if the spans are not one log above the
-    /// base, or end below what is committed.
-    pub fn new(shard: ShardId, limits: Limits, start: ReplicaStart) -> Option<Self> {
-        let log = Tail::recovered(start.base, &start.spans, limits.chunk_bytes)?;
-        if start.committed > log.end() {
-            return None;
-        }
+    /// The replica as a start of its node finds it.
+    ///
+    /// # Errors
+    /// [`Fault::BadStart`] if the spans are not one log above the base, or end below what is committed.
+    pub fn new(shard: ShardId, limits: Limits, start: ReplicaStart) -> Result<Self, Fault> {
+        let log = Tail::recovered(start.base, &start.spans, limits.chunk_bytes);
+        let log = log.filter(|log| start.committed <= log.end());
+        let log = log.ok_or(Fault::BadStart(start.committed))?;
         let kept = start.promise.map_or(Epoch(0), |p| p.epoch);
-        Some(Self {
+        Ok(Self {
             shard,
             me: start.me,
             limits,

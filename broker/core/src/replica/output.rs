@@ -170,6 +170,11 @@ pub enum Fault {
     /// A peer said what cannot be.
     #[error("{0} said what cannot be of this log; it is ignored")]
     BadMessage(Member),
+    /// What a start found is no log, or ends too early.
+    #[error(
+        "what was found is no log, or ends below {0}, which is committed: start as another life"
+    )]
+    BadStart(Lsn),
     /// The driver told what cannot be; the replica has stopped.
     #[error(
         "the log has got entries that its leader did not write, at {0}; restart to read it again"

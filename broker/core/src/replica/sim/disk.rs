@@ -35,6 +35,8 @@ pub(super) enum End {
 pub(super) struct Disk {
     pub(super) life: Incarnation,
     pub(super) promise: Option<Promise>,
+    /// What was noted to be committed.
+    pub(super) mark: Lsn,
     pub(super) base: LogId,
     pub(super) base_chain: u64,
     /// The entries above the base, as written.
@@ -50,6 +52,7 @@ impl Disk {
         Self {
             life,
             promise: None,
+            mark: Lsn(0),
             base: LogId::default(),
             base_chain: 0,
             log: Vec::new(),
@@ -208,7 +211,7 @@ impl Disk {
             self.promise = None;
         }
         self.durable = self.log.len();
-        self.life = life;
+        (self.life, self.mark) = (life, Lsn(0));
     }
 
     /// The log as spans, for a start.

@@ -4,6 +4,7 @@
 #![cfg(test)]
 
 mod catalog;
+mod device;
 mod disk;
 mod faults;
 mod label;

@@ -1,31 +1,19 @@
 //! A node: a process around a replica, the driver of this simulation.
 #![cfg(test)]
 
-use super::disk::{Disk, End};
+use super::device::Op;
+use super::disk::Disk;
 use super::label::Label;
 use super::world::{Event, LIMITS, Packet, World};
-use crate::replica::rules::Plant;
 use crate::replica::{
-    Ask, Asked, Envelope, Input, LogId, Member, Message, Outbox, Output, Promise, Replica,
-    ReplicaStart, Span,
+    Ask, Asked, Envelope, Input, LogId, Member, Message, Outbox, Output, Replica, ReplicaStart,
+    Span,
 };
 use flowstone_wire::{Epoch, Lsn, NodeId, ShardId};
 use std::collections::VecDeque;
 
 /// Entries that are not committed, at most, while producers are served.
 const PENDING: u64 = 60;
-
-/// Something the disk does; one after the other.
-#[derive(Clone, Debug)]
-pub(super) enum Op {
-    Sync,
-    /// What was written when the sync began.
-    Syncing(LogId),
-    Persist(Promise),
-    Cut(Lsn),
-    /// With the chain there.
-    Install(LogId, u64),
-}
 
 pub(super) struct Node {
     pub(super) number: usize,
@@ -34,7 +22,7 @@ pub(super) struct Node {
     /// The number of the process.
     pub(super) run: u64,
     /// What the disk is to do; the first one it does.
-    ops: VecDeque<Op>,
+    pub(super) ops: VecDeque<Op>,
     /// The epoch that the replica leads, as its driver was told.
     pub(super) led: Option<Epoch>,
     is_sure: bool,
@@ -100,11 +88,10 @@ impl World {
             promise: n.disk.promise,
             base: n.disk.base,
             spans: n.disk.spans(),
-            committed: n.disk.base.lsn,
+            committed: n.disk.mark.max(n.disk.base.lsn),
         };
-        let Some(mut replica) = Replica::new(ShardId(0), LIMITS, start) else {
-            return Err(format!("driver: node {node} finds no log"));
-        };
+        let mut replica = Replica::new(ShardId(0), LIMITS, start)
+            .map_err(|e| format!("driver: node {node}: {e}"))?;
         replica.rules.plant = self.options.plant;
         n.replica = Some(replica);
         let run = n.run;
@@ -379,116 +366,6 @@ impl World {
         Ok(())
     }
 
-    pub(super) fn sync(&mut self, node: usize) {
-        let ops = &self.nodes[node].ops;
-        // One that has not begun will take this, too.
-        if !ops.iter().any(|op| matches!(op, Op::Sync)) {
-            self.enqueue(node, Op::Sync);
-        }
-    }
-
-    fn enqueue(&mut self, node: usize, op: Op) {
-        self.nodes[node].ops.push_back(op);
-        if self.nodes[node].ops.len() == 1 {
-            self.begin_op(node);
-        }
-    }
-
-    fn begin_op(&mut self, node: usize) {
-        let n = &mut self.nodes[node];
-        let Some(op) = n.ops.front_mut() else {
-            return;
-        };
-        if matches!(op, Op::Sync) {
-            *op = Op::Syncing(n.disk.end_id());
-        }
-        let (op, run) = (op.clone(), n.run);
-        let most = if n.is_slow { 60_000 } else { 1_500 };
-        let us = self.rng.between(50, most);
-        self.after(us, Event::Done(node, run, op));
-    }
-
-    /// The disk has done something.
-    pub(super) fn done(&mut self, node: usize, run: u64, op: Op) -> Done {
-        let n = &mut self.nodes[node];
-        if n.replica.is_none() || n.run != run {
-            return Ok(());
-        }
-        n.ops.pop_front();
-        if n.syncs_fail {
-            n.has_failed = true;
-            n.ops.clear();
-            let us = self.rng.between(1_000, 40_000);
-            self.tell(node, run, Input::Failed)?;
-            return self.end(node, End::PowerCut, us);
-        }
-        let input = self.take_effect(node, op)?;
-        self.begin_op(node);
-        // The device is faster than the word of it; a little later than the contract has it.
-        let us = match input {
-            Input::Durable(_) => self.rng.below(if self.planted(Plant::BelieveOldSync) {
-                20_000
-            } else {
-                200
-            }),
-            _ => 0,
-        };
-        if us == 0 {
-            return self.tell(node, run, input);
-        }
-        self.after(us, Event::Tell(node, run, input));
-        Ok(())
-    }
-
-    fn planted(&self, plant: Plant) -> bool {
-        self.options.plant == Some(plant)
-    }
-
-    fn take_effect(&mut self, node: usize, op: Op) -> Result<Input, String> {
-        let me = self.nodes[node].me();
-        let disk = &mut self.nodes[node].disk;
-        Ok(match op {
-            Op::Sync => Input::Tick,
-            Op::Syncing(upto) => {
-                disk.synced(upto);
-                Input::Durable(upto)
-            }
-            Op::Persist(promise) => {
-                disk.promise = Some(promise);
-                self.oracle.promises(me, promise)?;
-                Input::Persisted(promise.epoch)
-            }
-            Op::Cut(last) => {
-                disk.cut_done(last);
-                Input::CutDone(last)
-            }
-            Op::Install(last, chain) => {
-                disk.install(last, chain);
-                self.happened("a snapshot was installed");
-                self.oracle.has_committed(&self.nodes[node], last.lsn)?;
-                Input::Installed(last)
-            }
-        })
-    }
-
-    /// Ends a process, and starts another one after a while.
-    pub(super) fn end(&mut self, node: usize, end: End, down_us: u64) -> Done {
-        self.tell_story(format_args!("    {node}: {end:?}"));
-        let n = &mut self.nodes[node];
-        n.replica = None;
-        n.paused_until_us = 0;
-        // What the disk was doing may have been done.
-        let doing = n.ops.front().cloned();
-        n.ops.clear();
-        n.run += 1;
-        if let Some(op) = doing.filter(|_| self.rng.percent(50)) {
-            self.take_effect(node, op)?;
-        }
-        self.nodes[node].disk.ended(end, &mut self.rng);
-        self.after(down_us, Event::Start(node));
-        Ok(())
-    }
-
     /// Producers send to whoever says that it leads.
     pub(super) fn produce(&mut self) -> Done {
         let node = self.rng.index(self.nodes.len());
@@ -518,6 +395,13 @@ impl World {
         self.tell(node, run, Input::Tick)?;
         if self.rng.percent(10) {
             self.trim(node)?;
+        }
+        if self.rng.percent(20)
+            && let Some(replica) = &self.nodes[node].replica
+        {
+            let known = replica.committed();
+            let disk = &mut self.nodes[node].disk;
+            disk.mark = known.min(disk.durable()).max(disk.mark);
         }
         Ok(())
     }

@@ -2,10 +2,11 @@
 #![cfg(test)]
 
 use super::catalog::{Catalog, Sent};
+use super::device::Op;
 use super::disk::{Disk, End, Entry};
 use super::label::Label;
 use super::net::Net;
-use super::node::{Node, Op};
+use super::node::Node;
 use super::oracle::Oracle;
 use super::rng::Rng;
 use crate::replica::rules::Plant;
