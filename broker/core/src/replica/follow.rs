@@ -11,6 +11,7 @@ use flowstone_wire::{Epoch, Lsn};
 /// What a follower knows of its leader.
 #[derive(Debug)]
 pub(super) struct Following {
+    /// The promised one.
     epoch: Epoch,
     leader: Member,
     /// Never [`Standing::Astray`].
@@ -94,18 +95,11 @@ impl Replica {
         sent_us: u64,
         out: &mut Outbox,
     ) {
-        let rules = self.rules;
-        let follows = match &self.role {
-            Role::Following(f) => {
-                f.epoch == header.epoch
-                    || (f.epoch > header.epoch && !rules.is_refused(header.epoch, f.epoch))
-            }
-            _ => false,
-        };
         let Role::Following(f) = &mut self.role else {
             return self.say_astray(header, sent_us, out);
         };
-        if !follows {
+        // Lower epochs were refused; this is a leader that has not asked yet, or whose asking got lost.
+        if header.epoch > f.epoch {
             return self.say_astray(header, sent_us, out);
         }
         f.echo_us = f.echo_us.max(sent_us);

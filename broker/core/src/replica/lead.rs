@@ -118,15 +118,11 @@ impl Lead {
             !p.is_member && p.mode == Mode::Stream && replica.rules.may_admit(lag, admit_bytes)
         };
         // A set that is changed before it is active would only have to be sealed again.
-        if let Some(near) = self.others.iter().filter(|_| self.is_active).find(near) {
-            return Some(Ask::Admit(near.member));
-        }
+        let learner = self.others.iter().find(near).filter(|_| self.is_active);
         let dead_us = replica.now_us.saturating_sub(replica.limits.drop_us);
-        let dead = self
-            .others
-            .iter()
-            .find(|p| p.is_member && p.heard_us < dead_us);
-        dead.map(|p| Ask::Drop(p.member))
+        let is_dead = |p: &&Progress| p.is_member && p.heard_us < dead_us;
+        let admit = learner.map(|p| Ask::Admit(p.member));
+        admit.or_else(|| Some(Ask::Drop(self.others.iter().find(is_dead)?.member)))
     }
 
     pub(super) fn reports(&self, replica: &Replica) -> Vec<FollowerReport> {
