@@ -272,8 +272,7 @@ impl Replica {
     }
 
     fn durable(&mut self, id: LogId, out: &mut Outbox) {
-        // What is cut or replaced will be told as durable when that is done.
-        if self.busy != Busy::No || !self.rules.is_of_log(self.log.has(id)) {
+        if !self.rules.is_of_log(self.log.has(id)) {
             return;
         }
         self.log.set_durable(id.lsn);

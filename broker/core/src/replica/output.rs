@@ -18,7 +18,8 @@ pub enum Output {
     /// Cut the log so that this is its last entry, durably, after all syncs that are under way; answer
     /// with [`super::Input::CutDone`]. Nothing is appended before. The mark must go back first.
     Cut(Lsn),
-    /// Store durably; answer with [`super::Input::Persisted`]. Later ones replace earlier ones.
+    /// Store durably, whatever the log does; answer with [`super::Input::Persisted`]. Later ones
+    /// replace earlier ones.
     Persist(Promise),
     /// Put the snapshot of the message that has just come in place of the log and the state, so that a
     /// crash leaves the one or the other; answer with [`super::Input::Installed`].

@@ -264,6 +264,15 @@ fn a_leader_that_hears_of_a_higher_epoch_is_none_any_more() {
 }
 
 #[test]
+fn an_epoch_is_promised_to_one_leader() {
+    let mut node = Node::new(1, Some((4, 0)), &[span(1, 1, 7)], 0);
+    let outputs = node.hear(2, 4, Message::Seal);
+    assert!(
+        matches!(outputs[..], [Output::Fault(Fault::TwoLeaders { other, .. })] if other == member(2))
+    );
+}
+
+#[test]
 fn an_epoch_is_not_led_again_after_a_restart() {
     let mut node = Node::new(0, Some((3, 0)), &[span(3, 1, 5)], 0);
     assert_eq!(

@@ -31,10 +31,23 @@ impl World {
     }
 
     pub(super) fn enqueue(&mut self, node: usize, op: Op) {
+        if let (Op::Persist(promise), true) = (&op, self.promises_apart) {
+            return self.persist_apart(node, *promise);
+        }
         self.nodes[node].ops.push_back(op);
         if self.nodes[node].ops.len() == 1 {
             self.begin_op(node);
         }
+    }
+
+    /// Promises are in a file of their own: they are durable in their order, and before or after what
+    /// is written to the log.
+    fn persist_apart(&mut self, node: usize, promise: Promise) {
+        let us = self.rng.between(50, 1_500);
+        let n = &mut self.nodes[node];
+        n.promised_at_us = (self.now_us + us).max(n.promised_at_us + 1);
+        let (at_us, run) = (n.promised_at_us, n.run);
+        self.at(at_us, Event::Done(node, run, Op::Persist(promise)));
     }
 
     fn begin_op(&mut self, node: usize) {
@@ -57,7 +70,10 @@ impl World {
         if n.replica.is_none() || n.run != run {
             return Ok(());
         }
-        n.ops.pop_front();
+        let is_apart = matches!(op, Op::Persist(_)) && self.promises_apart;
+        if !is_apart {
+            n.ops.pop_front();
+        }
         if n.syncs_fail {
             n.has_failed = true;
             n.ops.clear();
@@ -66,7 +82,9 @@ impl World {
             return self.end(node, End::PowerCut, us);
         }
         let input = self.take_effect(node, op)?;
-        self.begin_op(node);
+        if !is_apart {
+            self.begin_op(node);
+        }
         // The device is faster than the word of it; a little later than the contract has it.
         let us = match input {
             Input::Durable(_) => self.rng.below(if self.planted(Plant::BelieveOldSync) {

@@ -33,6 +33,8 @@ pub(super) struct Node {
     pub(super) syncs_fail: bool,
     /// The process is over for its shard.
     pub(super) has_failed: bool,
+    /// When the last promise is durable, where they are apart from the log.
+    pub(super) promised_at_us: u64,
     /// It never comes back.
     pub(super) is_gone: bool,
     tick_at_us: u64,
@@ -53,6 +55,7 @@ impl Node {
             is_slow: false,
             syncs_fail: false,
             has_failed: false,
+            promised_at_us: 0,
             is_gone: false,
             tick_at_us: 0,
         }

@@ -99,6 +99,8 @@ pub(super) struct World {
     /// Numbers that were given to contents and lives.
     pub(super) given: u64,
     pub(super) is_calm: bool,
+    /// Whether promises do not wait for syncs of the log.
+    pub(super) promises_apart: bool,
     /// Times between faults, and between what producers send.
     pub(super) fault_us: u64,
     produce_us: u64,
@@ -117,6 +119,7 @@ impl World {
         let mut world = Self {
             net: Net::new(nodes + 1, &mut rng),
             catalog: Catalog::new(nodes, members.max(wanted - 1).max(1), wanted, lives.clone()),
+            promises_apart: rng.percent(70),
             fault_us: rng.pick(&[15_000, 40_000, 100_000]),
             produce_us: rng.pick(&[400, 2_000, 6_000]),
             nodes: lives
