@@ -48,9 +48,9 @@ impl Replica {
             leader: header.from,
         };
         if self.rules.needs_promise(asked.epoch, self.promised_epoch()) {
-            // From here on lower epochs are refused, and not acknowledged any more: a leader that
-            // counts on this promise must find everything that was acknowledged before.
-            self.retire(out);
+            if self.rules.binds_at_once() {
+                self.retire(out);
+            }
             self.promised = Some(asked);
             out.push(Output::Persist(asked));
         } else if let Some(promise) = self.promised.filter(|p| p.leader != asked.leader) {

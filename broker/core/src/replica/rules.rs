@@ -23,6 +23,8 @@ pub(crate) enum Plant {
     CountOwnWritten,
     /// A promise is told before it is durable.
     TellPromiseEarly,
+    /// A follower goes on acknowledging to the leader it had before it promised another.
+    AckAfterPromise,
     /// A follower takes what a leader of a lower epoch sends.
     TakeLowerEpoch,
     /// A leader of a lower epoch is promised to, and so the promise goes down.
@@ -102,6 +104,16 @@ impl Rules {
             return true;
         }
         epoch <= durable
+    }
+
+    /// Whether a promise ends what was done for lower epochs before it is durable: a leader that counts
+    /// on it must find everything that was acknowledged to others.
+    pub(super) fn binds_at_once(self) -> bool {
+        #[cfg(test)]
+        if self.is_planted(Plant::AckAfterPromise) {
+            return false;
+        }
+        true
     }
 
     /// Whether what a leader sends comes too late.

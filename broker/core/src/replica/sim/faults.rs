@@ -15,7 +15,7 @@ impl World {
         let us = self.rng.between(1, self.fault_us * 2);
         self.after(us, Event::Fault);
         let node = self.rng.index(self.nodes.len());
-        match self.rng.below(18) {
+        match self.rng.below(20) {
             0..=2 => self.end_somehow(node),
             3 => self.lose_data(node),
             4 | 5 => {
@@ -49,6 +49,17 @@ impl World {
                 // It goes on with what producers send it, and the others go on without.
                 let leader = self.catalog.config.leader.node.0 as usize;
                 self.net.isolate(leader);
+                let us = self.rng.between(50_000, 300_000);
+                self.after(us, Event::Heal);
+                Ok(())
+            }
+            15 | 16 => {
+                // The catalog and one node see the leader no more; the others see all of them.
+                let leader = self.catalog.config.leader.node.0 as usize;
+                self.net.block(leader, self.nodes.len());
+                self.net.block(leader, node);
+                let other = self.rng.index(self.nodes.len());
+                self.nodes[other].is_slow = self.rng.percent(50);
                 let us = self.rng.between(50_000, 300_000);
                 self.after(us, Event::Heal);
                 Ok(())

@@ -23,7 +23,7 @@ use std::time::Instant;
 use world::{Options, Story, World};
 
 /// Seeds of one ordinary test run.
-const SEEDS: u64 = 3000;
+const SEEDS: u64 = 5000;
 
 /// Rare things, each of which must happen in some seed: else nothing was proved of it.
 const RARE: [&str; 14] = [

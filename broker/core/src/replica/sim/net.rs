@@ -78,7 +78,14 @@ impl Net {
 
     /// Blocks all ways of one end.
     pub(super) fn isolate(&mut self, one: usize) {
-        for other in (0..self.blocked.len()).filter(|other| *other != one) {
+        for other in 0..self.blocked.len() {
+            self.block(one, other);
+        }
+    }
+
+    /// Blocks the ways between two ends.
+    pub(super) fn block(&mut self, one: usize, other: usize) {
+        if one != other {
             self.blocked[one][other] = true;
             self.blocked[other][one] = true;
         }

@@ -5,6 +5,7 @@ use super::device::Op;
 use super::disk::Disk;
 use super::label::Label;
 use super::world::{Event, LIMITS, Packet, World};
+use crate::replica::Standing;
 use crate::replica::{
     Ask, Asked, Envelope, Input, LogId, Member, Message, Outbox, Output, Replica, ReplicaStart,
     Span,
@@ -158,7 +159,10 @@ impl World {
             self.tell_story(format_args!("    {node} > {}", Label(&output)));
         }
         match output {
-            Output::Send(envelope) => self.send(node, envelope),
+            Output::Send(envelope) => {
+                self.check_promise(node, &envelope)?;
+                self.send(node, envelope);
+            }
             Output::Append(span) => self.append(node, span, packet.expect("it has just come"))?,
             Output::Cut(last) => {
                 self.happened("a log was cut");
@@ -350,6 +354,21 @@ impl World {
             ));
         }
         result
+    }
+
+    /// What was promised binds: nothing is acknowledged to a leader of a lower epoch.
+    fn check_promise(&self, node: usize, envelope: &Envelope) -> Done {
+        let following = Standing::Following;
+        let acks =
+            matches!(&envelope.message, Message::Ack { standing, .. } if *standing == following);
+        let kept = self.nodes[node].disk.promise.map_or(Epoch(0), |p| p.epoch);
+        let epoch = envelope.header.epoch;
+        if acks && epoch < kept && !self.options.outcomes_only {
+            return Err(format!(
+                "promises: node {node} acks in {epoch} after {kept}"
+            ));
+        }
+        Ok(())
     }
 
     fn check_admit(&self, node: usize, asked: &Asked) -> Done {
