@@ -156,18 +156,37 @@ async fn list(output: &Options) -> Outcome {
         println!("no topics; make one with `flowstone topic create NAME`");
         return Ok(());
     }
-    let mut table = table(&["TOPIC", "PARTITIONS", "KEEP", "FOR", "PLACEMENT"]);
+    let mut table = table(&[
+        "TOPIC",
+        "PARTITIONS",
+        "KEEP",
+        "FOR",
+        "KEEP HERE",
+        "PLACEMENT",
+    ]);
     for t in &topics {
         table.add_row([
             t.name.clone(),
             t.partitions.len().to_string(),
             t.settings.retention_bytes.map_or("all".into(), bytes),
             t.settings.retention_ms.map_or("ever".into(), millis),
+            here(&t.settings),
             t.settings.placement.clone().unwrap_or_else(|| "-".into()),
         ]);
     }
     println!("{table}");
     Ok(())
+}
+
+/// What of a topic stays on the node where the tier has a copy.
+fn here(settings: &TopicSettings) -> String {
+    let size = settings.local_retention_bytes.map(bytes);
+    let time = settings.local_retention_ms.map(millis);
+    match (size, time) {
+        (None, None) => "all".into(),
+        (Some(one), None) | (None, Some(one)) => one,
+        (Some(size), Some(time)) => format!("{size}, {time}"),
+    }
 }
 
 async fn describe(name: &str, output: &Options) -> Outcome {

@@ -10,8 +10,8 @@ use flowstone_wire::{Lsn, Offset};
 use std::io::{self, ErrorKind};
 use std::sync::{Arc, PoisonError};
 
-/// Open segments that are kept.
-const READERS_MAX: usize = 256;
+/// Open segments that are kept. Each holds a chunk in memory.
+const READERS_MAX: usize = 32;
 
 impl Tiering {
     /// Reads, and tells what came of it. Others that read go on meanwhile.
