@@ -131,7 +131,10 @@ async fn filled(site: &Site, partitions: u32) -> (Server, Client) {
 async fn everything_comes_back(bucket: &Bucket) {
     let site = bucket.site();
     let (server, client) = filled(&site, 2).await;
-    until("the files go", async || local_segments(site.data()).is_empty()).await;
+    until("the files go", async || {
+        local_segments(site.data()).is_empty()
+    })
+    .await;
     let other = all_doors(&server, FIRST, 0).await;
     let status = client.tier().await.unwrap().unwrap();
     assert!(status.down_bytes > 0, "nothing was read there: {status:?}");

@@ -106,7 +106,10 @@ async fn killed_everywhere(bucket: &Bucket, kills: u64, seed: u64) {
         local_retention_bytes: Some(0),
         ..TopicSettings::default()
     };
-    client.create_topic("t", PARTITIONS, settings).await.unwrap();
+    client
+        .create_topic("t", PARTITIONS, settings)
+        .await
+        .unwrap();
     victim.fill(&client).await;
     drop(client);
     server.kill();
@@ -118,7 +121,10 @@ async fn killed_everywhere(bucket: &Bucket, kills: u64, seed: u64) {
     victim.fill(&client).await;
     until_copied(&client, "t", PARTITIONS).await;
     until_remote(&client).await;
-    until("the files go", async || local_segments(victim.site.data()).is_empty()).await;
+    until("the files go", async || {
+        local_segments(victim.site.data()).is_empty()
+    })
+    .await;
     reads_whole(&client, "t", &victim.counts).await;
     drop(client);
     server.stop();

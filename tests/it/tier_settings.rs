@@ -81,19 +81,35 @@ fn no_mistake_in_the_settings_tells_a_secret() {
     let given = |keys: &str| format!("[tier]\n{url}[tier.credentials.given]\n{keys}\n");
     let inline = |keys: &str| format!("[tier]\n{url}credentials = {keys}\n");
     for text in [
-        given(&format!("access_key_id = 'A'\nsecret_access_kee = '{SECRET}'")),
-        given(&format!("access_key_id = 'A'\nsecret_access_key = '{SECRET}")),
-        given(&format!("access_key_id = 5\nsecret_access_key = '{SECRET}'")),
+        given(&format!(
+            "access_key_id = 'A'\nsecret_access_kee = '{SECRET}'"
+        )),
+        given(&format!(
+            "access_key_id = 'A'\nsecret_access_key = '{SECRET}"
+        )),
+        given(&format!(
+            "access_key_id = 5\nsecret_access_key = '{SECRET}'"
+        )),
         given(&format!("secret_access_key = '{SECRET}'")),
-        given(&format!("access_key_id = 'A'\nsecret_access_key = ['{SECRET}']")),
+        given(&format!(
+            "access_key_id = 'A'\nsecret_access_key = ['{SECRET}']"
+        )),
         inline(&format!("'{SECRET}'")),
         inline(&format!("{{ given = '{SECRET}' }}")),
-        inline(&format!("{{ gven = {{ access_key_id = 'A', secret_access_key = '{SECRET}' }} }}")),
-        inline(&format!("{{ given = {{ access_key_id = 'A', secret_access_key = '{SECRET}' }}")),
-        inline(&format!("{{ given = {{ access_key_id = 5, secret_access_key = '{SECRET}' }} }}")),
+        inline(&format!(
+            "{{ gven = {{ access_key_id = 'A', secret_access_key = '{SECRET}' }} }}"
+        )),
+        inline(&format!(
+            "{{ given = {{ access_key_id = 'A', secret_access_key = '{SECRET}' }}"
+        )),
+        inline(&format!(
+            "{{ given = {{ access_key_id = 5, secret_access_key = '{SECRET}' }} }}"
+        )),
         format!("[tier]\nurl = 's3://key:{SECRET}@bucket/a'\n"),
         format!("[tier]\n{url}endpoint = 'https://key:{SECRET}@host'\n"),
-        format!("tier = {{ url = 5, credentials = {{ given = {{ access_key_id = 'A', secret_access_key = '{SECRET}' }} }} }}\n"),
+        format!(
+            "tier = {{ url = 5, credentials = {{ given = {{ access_key_id = 'A', secret_access_key = '{SECRET}' }} }} }}\n"
+        ),
     ] {
         std::fs::write(&config, &text).unwrap();
         let config = config.to_str().unwrap();

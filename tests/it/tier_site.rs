@@ -58,10 +58,7 @@ pub(crate) async fn produce(producer: &Producer, partition: u32, numbers: std::o
 
 /// Asks again and again until the answer is yes.
 #[track_caller]
-pub(crate) fn until(
-    what: &str,
-    mut asked: impl AsyncFnMut() -> bool,
-) -> impl Future<Output = ()> {
+pub(crate) fn until(what: &str, mut asked: impl AsyncFnMut() -> bool) -> impl Future<Output = ()> {
     let place = std::panic::Location::caller();
     async move {
         let asking = async {
@@ -234,12 +231,24 @@ pub(crate) async fn bucket_is_whole(site: &Site, bucket: &Bucket) -> usize {
         let manifest = tier.manifest(partition).await.unwrap();
         named += manifest.entries().len() + manifest.garbage().len();
     }
-    let gc = ["tier", "gc", "--config", "CONFIG", "--min-age-ms", "0", "--json"];
+    let gc = [
+        "tier",
+        "gc",
+        "--config",
+        "CONFIG",
+        "--min-age-ms",
+        "0",
+        "--json",
+    ];
     let removed = command_json(site, &gc).await;
     let again = command_json(site, &gc).await;
     assert_eq!(again["orphans"], serde_json::json!([]));
     if bucket._moto.is_none() {
-        assert_eq!(bucket.segments().len(), named, "what is there is what is named");
+        assert_eq!(
+            bucket.segments().len(),
+            named,
+            "what is there is what is named"
+        );
     }
     let after = command_json(site, &verified).await;
     assert_eq!(after["problems"], serde_json::json!([]));
@@ -263,7 +272,10 @@ pub(crate) async fn nothing_is_gone(data: &Path, bucket: &Bucket) -> usize {
     let tier = bucket.tier().await;
     let mut remote = 0;
     for (meta, copy) in noted(data) {
-        let path = data.join(layout::settled_path(&layout::shard_dir(ShardId(0)), meta.id()));
+        let path = data.join(layout::settled_path(
+            &layout::shard_dir(ShardId(0)),
+            meta.id(),
+        ));
         let local = std::fs::metadata(&path).is_ok_and(|file| file.len() == meta.bytes);
         let manifest = tier.manifest(meta.partition).await.unwrap();
         let is_named = copy.is_some_and(|copy| {
@@ -271,7 +283,10 @@ pub(crate) async fn nothing_is_gone(data: &Path, bucket: &Bucket) -> usize {
             entries.any(|e| e.segment(meta.partition) == meta.id() && e.id.epoch.0 == copy.epoch)
         });
         assert!(copy.is_none() || is_named, "{meta:?} {copy:?} {manifest:?}");
-        assert!(local || is_named, "neither here nor there: {meta:?} {copy:?}");
+        assert!(
+            local || is_named,
+            "neither here nor there: {meta:?} {copy:?}"
+        );
         remote += usize::from(!local);
     }
     remote
