@@ -3,7 +3,7 @@
 //!
 //! Reads go before upkeep: a reader waits for them.
 
-use crate::cold_read::{ColdRead, no_tier};
+use crate::cold_read::{ColdRead, Sorted, no_tier};
 use crate::effects::{Done, Kept, ShardFiles};
 use crate::tiering::{TierResult, Tiering};
 use flowstone_core::Output;
@@ -144,14 +144,14 @@ impl Background {
     /// Reads at once, queues the rest.
     fn take(&mut self, shard: ShardId, output: Output) {
         match ColdRead::of(output) {
-            Ok(read) if read.source.remote.is_some() => self.read_remote(shard, read),
-            Ok(read) => {
+            Sorted::Read(read) if read.source.remote.is_some() => self.read_remote(shard, read),
+            Sorted::Read(read) => {
                 let segment = read.source.id;
                 let done = read.run(self.reader(shard, segment));
                 (self.done)(shard, done);
             }
-            Err(Output::Tier(job)) => self.bring_up(shard, job),
-            Err(other) => self.upkeep.push_back((shard, other)),
+            Sorted::Other(Output::Tier(job)) => self.bring_up(shard, job),
+            Sorted::Other(other) => self.upkeep.push_back((shard, other)),
         }
     }
 

@@ -11,7 +11,7 @@ use crate::mailbox::Mailbox;
 use crate::metrics::Metrics;
 use crate::reserve::Reserve;
 use crate::service::Service;
-use crate::tiering::{Backup, Tiering};
+use crate::tiering::{Backup, Tiering, sweep};
 use crate::transport::InProcess;
 use crate::worker::{self, Message, WorkerStart};
 use accept::Acceptor;
@@ -153,6 +153,11 @@ impl Broker {
             tiering.clone(),
         ));
         let cluster_id = data.identity.cluster_id.clone();
+        if let Some(tiering) = &tiering {
+            let disk = RealDisk::new(&data.path).map_err(system("open the data directory"))?;
+            let (of, with) = (Arc::downgrade(tiering), Arc::downgrade(&service));
+            service.runtime().spawn(sweep(of, with, Arc::new(disk)));
+        }
         let backup = tiering.map(|t| Backup::start(t, &service, &data.path, cluster_id));
         let mut broker = Self {
             service,

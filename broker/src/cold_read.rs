@@ -37,9 +37,15 @@ enum Wanted {
     },
 }
 
+/// An output, or the read that it asks for.
+pub(crate) enum Sorted {
+    Read(ColdRead),
+    Other(Output),
+}
+
 impl ColdRead {
-    /// The read that an output asks for; any other output comes back.
-    pub(crate) fn of(output: Output) -> Result<Self, Output> {
+    /// The read that an output asks for, if it does.
+    pub(crate) fn of(output: Output) -> Sorted {
         let (source, wanted) = match output {
             Output::ReadSettled {
                 ticket,
@@ -66,9 +72,9 @@ impl ColdRead {
                 segment,
                 offset,
             } => (segment, Wanted::ForTask { id, offset }),
-            other => return Err(other),
+            other => return Sorted::Other(other),
         };
-        Ok(Self { source, wanted })
+        Sorted::Read(Self { source, wanted })
     }
 
     /// Reads. Waits for the disk, or for the tier.

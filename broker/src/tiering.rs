@@ -13,10 +13,12 @@ mod job;
 mod reads;
 mod settings;
 mod status;
+mod sweep;
 
 pub(crate) use backup::{Backup, CATALOG, CatalogDocument, GROUPS, GroupsDocument};
 pub use settings::{Prices, TierConfig};
 pub(crate) use status::sum;
+pub(crate) use sweep::run as sweep;
 
 use crate::tiering::job::{Task, Work};
 use flowstone_core::output::TierJob;
@@ -38,6 +40,9 @@ const FIRST_WAIT: Duration = Duration::from_secs(10);
 const RETRY: Duration = Duration::from_secs(5);
 /// Reads that wait for the bucket at once; others stand in line.
 const READS_MAX: usize = 8;
+
+/// Open segments, each with the epoch of its copy.
+type Readers = VecDeque<((SegmentId, u32), Arc<SettledReader>)>;
 
 /// A bucket that is open, and under which epoch it is ours.
 #[derive(Clone)]
@@ -66,7 +71,7 @@ pub(crate) struct Tiering {
     jobs: mpsc::UnboundedSender<Work>,
     reads: Arc<Semaphore>,
     /// Open segments, the one that was used last at the end.
-    readers: Mutex<VecDeque<((SegmentId, u32), Arc<SettledReader>)>>,
+    readers: Mutex<Readers>,
 }
 
 impl Tiering {

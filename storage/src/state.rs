@@ -33,6 +33,9 @@ const SUFFIX_UNFINISHED: &str = "tmp";
 /// A key and its new value; `None` removes it.
 pub type Change = (Vec<u8>, Option<Vec<u8>>);
 
+/// A partition and a first offset, and what is noted of it.
+type Row<T> = ((u32, u64), T);
+
 /// The state store of a shard.
 pub struct StateStore {
     db: Database,
@@ -284,8 +287,8 @@ impl StateStore {
     /// # Errors
     /// As [`Self::settled`].
     pub fn tiered(&self) -> Result<Vec<(SegmentId, Tiered)>, Error> {
-        let rows: Vec<((u32, u64), Tiered)> = self.rows(TIERED)?;
-        let with_id = |((partition, first), tiered): ((u32, u64), Tiered)| {
+        let rows: Vec<Row<Tiered>> = self.rows(TIERED)?;
+        let with_id = |((partition, first), tiered): Row<Tiered>| {
             let id = SegmentId {
                 partition: PartitionId(partition),
                 first_offset: Offset(first),
@@ -319,8 +322,8 @@ impl StateStore {
     fn rows<T: DeserializeOwned>(
         &self,
         table: TableDefinition<'_, (u32, u64), &'static [u8]>,
-    ) -> Result<Vec<((u32, u64), T)>, Error> {
-        let rows: Vec<((u32, u64), Vec<u8>)> = self.read(|tx| {
+    ) -> Result<Vec<Row<T>>, Error> {
+        let rows: Vec<Row<Vec<u8>>> = self.read(|tx| {
             let mut all = Vec::new();
             for entry in tx.open_table(table)?.iter()? {
                 let (key, value) = entry?;
@@ -328,7 +331,7 @@ impl StateStore {
             }
             Ok(all)
         })?;
-        let decode = |(key, value): ((u32, u64), Vec<u8>)| {
+        let decode = |(key, value): Row<Vec<u8>>| {
             let value = postcard::from_bytes(&value).map_err(|e| Error::Format {
                 path: self.path.clone(),
                 what: format!("an entry of the settled manifest is not valid: {e}"),

@@ -1,4 +1,4 @@
-//! Who decides: the shard and the catalog, as pure state machines.
+//! Who decides: the shard, its replication and the catalog, as pure state machines.
 //!
 //! The driver's contract, the same for the real and the simulated driver:
 //!
@@ -18,6 +18,7 @@
 //! | [`input`] | everything that can happen to a shard |
 //! | [`output`] | everything a shard can ask for |
 //! | [`shard`] | the state machine |
+//! | [`replica`] | the replication of a shard; not driven by the shell yet |
 //! | [`catalog`] | topics, placement, producers, pipelines: what a cluster agrees on |
 #![forbid(unsafe_code)]
 #![cfg_attr(test, allow(clippy::unwrap_used, reason = "tests may"))]
@@ -25,6 +26,7 @@
 pub mod catalog;
 pub mod input;
 pub mod output;
+pub mod replica;
 pub mod shard;
 
 pub use catalog::Catalog;

@@ -78,19 +78,16 @@ pub struct TierJob {
     pub upload: Vec<SettledMeta>,
     /// Segments that were uploaded before and stay; what is neither here nor above goes.
     pub keep: Vec<SegmentId>,
-    /// The partition was deleted: all of it goes, the manifest too. Nobody waits for the answer.
-    pub deleted: bool,
 }
 
 impl TierJob {
-    /// All that the tier has of a partition is to go.
-    pub fn all_of(partition: PartitionId) -> Self {
+    /// All that the tier has of a partition is to go: it was deleted.
+    pub fn none_of(partition: PartitionId) -> Self {
         Self {
             partition,
             start: Offset(u64::MAX),
             upload: Vec::new(),
             keep: Vec::new(),
-            deleted: true,
         }
     }
 }

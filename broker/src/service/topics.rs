@@ -54,7 +54,8 @@ impl Service {
     /// What the catalog says.
     pub async fn delete_topic(self: Arc<Self>, name: String) -> Result<(), Failure> {
         let this = self.clone();
-        let event = self.command(Command::DeleteTopic { name }).await?;
+        let in_tier = self.tiering.is_some();
+        let event = self.command(Command::DeleteTopic { name, in_tier }).await?;
         if let Event::TopicDeleted(topic) = event {
             for p in &topic.partitions {
                 this.tell_shard(p.shard, Input::ClosePartition { partition: p.id });

@@ -2,7 +2,7 @@
 
 use super::{Ground, TierResult, Tiering};
 use flowstone_core::output::TierJob;
-use flowstone_storage::settled::{SegmentId, Tiered};
+use flowstone_storage::settled::{SegmentId, SettledMeta, SettledReader, Tiered};
 use flowstone_storage::{Disk, layout};
 use flowstone_tier::{Entry, Manifest, PutManifest, TierError};
 use flowstone_wire::PartitionId;
@@ -86,6 +86,7 @@ impl Task {
                 path: path.display().to_string(),
                 source,
             })?;
+            self.prove(meta).await?;
             let entry = tier.upload(job.partition, meta, file, ground.epoch).await?;
             entries.push(entry);
         }
@@ -99,6 +100,23 @@ impl Task {
         *known = Some(manifest);
         let noted = entries.iter().map(|e| (e.segment(job.partition), note(e)));
         Ok(noted.collect())
+    }
+
+    /// Reads a segment whole and checks every checksum: a copy of damage would let the local file go,
+    /// and with it what `flowstone repair` could still save.
+    async fn prove(&self, meta: &SettledMeta) -> Result<(), TierError> {
+        let (disk, dir, id) = (self.disk.clone(), self.shard_dir.clone(), meta.id());
+        let read =
+            tokio::task::spawn_blocking(move || SettledReader::open(&*disk, &dir, id)?.verify());
+        let name = layout::settled_path(&self.shard_dir, id)
+            .display()
+            .to_string();
+        let what = match read.await {
+            Ok(Ok(())) => return Ok(()),
+            Ok(Err(e)) => e.to_string(),
+            Err(e) => e.to_string(),
+        };
+        Err(TierError::Damaged { name, what })
     }
 
     /// Stores the manifest with what was uploaded and without what has expired.

@@ -1,6 +1,6 @@
 //! Reads of what is in the tier only, on threads that may wait for it.
 
-use super::Tiering;
+use super::{Readers, Tiering};
 use crate::cold_read::ColdRead;
 use crate::effects::Done;
 use flowstone_storage::Error;
@@ -37,10 +37,7 @@ impl Tiering {
             return Err(crate::cold_read::no_tier());
         };
         let key = (source.id, copy.epoch);
-        let open =
-            |readers: &std::collections::VecDeque<((SegmentId, u32), Arc<SettledReader>)>| {
-                readers.iter().position(|(k, _)| *k == key)
-            };
+        let open = |readers: &Readers| readers.iter().position(|(k, _)| *k == key);
         {
             let mut readers = self.readers.lock().unwrap_or_else(PoisonError::into_inner);
             if let Some(found) = open(&readers).and_then(|at| readers.remove(at)) {

@@ -45,6 +45,20 @@ id!(
     ShardId(u16)
 );
 id!(
+    /// A node of a cluster, as the catalog numbers it; never reused.
+    NodeId(u32)
+);
+id!(
+    /// One life of a node's durable data of a shard: another one begins when some of it was lost or
+    /// cannot be validated. Never reused for the same node and shard. A restart that finds everything
+    /// is the same life.
+    Incarnation(u64)
+);
+id!(
+    /// The number of a shard's configuration; rises with every change that the catalog makes.
+    ConfigVersion(u64)
+);
+id!(
     /// A topic, as the catalog numbers it; never reused, so a topic made again is another topic.
     TopicId(u32)
 );

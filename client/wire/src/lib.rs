@@ -5,7 +5,7 @@
 //!
 //! | module | what it is |
 //! | - | - |
-//! | [`ids`] | typed numbers: partition, offset, LSN, epoch, producer, shard |
+//! | [`ids`] | typed numbers: partition, offset, LSN, epoch, producer, shard, node |
 //! | [`limits`] | every bound on the wire and on disk |
 //! | [`error`] | the error table: number, name, retry class, HTTP status |
 //! | [`batch`] | the 72-byte batch header, checked view and stamping |
@@ -37,5 +37,8 @@ pub use batch::{BatchError, BatchHeader, CheckedBatch, Stamp};
 pub use batch_build::BatchBuilder;
 pub use compress::Codec;
 pub use error::{ErrorCode, Failure};
-pub use ids::{Epoch, Lsn, Offset, PartitionId, ProducerId, ShardId, TopicId};
+pub use ids::{
+    ConfigVersion, Epoch, Incarnation, Lsn, NodeId, Offset, PartitionId, ProducerId, ShardId,
+    TopicId,
+};
 pub use record::{Header, RecordView};

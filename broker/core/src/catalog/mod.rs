@@ -10,7 +10,7 @@ pub use rows::Row;
 
 use crate::input::PartitionConfig;
 use flowstone_wire::native::{Topic, TopicSettings};
-use flowstone_wire::{ErrorCode, Failure, PartitionId, ProducerId, ShardId, name};
+use flowstone_wire::{ErrorCode, Failure, PartitionId, ProducerId, ShardId, TopicId, name};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -33,6 +33,13 @@ pub enum Command {
     DeleteTopic {
         /// Its name.
         name: String,
+        /// Whether a tier may have something of it; then that is remembered.
+        in_tier: bool,
+    },
+    /// The tier has nothing more of a topic that was deleted.
+    ForgetInTier {
+        /// Its number.
+        topic: TopicId,
     },
     /// Set aside producer numbers.
     TakeProducers {
@@ -60,6 +67,8 @@ pub enum Event {
     TopicCreated(Topic),
     /// The topic was deleted.
     TopicDeleted(Topic),
+    /// What the tier had of it is forgotten.
+    ForgottenInTier,
     /// Numbers from this one on were set aside.
     ProducersTaken(ProducerId),
     /// The numbers were left out.
@@ -99,6 +108,8 @@ pub struct Catalog {
     /// Home shard of each placement group.
     homes: BTreeMap<String, u32>,
     pipelines: BTreeMap<String, u32>,
+    /// Partitions of deleted topics that the tier may still have something of.
+    left_in_tier: BTreeMap<TopicId, Vec<PartitionId>>,
 }
 
 impl Catalog {
@@ -110,6 +121,7 @@ impl Catalog {
             topics: BTreeMap::new(),
             homes: BTreeMap::new(),
             pipelines: BTreeMap::new(),
+            left_in_tier: BTreeMap::new(),
         }
     }
 
@@ -124,7 +136,11 @@ impl Catalog {
                 partitions,
                 settings,
             } => self.create_topic(name, partitions, settings),
-            Command::DeleteTopic { name } => self.delete_topic(&name),
+            Command::DeleteTopic { name, in_tier } => self.delete_topic(&name, in_tier),
+            Command::ForgetInTier { topic } => {
+                self.left_in_tier.remove(&topic);
+                Ok((Event::ForgottenInTier, vec![Row::not_left_in_tier(topic)]))
+            }
             Command::TakeProducers { count } => {
                 let first = ProducerId(self.counters.next_producer);
                 self.counters.next_producer += count;
@@ -162,6 +178,11 @@ impl Catalog {
     /// All topics, by name.
     pub fn topics(&self) -> impl Iterator<Item = &Topic> {
         self.topics.values()
+    }
+
+    /// Partitions of deleted topics that the tier may still have something of.
+    pub fn left_in_tier(&self) -> impl Iterator<Item = (TopicId, &[PartitionId])> {
+        self.left_in_tier.iter().map(|(id, all)| (*id, &all[..]))
     }
 
     /// The topic of this name.

@@ -6,12 +6,13 @@
 //! topic/NAME          FirstTopic, as written before there was a tier
 //! home/GROUP          u32
 //! pipeline/NAME       u32
+//! in-tier/TOPIC       partitions of a deleted topic that the tier may still have
 //! ```
 //! Values are postcard.
 
 use super::{Catalog, Counters};
-use flowstone_wire::TopicId;
 use flowstone_wire::native::{Partition, Topic, TopicSettings, Visibility};
+use flowstone_wire::{PartitionId, TopicId};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -47,6 +48,17 @@ impl Row {
 
     pub(super) fn home(group: &str, home: u32) -> Self {
         some(format!("home/{group}"), &home)
+    }
+
+    pub(super) fn left_in_tier(topic: TopicId, partitions: &[PartitionId]) -> Self {
+        some(format!("in-tier/{}", topic.0), &partitions)
+    }
+
+    pub(super) fn not_left_in_tier(topic: TopicId) -> Self {
+        Self {
+            key: format!("in-tier/{}", topic.0),
+            value: None,
+        }
     }
 
     pub(super) fn pipeline(name: &str, id: u32) -> Self {
@@ -131,6 +143,11 @@ impl Catalog {
                     catalog
                         .pipelines
                         .insert(name.to_string(), read(key, value)?);
+                }
+                Some(("in-tier", topic)) => {
+                    let bad = |e| format!("row '{key}' of the catalog names no topic: {e}");
+                    let topic = TopicId(topic.parse().map_err(bad)?);
+                    catalog.left_in_tier.insert(topic, read(key, value)?);
                 }
                 _ => return Err(format!("row '{key}' of the catalog is not of this version")),
             }

@@ -58,7 +58,13 @@ fn bad_commands_change_nothing() {
         ErrorCode::InvalidName
     );
     assert_eq!(
-        code(&mut c, Command::DeleteTopic { name: "b".into() }),
+        code(
+            &mut c,
+            Command::DeleteTopic {
+                name: "b".into(),
+                in_tier: false
+            }
+        ),
         ErrorCode::UnknownTopic
     );
     assert_eq!(c, before);
@@ -67,7 +73,7 @@ fn bad_commands_change_nothing() {
 proptest! {
     #[test]
     fn numbers_are_never_given_twice_and_rows_are_everything(
-        steps in proptest::collection::vec((0u8..4, 0u8..6, 1u32..9), 1..60),
+        steps in proptest::collection::vec((0u8..6, 0u8..6, 1u32..9), 1..60),
     ) {
         let (mut c, mut rows) = (Catalog::new(4), BTreeMap::new());
         let (mut topics, mut partitions) = (BTreeSet::new(), BTreeSet::new());
@@ -75,8 +81,10 @@ proptest! {
             let name = format!("n{which}");
             let command = match what {
                 0 => create(&name, n, None),
-                1 => Command::DeleteTopic { name },
+                1 => Command::DeleteTopic { name, in_tier: true },
                 2 => Command::TakeProducers { count: u64::from(n) },
+                3 => Command::ForgetInTier { topic: TopicId(n) },
+                4 => Command::Skip { partition: PartitionId(n * 3000), producers: 5 },
                 _ => Command::RegisterPipeline { name },
             };
             let Ok((event, changed)) = c.apply(command) else { continue };

@@ -67,13 +67,22 @@ impl Catalog {
         (home, Some(Row::home(group, home)))
     }
 
-    pub(super) fn delete_topic(&mut self, topic: &str) -> Result<(Event, Vec<Row>), Failure> {
+    pub(super) fn delete_topic(
+        &mut self,
+        topic: &str,
+        in_tier: bool,
+    ) -> Result<(Event, Vec<Row>), Failure> {
         let gone = self
             .topics
             .remove(topic)
             .ok_or_else(|| unknown_topic(topic))?;
-        let rows = Row::no_topic(topic);
-        Ok((Event::TopicDeleted(gone), rows.into()))
+        let mut rows = Vec::from(Row::no_topic(topic));
+        if in_tier {
+            let partitions: Vec<PartitionId> = gone.partitions.iter().map(|p| p.id).collect();
+            rows.push(Row::left_in_tier(gone.id, &partitions));
+            self.left_in_tier.insert(gone.id, partitions);
+        }
+        Ok((Event::TopicDeleted(gone), rows))
     }
 }
 

@@ -3,7 +3,7 @@
 use super::Shard;
 use super::fetch::Want;
 use crate::input::PartitionConfig;
-use crate::output::{Outbox, Output, TierJob};
+use crate::output::{Outbox, Output};
 use flowstone_storage::settled::{SegmentId, SettledMeta, Source, Tiered};
 use flowstone_wire::native::Visibility;
 use flowstone_wire::{Offset, PartitionId};
@@ -129,9 +129,6 @@ impl Shard {
         let settled: Vec<_> = gone.settled.iter().map(SettledMeta::id).collect();
         if !settled.is_empty() {
             out.push(Output::DropSettled(settled));
-        }
-        if !gone.tiered.is_empty() || gone.tier_out {
-            out.push(Output::Tier(TierJob::all_of(id)));
         }
         self.log.forget_partition(id);
         self.producers.forget_partition(id);

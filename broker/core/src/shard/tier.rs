@@ -99,7 +99,7 @@ impl Shard {
                     "the tier could not be brought up to partition {partition}, which is tried again: {e}"
                 )));
             }
-            // Deleted meanwhile: what was uploaded goes with the job that the deletion has given out.
+            // Deleted meanwhile: the catalog remembers that the tier has something of it.
             (None, _) => {}
         }
         self.finish_drain(out);
@@ -184,7 +184,6 @@ impl Policy {
             start: p.stored_start,
             keep: p.settled.iter().filter(kept).filter_map(had).collect(),
             upload,
-            deleted: false,
         })
     }
 

@@ -1,0 +1,69 @@
+//! What deleted topics have left in the bucket: it goes, however often the node ends on the way. The
+//! catalog remembers it until then.
+
+use super::{TierResult, Tiering};
+use crate::service::Service;
+use flowstone_core::catalog::Command;
+use flowstone_core::output::TierJob;
+use flowstone_storage::Disk;
+use flowstone_wire::PartitionId;
+use std::path::PathBuf;
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+use tokio::sync::oneshot;
+
+const LOOK: Duration = Duration::from_secs(1);
+/// After a failure it is looked again this much later.
+const RETRY: Duration = Duration::from_secs(15);
+
+/// Runs until the node is gone.
+pub(crate) async fn run(tiering: Weak<Tiering>, service: Weak<Service>, disk: Arc<dyn Disk>) {
+    let mut pause = LOOK;
+    loop {
+        tokio::time::sleep(pause).await;
+        let (Some(tiering), Some(service)) = (tiering.upgrade(), service.upgrade()) else {
+            return;
+        };
+        pause = match sweep(&tiering, service, &disk).await {
+            Ok(()) => LOOK,
+            Err(e) => {
+                tracing::warn!("what a deleted topic has in the tier is removed later: {e}");
+                RETRY
+            }
+        };
+    }
+}
+
+async fn sweep(
+    tiering: &Arc<Tiering>,
+    service: Arc<Service>,
+    disk: &Arc<dyn Disk>,
+) -> Result<(), String> {
+    let catalog = service.catalog();
+    for (topic, partitions) in catalog.left_in_tier() {
+        for partition in partitions {
+            remove(tiering, disk, *partition).await?;
+        }
+        let forget = Command::ForgetInTier { topic };
+        let forgotten = service.clone().command(forget).await;
+        forgotten.map_err(|e| e.to_string())?;
+    }
+    Ok(())
+}
+
+/// Waits its turn behind what is under way for the partition.
+async fn remove(
+    tiering: &Arc<Tiering>,
+    disk: &Arc<dyn Disk>,
+    partition: PartitionId,
+) -> Result<(), String> {
+    let (sender, receiver) = oneshot::channel();
+    let tell = move |_, result: TierResult| drop(sender.send(result));
+    // It uploads nothing: where files would be does not matter.
+    let job = TierJob::none_of(partition);
+    tiering.bring_up(disk.clone(), PathBuf::new(), job, tell);
+    match receiver.await {
+        Ok(result) => result.map(drop),
+        Err(_) => Err("the node is stopping".into()),
+    }
+}
