@@ -39,6 +39,10 @@ async fn with_something_there(site: &Site) -> (Server, Client) {
     produce(&producer, 0, 0..FIRST).await;
     until_copied(&client, "there", 1).await;
     until_remote(&client).await;
+    until("the files go", async || {
+        local_segments(site.data()).is_empty()
+    })
+    .await;
     (server, client)
 }
 

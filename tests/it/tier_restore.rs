@@ -37,6 +37,10 @@ async fn in_use(site: &Site) -> (Server, Client) {
     produce(&producer, 0, 0..FIRST).await;
     until_copied(&client, "t", 1).await;
     until_remote(&client).await;
+    until("the files go", async || {
+        local_segments(site.data()).is_empty()
+    })
+    .await;
     (server, client)
 }
 
