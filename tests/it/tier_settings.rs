@@ -46,6 +46,16 @@ async fn wrong_keys_are_told() {
         assert_eq!(looked.code, Some(1), "{looked:?}");
         assert!(looked.err.contains("check the keys"), "{looked:?}");
     }
+}
+
+/// The server of this process makes a bucket of any name.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_bucket_that_is_not_there_is_told() {
+    let Some(bucket) = Bucket::of_moto().await else {
+        eprintln!("SKIPPED: moto_server is not here, a missing bucket was not tried");
+        return;
+    };
+    let site = bucket.site();
     let missing = bucket.settings("").replace("s3://bucket/", "s3://nowhere/");
     site.set(LOG, &missing);
     let said = refused(&site).await;
