@@ -117,22 +117,9 @@ fn reply(ticket: Ticket, result: Result<Reply, Error>) -> Done {
 /// What is wrong with the bytes stays; what is wrong with the way to them may pass.
 fn code_of(error: &Error) -> ErrorCode {
     match error {
-        Error::Io { source, .. } if is_unreachable(source.kind()) => ErrorCode::TierUnavailable,
+        e if e.is_unreachable() => ErrorCode::TierUnavailable,
         _ => ErrorCode::Damaged,
     }
-}
-
-fn is_unreachable(kind: ErrorKind) -> bool {
-    matches!(
-        kind,
-        ErrorKind::TimedOut
-            | ErrorKind::NotConnected
-            | ErrorKind::ConnectionRefused
-            | ErrorKind::ConnectionReset
-            | ErrorKind::NetworkDown
-            | ErrorKind::NetworkUnreachable
-            | ErrorKind::HostUnreachable
-    )
 }
 
 /// Why nothing can be read from the tier of a node that has none.

@@ -181,12 +181,12 @@ pub enum Error {
         source: std::io::Error,
     },
     /// The file is not valid.
-    #[error("the settings in '{}' are not valid: {source}", path.display())]
+    #[error("the settings in '{}' are not valid: {what}", path.display())]
     Parse {
         /// The file.
         path: PathBuf,
         /// Why, with the place.
-        source: Box<toml::de::Error>,
+        what: String,
     },
     /// The settings of the tier make no sense.
     #[error("settings [tier]: {0}")]
@@ -215,7 +215,7 @@ impl Config {
         })?;
         toml::from_str(&text).map_err(|source| Error::Parse {
             path: path.into(),
-            source: Box::new(source),
+            what: told(&text, &source),
         })
     }
 
@@ -269,6 +269,23 @@ impl Config {
             compress: self.settle.compression == Compression::Zstd,
             tier_after_ms: self.tier.as_ref().map(|t| t.upload_after_ms),
         }
+    }
+}
+
+/// Where and why a text is not valid. Lines are not quoted, and neither are values: they may be secret.
+fn told(text: &str, error: &toml::de::Error) -> String {
+    let mut what = error.message().to_string();
+    for (before, behind) in [("string \"", "\""), ("unknown variant `", "`")] {
+        let from = what.find(before).map(|at| at + before.len());
+        let end = from.and_then(|from| what[from..].rfind(behind).map(|at| from + at));
+        if let (Some(from), Some(end)) = (from, end) {
+            what.replace_range(from..end, "(hidden)");
+        }
+    }
+    let front = error.span().and_then(|span| text.get(..span.start));
+    match front {
+        Some(front) => format!("line {}: {what}", front.matches('\n').count() + 1),
+        None => what,
     }
 }
 

@@ -1,7 +1,7 @@
 //! What storage answers when it cannot do what it was asked.
 
 use flowstone_wire::Lsn;
-use std::io;
+use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 
 /// Why storage could not do something.
@@ -74,6 +74,24 @@ pub enum Error {
 }
 
 impl Error {
+    /// Whether the bytes could not be asked for, so that nothing is known of them: what is wrong with
+    /// the way to them passes, or is mended elsewhere.
+    pub fn is_unreachable(&self) -> bool {
+        let Self::Io { source, .. } = self else {
+            return false;
+        };
+        matches!(
+            source.kind(),
+            ErrorKind::TimedOut
+                | ErrorKind::NotConnected
+                | ErrorKind::ConnectionRefused
+                | ErrorKind::ConnectionReset
+                | ErrorKind::NetworkDown
+                | ErrorKind::NetworkUnreachable
+                | ErrorKind::HostUnreachable
+        )
+    }
+
     pub(crate) fn io(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
         let path = path.to_path_buf();
         move |source| Self::Io {

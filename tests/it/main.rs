@@ -39,6 +39,15 @@ mod settling;
 mod slow_disk;
 mod slow_readers;
 mod sync_failure;
+mod tier_back;
+mod tier_faults;
+mod tier_gone;
+mod tier_kills;
+mod tier_outage;
+mod tier_restore;
+mod tier_server;
+mod tier_settings;
+mod tier_site;
 
 /// A file without its `mod` line is compiled by nobody and tests nothing.
 #[test]

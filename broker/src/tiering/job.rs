@@ -128,6 +128,10 @@ impl Task {
     ) -> Result<Manifest, TierError> {
         for _ in 0..RACES_MAX {
             let mut next = manifest.clone();
+            if let Some(first) = entries.first() {
+                let is_kept = |e: &Entry| self.job.keep.contains(&e.segment(self.job.partition));
+                next.give_up(first.id.first_offset, ground.epoch, is_kept);
+            }
             for entry in entries {
                 next.add(entry.clone()).map_err(|e| TierError::Refused {
                     what: format!("partition {}: {e}", self.job.partition),

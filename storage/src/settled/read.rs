@@ -151,6 +151,8 @@ impl SettledReader {
                 Ok(block) => block,
                 // What lies before it is good.
                 Err(_) if !slices.is_empty() => break,
+                // Nothing is known of what could not be asked for.
+                Err(e) if e.is_unreachable() => return Err(e),
                 Err(e) => {
                     let (from, to) = (entry.first_offset, entry.next_offset);
                     return Err(self.bad(&format!(

@@ -61,6 +61,7 @@ impl Tier {
             Kind::Document,
             &[&epoch.0.to_le_bytes(), bytes].concat(),
         ));
+        self.check_epoch(epoch).await?;
         let mut known = 0;
         for _ in 0..RACES_MAX {
             let newest = self.newest_document(&row, known).await?;

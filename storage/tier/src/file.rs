@@ -129,7 +129,8 @@ impl TierFile {
 fn told(e: &TierError) -> io::Error {
     let kind = match e {
         TierError::Unavailable { .. } => io::ErrorKind::NetworkDown,
-        TierError::Refused { .. } => io::ErrorKind::PermissionDenied,
+        // Keys that are no good any more say nothing of what is stored.
+        TierError::Refused { .. } => io::ErrorKind::ConnectionRefused,
         TierError::NotFound { .. } => io::ErrorKind::NotFound,
         TierError::Damaged { .. } => io::ErrorKind::InvalidData,
         TierError::Fenced { .. } | TierError::Io { .. } => io::ErrorKind::Other,

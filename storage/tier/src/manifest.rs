@@ -232,6 +232,14 @@ impl Manifest {
         Ok(Added::In { replaced })
     }
 
+    /// Gives up the segments behind `from` that an owner before `epoch` added and that `is_kept` does not
+    /// know: whoever was restored without them writes other records there.
+    pub fn give_up(&mut self, from: Offset, epoch: TierEpoch, is_kept: impl Fn(&Entry) -> bool) {
+        let goes = |e: &mut Entry| e.next_offset > from && e.id.epoch < epoch && !is_kept(e);
+        let gone = self.entries.extract_if(.., goes);
+        self.garbage.extend(gone.map(|e| e.id));
+    }
+
     /// Moves the start up; segments wholly below become garbage. A lower start changes nothing.
     pub fn move_start(&mut self, start: Offset) {
         self.start = self.start.max(start);

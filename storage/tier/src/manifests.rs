@@ -107,6 +107,10 @@ impl Tier {
         let (known, next) = (next.version(), next.numbered(epoch));
         let row = self.names().manifest_row(next.partition());
         let bytes = Bytes::from(next.encode().map_err(TierError::refused)?);
+        // Whoever restores reads the newest one, whoever wrote it: one that was superseded long ago
+        // writes none. One that is superseded just now is told below, and the next owner's manifest
+        // gives up what it added.
+        self.check_epoch(epoch).await?;
         if self.objects().append(&row, next.version(), &bytes).await? == Created::Taken {
             let newer = self.manifest_from(next.partition(), known).await?;
             if newer.epoch() > epoch {

@@ -30,17 +30,20 @@ async fn an_owner_that_was_superseded_is_fenced() {
     let mut manifest = old.manifest(P).await.unwrap();
     manifest.add(entry(0, 10, first)).unwrap();
     let manifest = stored(&old, &manifest, first).await;
-    let second = new.take_epoch("new").await.unwrap();
-    assert_eq!(new.owner().await.unwrap(), Some((second, "new".into())));
-
     // The old owner is faster once more: the new one has to look again.
     let mut late = manifest.clone();
     late.add(entry(10, 20, first)).unwrap();
-    let fenced = old.put_manifest(&late, first).await;
+    let late = stored(&old, &late, first).await;
+    let second = new.take_epoch("new").await.unwrap();
+    assert_eq!(new.owner().await.unwrap(), Some((second, "new".into())));
+    let mut later = late.clone();
+    later.add(entry(20, 30, first)).unwrap();
+    let fenced = old.put_manifest(&later, first).await;
     assert!(
         matches!(fenced, Err(TierError::Fenced { epoch }) if epoch == second),
         "{fenced:?}"
     );
+    assert_eq!(new.manifest(P).await.unwrap(), late, "it was stored");
     let mut mine = manifest.clone();
     mine.add(entry(10, 30, second)).unwrap();
     let PutManifest::Conflict(mut newer) = new.put_manifest(&mine, second).await.unwrap() else {
