@@ -109,10 +109,9 @@ impl Broker {
     pub fn start(config: Config) -> Result<Self, StartError> {
         config.check()?;
         let workers = config.workers();
-        let wanted = if config.node.shards == 0 {
-            workers
-        } else {
-            config.node.shards
+        let wanted = match config.node.shards {
+            0 => workers,
+            shards => shards,
         };
         let data = DataDir::open(&config.node.data, wanted)?;
         let shards = data.identity.shards;
@@ -121,20 +120,8 @@ impl Broker {
             shards: opened,
             broken,
         } = open(&data, &config)?;
-        let runtime = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(1)
-            .max_blocking_threads(16)
-            .thread_name("control")
-            .enable_all()
-            .build()
-            .map_err(system("start the control threads"))?;
-        let tiering = match &config.tier {
-            Some(tier) => {
-                let (who, handle) = (data.identity.node_id.clone(), runtime.handle().clone());
-                Some(Tiering::start(tier.clone(), &data.path, who, handle)?)
-            }
-            None => None,
-        };
+        let runtime = control_threads()?;
+        let tiering = open_tier(&config, &data, runtime.handle())?;
         let (mut mailboxes, mut ears) = (Vec::new(), Vec::new());
         for _ in 0..workers.min(shards) {
             let (mailbox, ear) = Mailbox::new().map_err(system("make a mailbox"))?;
@@ -152,13 +139,10 @@ impl Broker {
             metrics,
             tiering.clone(),
         ));
-        let cluster_id = data.identity.cluster_id.clone();
-        if let Some(tiering) = &tiering {
-            let disk = RealDisk::new(&data.path).map_err(system("open the data directory"))?;
-            let (of, with) = (Arc::downgrade(tiering), Arc::downgrade(&service));
-            service.runtime().spawn(sweep(of, with, Arc::new(disk)));
-        }
-        let backup = tiering.map(|t| Backup::start(t, &service, &data.path, cluster_id));
+        let backup = match tiering {
+            Some(tiering) => Some(keep_tier(tiering, &service, &data)?),
+            None => None,
+        };
         let mut broker = Self {
             service,
             mailboxes,
@@ -364,6 +348,42 @@ impl Drop for Broker {
     fn drop(&mut self) {
         self.shut_down(Duration::from_secs(30));
     }
+}
+
+fn control_threads() -> Result<tokio::runtime::Runtime, StartError> {
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .max_blocking_threads(16)
+        .thread_name("control")
+        .enable_all()
+        .build()
+        .map_err(system("start the control threads"))
+}
+
+fn open_tier(
+    config: &Config,
+    data: &DataDir,
+    runtime: &tokio::runtime::Handle,
+) -> Result<Option<Arc<Tiering>>, StartError> {
+    let Some(tier) = config.tier.clone() else {
+        return Ok(None);
+    };
+    let who = data.identity.node_id.clone();
+    let tiering = Tiering::start(tier, &data.path, who, runtime.clone())?;
+    Ok(Some(tiering))
+}
+
+/// Starts what keeps the tier in step with the catalog.
+fn keep_tier(
+    tiering: Arc<Tiering>,
+    service: &Arc<Service>,
+    data: &DataDir,
+) -> Result<Arc<tokio::sync::Mutex<Backup>>, StartError> {
+    let disk = RealDisk::new(&data.path).map_err(system("open the data directory"))?;
+    let (of, with) = (Arc::downgrade(&tiering), Arc::downgrade(service));
+    service.runtime().spawn(sweep(of, with, Arc::new(disk)));
+    let cluster_id = data.identity.cluster_id.clone();
+    Ok(Backup::start(tiering, service, &data.path, cluster_id))
 }
 
 /// What a data directory holds, opened.

@@ -75,7 +75,8 @@ struct Content {
     last: Lsn,
 }
 
-/// Fills an empty directory from a bucket. `told` is called with each partition that was read.
+/// Fills an empty directory from a bucket, and takes the bucket over: a node that still uses it writes
+/// nothing there any more. `told` is called with each partition that was read.
 ///
 /// # Errors
 /// [`Error`]; what was written before stays and is no data directory.
@@ -96,6 +97,8 @@ pub async fn restore(
     let rows = document.rows.iter().map(|(k, v)| (&k[..], &v[..]));
     let catalog = Catalog::from_rows(document.shards, rows).map_err(Error::Content)?;
     let unfinished = Unfinished::begin(dir)?;
+    // A node that still uses the bucket must remove nothing that the new one will name.
+    tier.take_epoch("restore").await?;
     let places = places(&catalog);
     let mut done = Restored {
         topics: catalog.topics().count(),

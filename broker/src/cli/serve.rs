@@ -59,8 +59,10 @@ fn settings(args: &Args) -> Result<Config, Failed> {
 
 /// Logs to standard error: JSON where nobody looks, text on a terminal.
 pub(super) fn log_to_stderr(default: &str) {
-    let filter = tracing_subscriber::EnvFilter::try_from_env("FLOWSTONE_LOG")
-        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(default));
+    let filter =
+        tracing_subscriber::EnvFilter::try_from_env("FLOWSTONE_LOG").unwrap_or_else(|_| {
+            tracing_subscriber::EnvFilter::new(format!("{default},object_store=warn"))
+        });
     let terminal = std::io::stderr().is_terminal();
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
