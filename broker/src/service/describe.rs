@@ -38,7 +38,7 @@ impl Service {
     /// How the tier stands; `None` where there is none.
     ///
     /// # Errors
-    /// As [`Self::statuses`].
+    /// What the first shard says that cannot tell.
     pub async fn tier_status(&self) -> Result<Option<TierStatus>, Failure> {
         let Some(tiering) = &self.tiering else {
             return Ok(None);
