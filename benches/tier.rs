@@ -186,7 +186,7 @@ async fn upload(
 
 fn read_all(tier: &Tier, entries: &[Entry]) -> Result<(), Failure> {
     for entry in entries {
-        let file = Arc::new(tier.file(P, entry));
+        let file = Arc::new(tier.file(P, entry.id, entry.bytes));
         let reader = SettledReader::over(file, Path::new("bench"), entry.segment(P))?;
         let mut at = entry.id.first_offset;
         while at < entry.next_offset {
@@ -204,7 +204,8 @@ async fn place(name: &str, root: &Path) -> Result<(Settings, Arc<dyn ObjectStore
         let settings = Settings::at(format!("file://{}", bucket.display()));
         return Ok((settings, Arc::new(store)));
     }
-    let endpoint = s3_server::start(root, s3_server::Manners::Honest).await;
+    let server = s3_server::start(root, s3_server::Manners::Honest).await;
+    let endpoint = format!("http://{server}");
     let store = AmazonS3Builder::new()
         .with_bucket_name(s3_server::BUCKET)
         .with_endpoint(&endpoint)

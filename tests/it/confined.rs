@@ -3,22 +3,20 @@
 use crate::cgroup::Cgroup;
 use crate::child;
 use crate::http::Http;
+use crate::process::Process;
 use crate::server::Site;
 use crate::slow_disk::SlowDisk;
 use flowstone_client::Client;
-use std::fs::{File, OpenOptions};
-use std::io::{BufRead, BufReader};
+use std::fs::File;
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::task::JoinHandle;
 
 const READY_TIMEOUT: Duration = Duration::from_secs(60);
-/// So much of its log is shown when a test fails.
-const LOG_LINES: usize = 40;
 /// How often memory is looked at.
 const LOOK: Duration = Duration::from_millis(20);
 
@@ -34,8 +32,7 @@ pub(crate) struct Limits<'a> {
 
 /// A process on a site. Dropping it kills it.
 pub(crate) struct Confined {
-    child: Child,
-    log: PathBuf,
+    process: Process,
     native: SocketAddr,
     http: SocketAddr,
 }
@@ -64,43 +61,19 @@ fn command(limits: Limits<'_>) -> Command {
 impl Confined {
     /// Starts a broker and waits until it is ready.
     pub(crate) fn start(site: &Site, limits: Limits<'_>) -> Self {
-        let log = site.file("broker.log");
-        let err = OpenOptions::new().create(true).append(true).open(&log);
-        let mut child = command(limits)
-            .args(["serve", "--native", "127.0.0.1:0", "--http", "127.0.0.1:0"])
-            .arg("--data")
-            .arg(site.data())
-            .arg("--config")
-            .arg(site.file("flowstone.toml"))
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(err.unwrap())
-            .spawn()
-            .unwrap();
-        let mut out = BufReader::new(child.stdout.take().unwrap());
-        let nowhere = SocketAddr::from(([127, 0, 0, 1], 0));
-        let mut broker = Self {
-            child,
-            log,
-            native: nowhere,
-            http: nowhere,
-        };
-        let (sender, lines) = std::sync::mpsc::channel();
-        std::thread::spawn(move || {
-            let mut line = String::new();
-            out.read_line(&mut line).unwrap();
-            let _ = sender.send(line);
-            // The rest is drained, so that it never waits for a reader.
-            let _ = std::io::copy(&mut out, &mut std::io::sink());
-        });
-        let line = lines.recv_timeout(READY_TIMEOUT).unwrap_or_default();
+        let doors = ["--native", "127.0.0.1:0", "--http", "127.0.0.1:0"];
+        let mut process = Process::spawn(command(limits), site, &doors);
+        let line = process.ready_line(READY_TIMEOUT);
         let word = |name: &str| {
             let found = line.split_whitespace().find_map(|w| w.strip_prefix(name));
-            found.unwrap_or_else(|| panic!("not ready, it says '{line}'"))
+            let address = found.map(|w| w.parse().unwrap());
+            address.unwrap_or_else(|| panic!("not ready, it says '{line}'"))
         };
-        broker.native = word("native=").parse().unwrap();
-        broker.http = word("http=").parse().unwrap();
-        broker
+        Self {
+            native: word("native="),
+            http: word("http="),
+            process,
+        }
     }
 
     /// Address of the native door.
@@ -118,62 +91,38 @@ impl Confined {
         Client::connect(&url).await.unwrap()
     }
 
-    fn proc_file(&self, name: &str) -> PathBuf {
-        format!("/proc/{}/{name}", self.child.id()).into()
-    }
-
     /// Processor time that it has used.
     pub(crate) fn cpu_time(&self) -> Duration {
-        let stat = std::fs::read_to_string(self.proc_file("stat")).unwrap();
-        let behind_name = stat.rsplit_once(") ").unwrap().1;
-        let fields: Vec<_> = behind_name.split(' ').collect();
-        // Fields 14 and 15 of proc(5), in ticks of 10 ms everywhere.
-        let ticks = [11, 12].map(|at: usize| fields[at].parse::<u64>().unwrap());
-        Duration::from_millis(ticks.iter().sum::<u64>() * 10)
+        self.process.cpu_time()
     }
 
     /// File descriptors that it has open.
     pub(crate) fn open_files(&self) -> usize {
-        std::fs::read_dir(self.proc_file("fd")).unwrap().count()
+        std::fs::read_dir(self.process.proc_file("fd"))
+            .unwrap()
+            .count()
     }
 
     /// Looks at its memory from now on.
     pub(crate) fn watch_memory(&self) -> MemoryWatch {
-        MemoryWatch::start(self.proc_file("status"))
+        MemoryWatch::start(self.process.proc_file("status"))
     }
 
     /// It must not have ended by itself.
     #[track_caller]
     pub(crate) fn lives(&mut self) {
-        let ended = child::wait(&mut self.child, Duration::ZERO);
-        assert_eq!(ended, None, "the broker ended by itself");
+        self.process.lives_for(Duration::ZERO);
     }
 
     /// SIGKILL. That it had ended by itself before is an error.
     #[track_caller]
-    pub(crate) fn kill(mut self) {
-        self.lives();
-        self.child.kill().unwrap();
-        self.child.wait().unwrap();
+    pub(crate) fn kill(self) {
+        self.process.kill();
     }
 
     /// What all its processes so far have logged.
     pub(crate) fn log(&self) -> String {
-        std::fs::read_to_string(&self.log).unwrap()
-    }
-}
-
-impl Drop for Confined {
-    fn drop(&mut self) {
-        // It may have ended already.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-        if std::thread::panicking() {
-            let log = self.log();
-            let lines: Vec<_> = log.lines().collect();
-            let tail = &lines[lines.len().saturating_sub(LOG_LINES)..];
-            eprintln!("--- end of the broker's log:\n{}\n---", tail.join("\n"));
-        }
+        self.process.log()
     }
 }
 

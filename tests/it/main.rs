@@ -30,6 +30,7 @@ mod overload;
 mod power_book;
 mod power_cut;
 mod power_load;
+mod process;
 
 mod raw;
 mod reading;

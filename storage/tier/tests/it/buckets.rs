@@ -7,13 +7,14 @@ use flowstone_tier::{
     Credentials, GcOptions, Keys, PutManifest, Secret, Settings, Tier, TierError,
 };
 use flowstone_wire::{Offset, PartitionId};
+use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 use tokio::runtime::Handle;
 
-fn s3_settings(endpoint: String) -> Settings {
+fn s3_settings(server: SocketAddr) -> Settings {
     let mut settings = Settings::at(format!("s3://{BUCKET}/some/prefix"));
-    settings.endpoint = Some(endpoint);
+    settings.endpoint = Some(format!("http://{server}"));
     settings.region = Some("us-east-1".into());
     settings.credentials = Credentials::Given(Keys {
         access_key_id: KEY.into(),
@@ -111,7 +112,7 @@ async fn there_and_back(settings: &Settings, dir: &Path) {
 }
 
 async fn read_as_file(tier: &Arc<Tier>, segment: &Segment, entry: &flowstone_tier::Entry) {
-    let file = Arc::new(tier.file(P, entry));
+    let file = Arc::new(tier.file(P, entry.id, entry.bytes));
     let segment = segment.clone();
     let read = tokio::task::spawn_blocking(move || {
         let id = segment.meta.id();
@@ -130,8 +131,8 @@ async fn read_as_file(tier: &Arc<Tier>, segment: &Segment, entry: &flowstone_tie
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn over_s3() {
     let dir = tempfile::tempdir().unwrap();
-    let endpoint = s3_server::start(&dir.path().join("s3"), Manners::Honest).await;
-    let settings = s3_settings(endpoint);
+    let server = s3_server::start(&dir.path().join("s3"), Manners::Honest).await;
+    let settings = s3_settings(server);
     there_and_back(&settings, &dir.path().join("cache")).await;
 }
 
@@ -152,13 +153,13 @@ async fn over_a_directory() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_server_that_ignores_conditions_is_refused() {
     let dir = tempfile::tempdir().unwrap();
-    let endpoint = s3_server::start(&dir.path().join("s3"), Manners::Ignorant).await;
-    let refused = open(&s3_settings(endpoint.clone()), &dir.path().join("c"))
+    let server = s3_server::start(&dir.path().join("s3"), Manners::Ignorant).await;
+    let refused = open(&s3_settings(server), &dir.path().join("c"))
         .await
         .unwrap_err();
     assert!(matches!(refused, TierError::Refused { .. }), "{refused}");
     assert!(!refused.to_string().contains(SECRET));
-    let mut settings = s3_settings(endpoint);
+    let mut settings = s3_settings(server);
     settings.accept_single_writer = true;
     let tier = open(&settings, &dir.path().join("c")).await.unwrap();
     assert_eq!(tier.take_epoch("me").await.unwrap().0, 1);
@@ -168,10 +169,10 @@ async fn a_server_that_ignores_conditions_is_refused() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_server_that_loses_races_is_found_out() {
     let dir = tempfile::tempdir().unwrap();
-    let endpoint = s3_server::start(&dir.path().join("s3"), Manners::Racy).await;
+    let server = s3_server::start(&dir.path().join("s3"), Manners::Racy).await;
     let mut refused = 0;
     for _ in 0..40 {
-        match open(&s3_settings(endpoint.clone()), &dir.path().join("c")).await {
+        match open(&s3_settings(server), &dir.path().join("c")).await {
             Err(TierError::Refused { .. }) => refused += 1,
             Ok(_) | Err(TierError::Unavailable { .. }) => {}
             Err(e) => panic!("{e}"),
@@ -183,8 +184,8 @@ async fn a_server_that_loses_races_is_found_out() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn wrong_keys_are_refused_and_not_shown() {
     let dir = tempfile::tempdir().unwrap();
-    let endpoint = s3_server::start(&dir.path().join("s3"), Manners::Honest).await;
-    let mut settings = s3_settings(endpoint);
+    let server = s3_server::start(&dir.path().join("s3"), Manners::Honest).await;
+    let mut settings = s3_settings(server);
     settings.credentials = Credentials::Given(Keys {
         access_key_id: KEY.into(),
         secret_access_key: Secret::new("not that one"),
@@ -199,9 +200,9 @@ async fn wrong_keys_are_refused_and_not_shown() {
 async fn a_server_that_is_not_there_is_unavailable() {
     let dir = tempfile::tempdir().unwrap();
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let endpoint = format!("http://{}", listener.local_addr().unwrap());
+    let server = listener.local_addr().unwrap();
     drop(listener);
-    let mut settings = s3_settings(endpoint);
+    let mut settings = s3_settings(server);
     settings.retry_for_ms = 300;
     let begun = std::time::Instant::now();
     let error = open(&settings, &dir.path().join("c")).await.unwrap_err();

@@ -7,13 +7,14 @@ use hyper_util::rt::TokioIo;
 use s3s::auth::SimpleAuth;
 use s3s::service::{S3Service, S3ServiceBuilder};
 use s3s_fs::FileSystem;
+use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 use tokio::net::TcpListener;
 use tokio::sync::Mutex;
 
 pub(crate) const KEY: &str = "AKIATEST";
-pub(crate) const SECRET: &str = "a secret of the test";
+pub(crate) const SECRET: &str = "the-secret-of-the-test";
 pub(crate) const BUCKET: &str = "bucket";
 
 /// How the server treats what is to be created.
@@ -27,16 +28,16 @@ pub(crate) enum Manners {
     Ignorant,
 }
 
-/// Starts a server with one bucket, and gives its endpoint.
-pub(crate) async fn start(root: &Path, manners: Manners) -> String {
+/// Starts a server with one bucket, which keeps its objects below `root`.
+pub(crate) async fn start(root: &Path, manners: Manners) -> SocketAddr {
     std::fs::create_dir_all(root.join(BUCKET)).unwrap();
     let mut builder = S3ServiceBuilder::new(FileSystem::new(root).unwrap());
     builder.set_auth(SimpleAuth::from_single(KEY, SECRET));
     let service = builder.build();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let endpoint = format!("http://{}", listener.local_addr().unwrap());
+    let address = listener.local_addr().unwrap();
     tokio::spawn(accept(listener, service, manners, root.into()));
-    endpoint
+    address
 }
 
 async fn accept(listener: TcpListener, service: S3Service, manners: Manners, root: Arc<Path>) {
