@@ -89,11 +89,11 @@ impl Background {
         }
     }
 
-    /// Works until it is told to stop or the worker is gone.
+    /// Works until it is told to stop.
     pub(crate) fn run(mut self) {
         loop {
             match self.next_job() {
-                Next::Job(Job::Stop) | Next::Gone => return,
+                Next::Job(Job::Stop) => return,
                 Next::Job(Job::Shard(shard, output)) => self.take(shard, output),
                 Next::Job(Job::Tiered(shard, job, result)) => self.note_copies(shard, job, result),
                 Next::Idle => self.work(),
@@ -124,20 +124,20 @@ impl Background {
             .chain(self.later.front().map(|(at, ..)| *at))
             .min();
         let Some(due) = due else {
-            return self.jobs.recv().map_or(Next::Gone, Next::Job);
+            return Next::Job(self.jobs.recv().unwrap_or(Job::Stop));
         };
         let wait = due.saturating_duration_since(Instant::now());
         if wait.is_zero() {
             return match self.jobs.try_recv() {
                 Ok(job) => Next::Job(job),
                 Err(TryRecvError::Empty) => Next::Idle,
-                Err(TryRecvError::Disconnected) => Next::Gone,
+                Err(TryRecvError::Disconnected) => Next::Job(Job::Stop),
             };
         }
         match self.jobs.recv_timeout(wait) {
             Ok(job) => Next::Job(job),
             Err(RecvTimeoutError::Timeout) => Next::Idle,
-            Err(RecvTimeoutError::Disconnected) => Next::Gone,
+            Err(RecvTimeoutError::Disconnected) => Next::Job(Job::Stop),
         }
     }
 
@@ -371,5 +371,4 @@ impl Background {
 enum Next {
     Job(Job),
     Idle,
-    Gone,
 }

@@ -116,9 +116,10 @@ fn reply(ticket: Ticket, result: Result<Reply, Error>) -> Done {
 
 /// What is wrong with the bytes stays; what is wrong with the way to them may pass.
 fn code_of(error: &Error) -> ErrorCode {
-    match error {
-        e if e.is_unreachable() => ErrorCode::TierUnavailable,
-        _ => ErrorCode::Damaged,
+    if error.is_unreachable() {
+        ErrorCode::TierUnavailable
+    } else {
+        ErrorCode::Damaged
     }
 }
 

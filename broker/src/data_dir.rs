@@ -79,10 +79,10 @@ impl DataDir {
         };
         fs::create_dir_all(path).map_err(io)?;
         let lock = lock(path)?;
-        let file = path.join(IDENTITY);
-        if !file.exists() {
+        if !path.join(IDENTITY).exists() {
             refuse_foreign(path)?;
-            create(path, &file, shards).map_err(io)?;
+            let cluster_id = random_id().map_err(io)?;
+            create(path, cluster_id, shards).map_err(io)?;
         }
         let identity = read(path)?;
         Ok(Self {
@@ -129,13 +129,7 @@ impl Unfinished {
             path: self.path.clone(),
             source,
         };
-        let identity = Identity {
-            format_version: FORMAT_VERSION,
-            node_id: random_id().map_err(io)?,
-            cluster_id,
-            shards,
-        };
-        write(&self.path, &self.path.join(IDENTITY), &identity).map_err(io)
+        create(&self.path, cluster_id, shards).map_err(io)
     }
 }
 
@@ -207,24 +201,21 @@ fn refuse_foreign(path: &Path) -> Result<(), Error> {
     Ok(())
 }
 
-fn create(path: &Path, file: &Path, shards: u16) -> io::Result<()> {
+/// Makes a directory that of a new node.
+fn create(path: &Path, cluster_id: String, shards: u16) -> io::Result<()> {
     let identity = Identity {
         format_version: FORMAT_VERSION,
         node_id: random_id()?,
-        cluster_id: random_id()?,
+        cluster_id,
         shards,
     };
-    write(path, file, &identity)
-}
-
-fn write(path: &Path, file: &Path, identity: &Identity) -> io::Result<()> {
-    let text = toml::to_string(identity).map_err(io::Error::other)?;
+    let text = toml::to_string(&identity).map_err(io::Error::other)?;
     let unfinished = path.join("flowstone.toml.tmp");
     let mut out = File::create(&unfinished)?;
     out.write_all(b"# Made by flowstone; says whose directory this is. Not settings.\n")?;
     out.write_all(text.as_bytes())?;
     out.sync_all()?;
-    fs::rename(&unfinished, file)?;
+    fs::rename(&unfinished, path.join(IDENTITY))?;
     File::open(path)?.sync_all()
 }
 

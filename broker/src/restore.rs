@@ -86,14 +86,11 @@ pub async fn restore(
     config: &Config,
     mut told: impl FnMut(usize, usize),
 ) -> Result<Restored, Error> {
-    let document: CatalogDocument = match document(tier, CATALOG).await? {
-        Some(document) => document,
-        None => {
-            let what = "there is no catalog in it: no node has used it as its tier";
-            return Err(Error::Content(what.into()));
-        }
+    let Some(document) = read_document::<CatalogDocument>(tier, CATALOG).await? else {
+        let what = "there is no catalog in it: no node has used it as its tier";
+        return Err(Error::Content(what.into()));
     };
-    let groups: GroupsDocument = document_or_default(tier, GROUPS).await?;
+    let groups: GroupsDocument = read_document(tier, GROUPS).await?.unwrap_or_default();
     let rows = document.rows.iter().map(|(k, v)| (&k[..], &v[..]));
     let catalog = Catalog::from_rows(document.shards, rows).map_err(Error::Content)?;
     let unfinished = Unfinished::begin(dir)?;
@@ -148,20 +145,13 @@ pub async fn restore(
     Ok(done)
 }
 
-async fn document<T: DeserializeOwned>(tier: &Tier, name: &str) -> Result<Option<T>, Error> {
+async fn read_document<T: DeserializeOwned>(tier: &Tier, name: &str) -> Result<Option<T>, Error> {
     let Some(found) = tier.latest_document(name).await? else {
         return Ok(None);
     };
     let read = postcard::from_bytes(&found.bytes);
     let bad = |e| Error::Content(format!("document '{name}' is not of this version: {e}"));
     read.map(Some).map_err(bad)
-}
-
-async fn document_or_default<T: DeserializeOwned + Default>(
-    tier: &Tier,
-    name: &str,
-) -> Result<T, Error> {
-    Ok(document(tier, name).await?.unwrap_or_default())
 }
 
 fn places(catalog: &Catalog) -> BTreeMap<PartitionId, ShardId> {
@@ -191,14 +181,8 @@ impl Content {
     fn take(&mut self, manifest: &Manifest) {
         let partition = manifest.partition();
         for entry in manifest.entries() {
-            let copy = Tiered {
-                generation: entry.id.generation,
-                epoch: entry.id.epoch.0,
-                bytes: entry.bytes,
-                crc32: entry.crc32,
-                local: false,
-            };
-            self.copies.push((entry.segment(partition), copy));
+            let copy = (entry.segment(partition), entry.tiered(false));
+            self.copies.push(copy);
             self.metas.push(entry.meta(partition));
             self.last = self.last.max(entry.last_lsn);
         }

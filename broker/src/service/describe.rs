@@ -40,12 +40,17 @@ impl Service {
     /// # Errors
     /// What the first shard says that cannot tell.
     pub async fn tier_status(&self) -> Result<Option<TierStatus>, Failure> {
-        let Some(tiering) = &self.tiering else {
-            return Ok(None);
-        };
-        let statuses = self.statuses().await?;
+        match self.tiering {
+            Some(_) => Ok(self.tier_status_of(&self.statuses().await?)),
+            None => Ok(None),
+        }
+    }
+
+    /// As [`Self::tier_status`], where the shards were asked already.
+    pub(crate) fn tier_status_of(&self, statuses: &[Status]) -> Option<TierStatus> {
         let shards = tiering::sum(statuses.iter().map(|s| s.tier));
-        Ok(Some(tiering.status(&shards, unix_ms(), self.uptime_s())))
+        let tiering = self.tiering.as_ref()?;
+        Some(tiering.status(&shards, unix_ms(), self.uptime_s()))
     }
 
     /// How a topic stands.

@@ -4,6 +4,7 @@
 use super::Tiering;
 use crate::catalog_copy::{self, Rows};
 use crate::service::Service;
+use flowstone_core::Catalog;
 use flowstone_wire::native::GroupOffset;
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
@@ -44,7 +45,8 @@ pub(crate) struct Backup {
     catalog: PathBuf,
     cluster_id: String,
     /// What was written last.
-    written: (Vec<u8>, Vec<u8>),
+    written_catalog: Option<Arc<Catalog>>,
+    written_groups: Vec<u8>,
 }
 
 impl Backup {
@@ -60,7 +62,8 @@ impl Backup {
             service: Arc::downgrade(service),
             catalog: data.join("catalog.redb"),
             cluster_id,
-            written: Default::default(),
+            written_catalog: None,
+            written_groups: Vec::new(),
         }));
         service.runtime().spawn(run(Arc::downgrade(&backup)));
         backup
@@ -74,20 +77,22 @@ impl Backup {
         let (Ok(ground), Some(service)) = (self.tiering.ours(), self.service.upgrade()) else {
             return Ok(());
         };
-        let catalog = self.catalog_document(&service)?;
-        if catalog != self.written.0 {
-            let put = ground.tier.put_document(CATALOG, ground.epoch, &catalog);
+        // Taken first: the copy that is read then says this, or more.
+        let catalog = Some(service.catalog());
+        if catalog != self.written_catalog {
+            let document = self.catalog_document(&service)?;
+            let put = ground.tier.put_document(CATALOG, ground.epoch, &document);
             put.await.map_err(|e| self.tiering.noted(e))?;
-            self.written.0 = catalog;
+            self.written_catalog = catalog;
         }
         if !with_groups {
             return Ok(());
         }
         let groups = groups_document(&service).await?;
-        if groups != self.written.1 {
+        if groups != self.written_groups {
             let put = ground.tier.put_document(GROUPS, ground.epoch, &groups);
             put.await.map_err(|e| self.tiering.noted(e))?;
-            self.written.1 = groups;
+            self.written_groups = groups;
         }
         Ok(())
     }

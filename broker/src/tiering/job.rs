@@ -80,15 +80,7 @@ impl Task {
         let (tier, job) = (&ground.tier, &self.job);
         let mut entries = Vec::new();
         for meta in &job.upload {
-            let path = layout::settled_path(&self.shard_dir, meta.id());
-            let file = self.disk.open(&path).map_err(|source| TierError::Io {
-                action: "open",
-                path: path.display().to_string(),
-                source,
-            })?;
-            self.prove(meta).await?;
-            let entry = tier.upload(job.partition, meta, file, ground.epoch).await?;
-            entries.push(entry);
+            entries.push(self.upload(ground, meta).await?);
         }
         let manifest = match known.take() {
             Some(manifest) => manifest,
@@ -98,25 +90,30 @@ impl Task {
         let cleared = tier.clear_garbage(&manifest, ground.epoch).await?;
         let (PutManifest::Stored(manifest) | PutManifest::Conflict(manifest)) = cleared;
         *known = Some(manifest);
-        let noted = entries.iter().map(|e| (e.segment(job.partition), note(e)));
-        Ok(noted.collect())
+        let noted = |e: &Entry| (e.segment(job.partition), e.tiered(true));
+        Ok(entries.iter().map(noted).collect())
     }
 
-    /// Reads a segment whole and checks every checksum: a copy of damage would let the local file go,
-    /// and with it what `flowstone repair` could still save.
-    async fn prove(&self, meta: &SettledMeta) -> Result<(), TierError> {
-        let (disk, dir, id) = (self.disk.clone(), self.shard_dir.clone(), meta.id());
-        let read =
-            tokio::task::spawn_blocking(move || SettledReader::open(&*disk, &dir, id)?.verify());
-        let name = layout::settled_path(&self.shard_dir, id)
-            .display()
-            .to_string();
-        let what = match read.await {
-            Ok(Ok(())) => return Ok(()),
-            Ok(Err(e)) => e.to_string(),
-            Err(e) => e.to_string(),
+    /// Uploads a segment, unless it is damaged: a copy of damage would let the local file go, and with it
+    /// what `flowstone repair` could still save.
+    async fn upload(&self, ground: &Ground, meta: &SettledMeta) -> Result<Entry, TierError> {
+        let path = layout::settled_path(&self.shard_dir, meta.id());
+        let file = self.disk.open(&path).map_err(|source| TierError::Io {
+            action: "open",
+            path: path.display().to_string(),
+            source,
+        })?;
+        let (to_prove, name, id) = (file.clone(), path.clone(), meta.id());
+        let proven =
+            tokio::task::spawn_blocking(move || SettledReader::over(to_prove, &name, id)?.verify());
+        let bad = |e: &dyn std::fmt::Display| TierError::Damaged {
+            name: path.display().to_string(),
+            what: e.to_string(),
         };
-        Err(TierError::Damaged { name, what })
+        let proven = proven.await.map_err(|e| bad(&e))?;
+        proven.map_err(|e| bad(&e))?;
+        let (tier, partition) = (&ground.tier, self.job.partition);
+        tier.upload(partition, meta, file, ground.epoch).await
     }
 
     /// Stores the manifest with what was uploaded and without what has expired.
@@ -152,15 +149,5 @@ impl Task {
                 self.job.partition
             ),
         })
-    }
-}
-
-fn note(entry: &Entry) -> Tiered {
-    Tiered {
-        generation: entry.id.generation,
-        epoch: entry.id.epoch.0,
-        bytes: entry.bytes,
-        crc32: entry.crc32,
-        local: true,
     }
 }

@@ -5,8 +5,7 @@ use crate::cold_read::ColdRead;
 use crate::effects::Done;
 use flowstone_storage::Error;
 use flowstone_storage::settled::{SegmentId, SettledReader, Source, Tiered};
-use flowstone_tier::{Entry, ObjectId, TierEpoch};
-use flowstone_wire::{Lsn, Offset};
+use flowstone_tier::{ObjectId, TierEpoch};
 use std::io::{self, ErrorKind};
 use std::sync::{Arc, PoisonError};
 
@@ -61,27 +60,13 @@ impl Tiering {
             path: "tier".into(),
             source: io::Error::new(ErrorKind::NotConnected, why),
         })?;
-        let entry = entry_of(id, copy);
-        let name = ground.tier.names().segment(id.partition, entry.id);
-        let file = ground.tier.file(id.partition, &entry);
-        SettledReader::over(Arc::new(file), name.as_ref().as_ref(), id)
-    }
-}
-
-/// As much of an entry as reading needs.
-fn entry_of(id: SegmentId, copy: Tiered) -> Entry {
-    Entry {
-        id: ObjectId {
+        let object = ObjectId {
             first_offset: id.first_offset,
             generation: id.generation,
             epoch: TierEpoch(copy.epoch),
-        },
-        next_offset: Offset(id.first_offset.0.saturating_add(1)),
-        records: 0,
-        bytes: copy.bytes,
-        max_timestamp: 0,
-        last_lsn: Lsn(0),
-        clean_at_ms: None,
-        crc32: copy.crc32,
+        };
+        let name = ground.tier.names().segment(id.partition, object);
+        let file = ground.tier.file(id.partition, object, copy.bytes);
+        SettledReader::over(Arc::new(file), name.as_ref().as_ref(), id)
     }
 }

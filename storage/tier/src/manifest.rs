@@ -1,7 +1,7 @@
 //! What a bucket holds of one partition: pure code.
 
 use crate::envelope::{self, Kind};
-use flowstone_storage::settled::{SegmentId, SettledMeta};
+use flowstone_storage::settled::{SegmentId, SettledMeta, Tiered};
 use flowstone_wire::{Lsn, Offset, PartitionId};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
@@ -92,6 +92,17 @@ impl Entry {
     /// Which segment it is for storage.
     pub fn segment(&self, partition: PartitionId) -> SegmentId {
         self.meta(partition).id()
+    }
+
+    /// What storage notes of the copy; `local` says whether there is a local file beside it.
+    pub fn tiered(&self, local: bool) -> Tiered {
+        Tiered {
+            generation: self.id.generation,
+            epoch: self.id.epoch.0,
+            bytes: self.bytes,
+            crc32: self.crc32,
+            local,
+        }
     }
 
     /// What an entry needs to replace others: owners before generations.

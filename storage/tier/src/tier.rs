@@ -7,7 +7,7 @@ use crate::counters::Counters;
 use crate::error::TierError;
 use crate::file::TierFile;
 use crate::limiter::TokenBucket;
-use crate::manifest::Entry;
+use crate::manifest::ObjectId;
 use crate::names::Names;
 use crate::objects::Objects;
 use crate::probe::{self, Abilities};
@@ -144,13 +144,13 @@ impl Tier {
         self.objects.counters()
     }
 
-    /// A segment, to be read as a file. Nothing is asked of the bucket yet.
-    pub fn file(&self, partition: PartitionId, entry: &Entry) -> TierFile {
+    /// A segment of so many bytes, to be read as a file. Nothing is asked of the bucket yet.
+    pub fn file(&self, partition: PartitionId, id: ObjectId, bytes: u64) -> TierFile {
         let source = Source {
             partition,
-            id: entry.id,
-            path: self.names.segment(partition, entry.id),
-            bytes: entry.bytes,
+            id,
+            path: self.names.segment(partition, id),
+            bytes,
         };
         TierFile::new(Arc::clone(&self.cache), source)
     }

@@ -36,21 +36,19 @@ impl Shard {
                 }
                 self.materializer.wanted = true;
             }
-            while p
+            while let Some(gone) = p
                 .settled
                 .front()
-                .is_some_and(|m| m.next_offset <= p.stored_start)
+                .filter(|m| m.next_offset <= p.stored_start)
             {
-                let Some(gone) = p.settled.pop_front() else {
-                    break;
-                };
-                if tiers && p.copy_of(gone.id()).is_some() {
+                let id = gone.id();
+                if tiers && p.copy_of(id).is_some() {
                     // The tier lets go of it first, or nothing would know that it is there.
                     p.tier_stale = true;
-                    p.settled.push_front(gone);
                     break;
                 }
-                dropped.push(gone.id());
+                p.settled.pop_front();
+                dropped.push(id);
             }
         }
         if !dropped.is_empty() {

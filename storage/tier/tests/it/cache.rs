@@ -42,7 +42,7 @@ impl Setup {
     }
 
     fn file(&self) -> Arc<TierFile> {
-        Arc::new(self.tier.file(P, &self.entry))
+        Arc::new(self.tier.file(P, self.entry.id, self.entry.bytes))
     }
 
     fn chunk_files(&self) -> Vec<std::path::PathBuf> {
@@ -258,7 +258,7 @@ async fn an_object_of_another_length_and_a_missing_disk() {
         bytes: 10,
         ..setup.entry.clone()
     };
-    let wrong = Arc::new(setup.tier.file(P, &shorter));
+    let wrong = Arc::new(setup.tier.file(P, shorter.id, shorter.bytes));
     let wrong = read(&wrong, 0, 10).await.unwrap_err();
     assert_eq!(wrong.kind(), io::ErrorKind::InvalidData, "{wrong}");
     std::fs::remove_dir_all(setup.dir.path().join("chunks")).unwrap();
