@@ -18,6 +18,8 @@ pub const FORMAT_VERSION: u32 = 1;
 pub const SPARE: &str = "spare";
 /// A spare that is still being allocated.
 pub const SPARE_UNFINISHED: &str = "spare.tmp";
+/// The front of a segment that is being cut.
+pub const CUT: &str = "cut.tmp";
 
 /// The directory of a shard.
 pub fn shard_dir(shard: ShardId) -> PathBuf {

@@ -7,7 +7,7 @@
 //! | - | - |
 //! | [`disk`] | the seam: what is asked of a disk |
 //! | [`layout`] | names of files and directories |
-//! | [`mark`] | the two-slot file with the durable LSN, epoch and incarnation |
+//! | [`mark`] | the two-slot file with the durable LSN, the epoch and what a replica has promised |
 //! | [`log`] | the shard log: append, flush, roll, read, recover |
 //! | [`settled`] | immutable files with the batches of one partition |
 //! | [`state`] | the materialised view of a shard in redb |

@@ -10,14 +10,19 @@
 //!  8  sequence     8  the higher one is newer
 //! 16  durable LSN  8
 //! 24  epoch        4
-//! 28  incarnation  4  number of starts
+//! 28  starts       4
 //! 32  clean        1  1 after an orderly stop
-//! 33  zero        31
+//! 33  zero         3
+//! 36  promise      4  epoch, 0 for none  \
+//! 40  its leader   4  node               | of a replica
+//! 44               8  life               |
+//! 52  own life     8                     /
+//! 60  zero         4
 //! ```
 
 use crate::disk::{Disk, DiskFile};
 use crate::error::Error;
-use flowstone_wire::{Epoch, Lsn};
+use flowstone_wire::{Epoch, Incarnation, Lsn, NodeId};
 use std::io::IoSlice;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -27,9 +32,14 @@ const CRC_AT: usize = 4;
 const SEQUENCE_AT: usize = CRC_AT + 4;
 const DURABLE_AT: usize = SEQUENCE_AT + 8;
 const EPOCH_AT: usize = DURABLE_AT + 8;
-const INCARNATION_AT: usize = EPOCH_AT + 4;
-const CLEAN_AT: usize = INCARNATION_AT + 4;
+const STARTS_AT: usize = EPOCH_AT + 4;
+const CLEAN_AT: usize = STARTS_AT + 4;
+const PROMISE_AT: usize = CLEAN_AT + 4;
+const LEADER_AT: usize = PROMISE_AT + 4;
+const LEADER_LIFE_AT: usize = LEADER_AT + 4;
+const LIFE_AT: usize = LEADER_LIFE_AT + 8;
 const SLOT_BYTES: usize = 64;
+const _: () = assert!(LIFE_AT + 8 <= SLOT_BYTES);
 /// The slots are a page apart, so that one torn page cannot hurt both.
 const SLOT_AT: [u64; 2] = [0, 4096];
 const FILE_BYTES: u64 = 8192;
@@ -45,9 +55,22 @@ pub struct MarkState {
     /// Epoch of the shard's last leader here.
     pub epoch: Epoch,
     /// How often the shard was started here.
-    pub incarnation: u32,
+    pub starts: u32,
     /// Whether it was stopped in order.
     pub clean: bool,
+    /// What this replica has promised and which life of its data this is.
+    pub replica: ReplicaMark,
+}
+
+/// What a replica must not forget.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ReplicaMark {
+    /// Leaders of lower epochs are refused; 0 if nothing was promised.
+    pub promised: Epoch,
+    /// To whom it was promised: a node and its life.
+    pub leader: (NodeId, Incarnation),
+    /// This life of the data; 0 where it never was a replica.
+    pub life: Incarnation,
 }
 
 /// What the mark file looked like when it was opened.
@@ -91,14 +114,23 @@ fn decode(b: &[u8; SLOT_BYTES]) -> Slot {
     let state = MarkState {
         durable: Lsn(u64_at(DURABLE_AT)),
         epoch: Epoch(u32_at(EPOCH_AT)),
-        incarnation: u32_at(INCARNATION_AT),
+        starts: u32_at(STARTS_AT),
         clean: b[CLEAN_AT] == 1,
+        replica: ReplicaMark {
+            promised: Epoch(u32_at(PROMISE_AT)),
+            leader: (
+                NodeId(u32_at(LEADER_AT)),
+                Incarnation(u64_at(LEADER_LIFE_AT)),
+            ),
+            life: Incarnation(u64_at(LIFE_AT)),
+        },
     };
     let sequence = u64_at(SEQUENCE_AT);
     let possible = (1..=SEQUENCE_MAX).contains(&sequence)
         && state.durable.0 <= SEQUENCE_MAX
         && state.epoch.0 <= STARTS_MAX
-        && state.incarnation <= STARTS_MAX;
+        && state.replica.promised.0 <= STARTS_MAX
+        && state.starts <= STARTS_MAX;
     if !possible {
         return Slot::Bad;
     }
@@ -110,9 +142,18 @@ fn encode(sequence: u64, state: &MarkState) -> [u8; SLOT_BYTES] {
     b[..CRC_AT].copy_from_slice(&MAGIC);
     b[SEQUENCE_AT..DURABLE_AT].copy_from_slice(&sequence.to_le_bytes());
     b[DURABLE_AT..EPOCH_AT].copy_from_slice(&state.durable.0.to_le_bytes());
-    b[EPOCH_AT..INCARNATION_AT].copy_from_slice(&state.epoch.0.to_le_bytes());
-    b[INCARNATION_AT..CLEAN_AT].copy_from_slice(&state.incarnation.to_le_bytes());
+    b[EPOCH_AT..STARTS_AT].copy_from_slice(&state.epoch.0.to_le_bytes());
+    b[STARTS_AT..CLEAN_AT].copy_from_slice(&state.starts.to_le_bytes());
     b[CLEAN_AT] = u8::from(state.clean);
+    let ReplicaMark {
+        promised,
+        leader: (node, leaders_life),
+        life,
+    } = state.replica;
+    b[PROMISE_AT..LEADER_AT].copy_from_slice(&promised.0.to_le_bytes());
+    b[LEADER_AT..LEADER_LIFE_AT].copy_from_slice(&node.0.to_le_bytes());
+    b[LEADER_LIFE_AT..LIFE_AT].copy_from_slice(&leaders_life.0.to_le_bytes());
+    b[LIFE_AT..LIFE_AT + 8].copy_from_slice(&life.0.to_le_bytes());
     let crc = crc32fast::hash(&b[SEQUENCE_AT..]);
     b[CRC_AT..SEQUENCE_AT].copy_from_slice(&crc.to_le_bytes());
     b
@@ -187,7 +228,7 @@ impl Mark {
         self.state
     }
 
-    /// Notes that the log is durable up to here, at least; what was noted before is never taken back.
+    /// Notes that the log is durable up to here, at least; only [`Self::retreat`] takes anything back.
     ///
     /// # Errors
     /// As [`Self::store`].
@@ -195,6 +236,29 @@ impl Mark {
         self.store(MarkState {
             durable: durable.max(self.state.durable),
             clean,
+            ..self.state
+        })
+    }
+
+    /// Notes what the replica has promised, or which life it is.
+    ///
+    /// # Errors
+    /// As [`Self::store`].
+    pub fn keep(&mut self, replica: ReplicaMark) -> Result<(), Error> {
+        self.store(MarkState {
+            replica,
+            ..self.state
+        })
+    }
+
+    /// Takes back what was noted above `last`: the log is about to be cut there.
+    ///
+    /// # Errors
+    /// As [`Self::store`].
+    pub fn retreat(&mut self, last: Lsn) -> Result<(), Error> {
+        self.store(MarkState {
+            durable: last.min(self.state.durable),
+            clean: false,
             ..self.state
         })
     }
@@ -225,8 +289,13 @@ mod tests {
         MarkState {
             durable: Lsn(durable),
             epoch: Epoch(2),
-            incarnation: 3,
+            starts: 3,
             clean: true,
+            replica: ReplicaMark {
+                promised: Epoch(7),
+                leader: (NodeId(3), Incarnation(0x0102_0304_0506_0708)),
+                life: Incarnation(0x1112_1314_1516_1718),
+            },
         }
     }
 
@@ -260,9 +329,32 @@ mod tests {
         assert!(matches!(with(|_| {}), Slot::Valid(1, _)));
         assert!(matches!(with(|s| s.durable = Lsn(u64::MAX)), Slot::Bad));
         assert!(matches!(with(|s| s.epoch = Epoch(u32::MAX)), Slot::Bad));
-        assert!(matches!(with(|s| s.incarnation = u32::MAX), Slot::Bad));
+        assert!(matches!(with(|s| s.starts = u32::MAX), Slot::Bad));
+        assert!(matches!(
+            with(|s| s.replica.promised = Epoch(u32::MAX)),
+            Slot::Bad
+        ));
         assert!(matches!(decode(&encode(0, &state(9))), Slot::Bad));
         assert!(matches!(decode(&encode(u64::MAX, &state(9))), Slot::Bad));
+    }
+
+    #[test]
+    fn what_is_durable_goes_back_only_on_request_and_a_promise_stays() {
+        let disk = SimDisk::default();
+        let path = Path::new("mark");
+        let (mut mark, _) = Mark::open(&disk, path).unwrap();
+        mark.store(state(9)).unwrap();
+        mark.advance(Lsn(4), true).unwrap();
+        assert_eq!(mark.state(), state(9));
+        mark.retreat(Lsn(4)).unwrap();
+        let promise = ReplicaMark {
+            promised: Epoch(8),
+            ..state(9).replica
+        };
+        mark.keep(promise).unwrap();
+        let found = Mark::open(&disk, path).unwrap().0.state();
+        assert_eq!((found.durable, found.clean), (Lsn(4), false));
+        assert_eq!(found.replica, promise);
     }
 
     #[test]

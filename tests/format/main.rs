@@ -80,8 +80,9 @@ fn a_mark_is_what_it_always_was() {
     let state = MarkState {
         durable: Lsn(9),
         epoch: Epoch(2),
-        incarnation: 3,
+        starts: 3,
         clean: true,
+        ..MarkState::default()
     };
     mark.store(state).expect("it is stored");
     golden(

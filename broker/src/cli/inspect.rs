@@ -89,7 +89,7 @@ fn as_json(id: ShardId, report: &ShardReport) -> serde_json::Value {
         "shard": id,
         "durable_lsn": report.mark.durable,
         "epoch": report.mark.epoch,
-        "starts": report.mark.incarnation,
+        "starts": report.mark.starts,
         "stopped_in_order": report.mark.clean,
         "segments": segments.collect::<Vec<_>>(),
         "settled": settled.collect::<Vec<_>>(),
@@ -106,7 +106,7 @@ fn print(id: ShardId, report: &ShardReport) {
     };
     println!(
         "shard {id}: durable to LSN {} at least, epoch {}, {} start(s), {stopped}",
-        mark.durable, mark.epoch, mark.incarnation
+        mark.durable, mark.epoch, mark.starts
     );
     let mut table = Table::new();
     table.load_style(presets::NOTHING);

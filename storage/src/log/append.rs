@@ -1,13 +1,14 @@
 //! Appending: place, stage, flush, roll, and the sync that makes it durable.
 
 use super::idx_file::IndexFile;
+use super::lsns::Places;
 use super::segment::Segment;
 use super::{LogConfig, ShardLog};
 use crate::disk::{Disk, DiskFile, remove_if_there};
 use crate::error::Error;
 use crate::layout;
 use bytes::Bytes;
-use flowstone_wire::{BatchHeader, CheckedBatch, Lsn, Offset, PartitionId, Stamp};
+use flowstone_wire::{BatchHeader, CheckedBatch, Epoch, Lsn, Offset, PartitionId, Stamp};
 use std::io::{ErrorKind, IoSlice};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -138,17 +139,27 @@ impl ShardLog {
             epoch: self.epoch,
         };
         let (header, bytes) = batch.stamp(stamp);
+        self.place(&header, bytes.clone());
+        Appended { header, bytes }
+    }
+
+    /// Stages a batch that has its LSN, for which room was made.
+    pub(super) fn place(&mut self, header: &BatchHeader, bytes: Bytes) {
         let position = self.active.end;
         assert!(
             position + u64::from(header.size) <= self.active.size,
             "room was made"
         );
-        self.index.add(&header, self.active.first_lsn, position);
+        self.index.add(header, self.active.first_lsn, position);
         self.active.end += u64::from(header.size);
-        self.next_lsn = lsn.next();
+        self.next_lsn = header.lsn.next();
         self.active.next_lsn = self.next_lsn;
-        self.staged.push(bytes.clone());
-        Appended { header, bytes }
+        self.staged.push(bytes);
+    }
+
+    /// Stamps this epoch on what is appended from now on.
+    pub fn set_epoch(&mut self, epoch: Epoch) {
+        self.epoch = epoch;
     }
 
     /// Writes what is staged to the page cache and returns the last written LSN.
@@ -205,6 +216,7 @@ impl ShardLog {
             next_lsn: first_lsn,
             end: 0,
             size,
+            places: Places::default(),
         };
         let full = std::mem::replace(&mut self.active, next);
         self.staged_at = 0;

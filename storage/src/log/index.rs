@@ -122,6 +122,15 @@ impl HotIndex {
         });
     }
 
+    /// Forgets all runs in segments from this one on.
+    pub(crate) fn drop_from(&mut self, segment: Lsn) {
+        self.partitions.retain(|_, runs| {
+            let keep = runs.partition_point(|r| r.segment < segment);
+            runs.truncate(keep);
+            !runs.is_empty()
+        });
+    }
+
     /// Forgets the runs of one partition.
     pub(crate) fn drop_partition(&mut self, partition: PartitionId) {
         self.partitions.remove(&partition);

@@ -8,9 +8,12 @@
 //! ```
 
 mod append;
+mod copy;
+mod cut;
 pub(crate) mod damage;
 mod idx_file;
 mod index;
+mod lsns;
 mod read;
 pub mod recover;
 mod recover_holes;
@@ -19,6 +22,8 @@ mod recover_tail;
 mod segment;
 
 pub use append::{Appended, SyncJob, allocate_spare};
+pub use copy::CopyError;
+pub use cut::{CutJob, CutLog};
 pub use damage::{Hole, LostOffsets};
 pub use index::Run;
 pub use read::{Found, ReadLimits};

@@ -166,8 +166,9 @@ impl ShardLog {
         mark.store(MarkState {
             durable: last,
             epoch,
-            incarnation: state.incarnation + 1,
+            starts: state.starts + 1,
             clean: false,
+            ..state
         })?;
         let log = Self {
             disk,
@@ -194,7 +195,7 @@ fn find_segments(disk: &dyn Disk, dir: &Path) -> Result<Vec<FoundSegment>, Error
     let mut found = Vec::new();
     for name in disk.list(dir).map_err(Error::io("list", dir))? {
         let path = dir.join(&name);
-        if name == layout::SPARE || name == layout::SPARE_UNFINISHED {
+        if [layout::SPARE, layout::SPARE_UNFINISHED, layout::CUT].contains(&&name[..]) {
             disk.remove(&path).map_err(Error::io("remove", &path))?;
         } else if let Some(first_lsn) = layout::parse_segment_name(&name) {
             let file = disk.open(&path).map_err(Error::io("open", &path))?;

@@ -3,6 +3,7 @@
 use super::LogConfig;
 use super::append::allocate;
 use super::damage::Hole;
+use super::lsns::Places;
 use super::recover::{FoundSegment, Recovery, RecoveryNote};
 use super::segment::Segment;
 use crate::disk::{DiskFile, remove_if_there};
@@ -138,5 +139,6 @@ pub(super) fn segment(
         next_lsn,
         end,
         size,
+        places: Places::default(),
     })
 }

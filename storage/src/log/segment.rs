@@ -1,5 +1,6 @@
 //! One file of a shard log.
 
+use super::lsns::Places;
 use crate::disk::{DiskFile, Mapping};
 use crate::layout;
 use flowstone_wire::Lsn;
@@ -18,6 +19,8 @@ pub(crate) struct Segment {
     pub(crate) end: u64,
     /// Bytes that are allocated. `end <= size`.
     pub(crate) size: u64,
+    /// Where its batches stand by LSN.
+    pub(crate) places: Places,
 }
 
 /// A segment as others see it.

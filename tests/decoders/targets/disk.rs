@@ -69,8 +69,9 @@ fn one_mark(file: &[u8]) {
     let state = MarkState {
         durable: Lsn(mark.state().durable.0 ^ 1),
         epoch: Epoch(7),
-        incarnation: 8,
+        starts: 8,
         clean: true,
+        ..mark.state()
     };
     mark.store(state).expect("the disk works");
     let (mark, found) = Mark::open(&disk, Path::new("s/mark")).expect("the disk works");
@@ -109,12 +110,12 @@ fn sealed() -> &'static SimDisk {
             .expect("the disk works");
         let durable = log.written();
         let epoch = log.epoch();
-        let (incarnation, clean) = (1, true);
         let state = MarkState {
             durable,
             epoch,
-            incarnation,
-            clean,
+            starts: 1,
+            clean: true,
+            ..MarkState::default()
         };
         mark.store(state).expect("the disk works");
         disk

@@ -98,8 +98,9 @@ fn disk(durable: Lsn, segments: &[(Lsn, &[u8])]) -> SimDisk {
     let state = MarkState {
         durable,
         epoch: Epoch(1),
-        incarnation: 1,
+        starts: 1,
         clean: false,
+        ..MarkState::default()
     };
     mark.store(state).expect("the disk works");
     disk
