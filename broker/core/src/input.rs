@@ -1,11 +1,13 @@
 //! Everything that can happen to a shard.
 
+use crate::replica::{Config, Envelope, Member};
 use bytes::Bytes;
 use flowstone_processor::Pipeline;
 use flowstone_storage::settled::{Rewritten, SegmentId, SettledMeta, Tiered};
+use flowstone_storage::log::CutLog;
 use flowstone_storage::{DiskFile, Error};
 use flowstone_wire::native::{Acks, GroupOffset, Place, Visibility};
-use flowstone_wire::{CheckedBatch, Failure, Lsn, Offset, PartitionId, ProducerId};
+use flowstone_wire::{CheckedBatch, Epoch, Failure, Lsn, Offset, PartitionId, ProducerId};
 use std::sync::Arc;
 
 /// The time of a step, as its driver reads it.
@@ -62,9 +64,38 @@ pub struct SinkPartition {
     pub local: bool,
 }
 
+/// What happens to a shard because it is one of several copies.
+#[derive(Debug)]
+pub enum ReplicaInput {
+    /// A message of another copy.
+    Peer {
+        /// What it says.
+        envelope: Envelope,
+        /// The bytes of its span, where it has one.
+        bodies: Vec<Bytes>,
+    },
+    /// The catalog's configuration of the shard, pushed or read again.
+    Appointed(Config),
+    /// The catalog has noted that this epoch is active.
+    Activated(Epoch),
+    /// Answers [`crate::Output::Persist`].
+    Persisted {
+        /// Of the promise.
+        epoch: Epoch,
+        /// Whether it is durable.
+        result: Result<(), String>,
+    },
+    /// Answers [`crate::Output::Cut`].
+    Cut(Result<CutLog, Error>),
+    /// Answers [`crate::Output::SendSnapshot`]: it is over, well or not.
+    SnapshotSent(Member),
+}
+
 /// Everything that can happen to a shard.
 #[derive(Debug)]
 pub enum Input {
+    /// Something of the other copies, or of the catalog that appoints them.
+    Replica(ReplicaInput),
     /// A checked batch is to be appended. Without a ticket nobody is told.
     Produce {
         /// For the reply.
@@ -207,4 +238,21 @@ pub enum Input {
     },
     /// The shard is to stop in order: nothing more is taken, everything is synced and materialised.
     Drain,
+}
+
+impl Input {
+    /// The ticket of a request.
+    pub fn ticket(&self) -> Option<Ticket> {
+        match self {
+            Self::Produce { ticket, .. } => *ticket,
+            Self::Deliver { ticket, .. }
+            | Self::Fetch { ticket, .. }
+            | Self::FindOffset { ticket, .. }
+            | Self::CommitOffsets { ticket, .. }
+            | Self::ReadOffsets { ticket, .. }
+            | Self::ListGroups { ticket }
+            | Self::Status { ticket } => Some(*ticket),
+            _ => None,
+        }
+    }
 }

@@ -18,7 +18,7 @@
 //! | [`input`] | everything that can happen to a shard |
 //! | [`output`] | everything a shard can ask for |
 //! | [`shard`] | the state machine |
-//! | [`replica`] | the replication of a shard; not driven by the shell yet |
+//! | [`replica`] | the replication of a shard |
 //! | [`catalog`] | topics, placement, producers, pipelines: what a cluster agrees on |
 #![forbid(unsafe_code)]
 #![cfg_attr(test, allow(clippy::unwrap_used, reason = "tests may"))]

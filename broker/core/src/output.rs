@@ -1,10 +1,11 @@
 //! Everything a shard can ask for: all its effects but writing to the page cache.
 
 use crate::input::Ticket;
+use crate::replica::{Asked, Envelope, Header, LogId, Promise, Report};
 use crate::shard::Parcel;
 use bytes::Bytes;
 use flowstone_storage::Disk;
-use flowstone_storage::log::{LogConfig, SyncJob};
+use flowstone_storage::log::{CutJob, LogConfig, SyncJob};
 use flowstone_storage::settled::{
     RewriteInput, SegmentId, SettleInput, SettledMeta, Source, Tiered,
 };
@@ -165,6 +166,36 @@ pub enum Output {
     /// Step [`crate::Input::Deliver`] on the shard that has the partition of the parcel's lane; answer
     /// with [`crate::Input::Carried`]. Parcels of one lane arrive in the order they were given out.
     Carry(Parcel),
+    /// Send this to another copy; may get lost. No answer.
+    ToPeer {
+        /// What is said.
+        envelope: Envelope,
+        /// The bytes of its span, as they lie in the log.
+        bodies: Vec<Bytes>,
+    },
+    /// Store the promise in the mark; answer with [`crate::input::ReplicaInput::Persisted`].
+    Persist(Promise),
+    /// Run the job with the mark; answer with [`crate::input::ReplicaInput::Cut`].
+    Cut(CutJob),
+    /// Send the state store and the settled segments, which reach at least `least`, as a snapshot under
+    /// this header; answer with [`crate::input::ReplicaInput::SnapshotSent`].
+    SendSnapshot {
+        /// Of the message.
+        header: Header,
+        /// What it must reach.
+        least: Lsn,
+        /// What is committed here: it must not reach further.
+        committed: Lsn,
+    },
+    /// Ask the catalog; may get lost. It answers with a configuration or
+    /// [`crate::input::ReplicaInput::Activated`].
+    AskCatalog(Asked),
+    /// What the catalog decides by. No answer.
+    ReplicaReport(Box<Report>),
+    /// Nothing of the shard is under way: drop it, and open it again.
+    Reopen,
+    /// As [`Self::Reopen`], with the snapshot that ends here in place of what the shard has.
+    Install(LogId),
     /// Something an operator should read. No answer.
     Report(String),
     /// The shard takes nothing more, for this reason, until it is opened again.

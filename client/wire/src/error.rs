@@ -96,6 +96,10 @@ errors! {
     IdempotencyMismatch = 23, "idempotency-mismatch", Never, 422;
     /// The record is in the tier only, which does not answer.
     TierUnavailable = 24, "tier-unavailable", Later, 503;
+    /// Another node leads the shard, or none does just now; nothing was stored here.
+    NotLeader = 25, "not-leader", Later, 503;
+    /// The node stopped leading before the outcome was known.
+    LeadershipLost = 26, "leadership-lost", Unknown, 503;
 }
 
 impl fmt::Display for ErrorCode {

@@ -27,6 +27,19 @@ struct Group {
     bytes: u64,
 }
 
+/// Proves that these are whole groups from the first of the LSNs to the second, or further back, all of
+/// the epoch.
+///
+/// # Errors
+/// [`CopyError::NotThat`].
+pub fn check_copy(range: (Epoch, Lsn, Lsn), bodies: &[Bytes]) -> Result<(), CopyError> {
+    let first = range.1;
+    let found = groups_of(range, bodies);
+    found
+        .map(drop)
+        .map_err(|what| CopyError::NotThat { first, what })
+}
+
 impl ShardLog {
     /// Appends whole groups that another node's log has from `first`, which is the next LSN, to `last`,
     /// all of `epoch`, and writes them to the page cache. Batches below `first` are passed over.

@@ -6,7 +6,7 @@ use crate::error::Error;
 use crate::layout;
 use bytes::Bytes;
 use flowstone_wire::batch::HEADER_BYTES;
-use flowstone_wire::{BatchHeader, Lsn};
+use flowstone_wire::{BatchHeader, Epoch, Lsn};
 use std::io::{self, ErrorKind};
 
 /// One batch in so many bytes has its place noted; from there the headers are walked.
@@ -51,6 +51,33 @@ impl Segment {
         })
     }
 
+    fn pieces(&self, max_bytes: u64, pieces: &mut Vec<Piece>) -> io::Result<()> {
+        let (mut at, mut lsn, mut group) = (0, self.first_lsn, None);
+        while at < self.end {
+            let header = self.header_at(at, lsn)?;
+            let (first, bytes) = group.take().unwrap_or((lsn, 0));
+            let bytes = bytes + u64::from(header.size);
+            if header.group_continues() {
+                group = Some((first, bytes));
+            } else {
+                match pieces.last_mut() {
+                    Some(p) if p.epoch == header.epoch && p.bytes + bytes <= max_bytes => {
+                        (p.last, p.bytes) = (lsn, p.bytes + bytes);
+                    }
+                    _ => pieces.push(Piece {
+                        epoch: header.epoch,
+                        first,
+                        last: lsn,
+                        bytes,
+                    }),
+                }
+            }
+            at += u64::from(header.size);
+            lsn = lsn.next();
+        }
+        Ok(())
+    }
+
     /// The bytes of the batches from `first` to `last`, as far as they are in this segment.
     fn slice_of(&mut self, first: Lsn, last: Lsn) -> io::Result<Bytes> {
         let start = self.position_of(first.max(self.first_lsn))?;
@@ -59,7 +86,35 @@ impl Segment {
     }
 }
 
+/// Whole groups of one epoch that stand next to each other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Piece {
+    /// The epoch of all of them.
+    pub epoch: Epoch,
+    /// The first LSN.
+    pub first: Lsn,
+    /// The last LSN.
+    pub last: Lsn,
+    /// Their bytes.
+    pub bytes: u64,
+}
+
 impl ShardLog {
+    /// The whole log in pieces of up to `max_bytes`, or of one group where that is larger. Walks all
+    /// headers.
+    ///
+    /// # Errors
+    /// [`Error::Io`] if the disk cannot give them, or something else stands there.
+    pub fn pieces(&self, max_bytes: u64) -> Result<Vec<Piece>, Error> {
+        let mut pieces: Vec<Piece> = Vec::new();
+        for segment in self.sealed.iter().chain([&self.active]) {
+            let path = self.dir.join(layout::segment_name(segment.first_lsn));
+            let found = segment.pieces(max_bytes, &mut pieces);
+            found.map_err(Error::io("read", &path))?;
+        }
+        Ok(pieces)
+    }
+
     /// The bytes of the batches from `first` to `last`, which are written, in order: one slice of the
     /// mapping for each segment, nothing copied. Their checksums are not proven.
     ///

@@ -22,10 +22,11 @@ mod recover_tail;
 mod segment;
 
 pub use append::{Appended, SyncJob, allocate_spare};
-pub use copy::CopyError;
+pub use copy::{CopyError, check_copy};
 pub use cut::{CutJob, CutLog};
 pub use damage::{Hole, LostOffsets};
 pub use index::Run;
+pub use lsns::Piece;
 pub use read::{Found, ReadLimits};
 pub use recover::{Recovered, RecoveryNote};
 pub use segment::SegmentInfo;

@@ -178,6 +178,22 @@ impl Replica {
         }
     }
 
+    /// This node and the life of its data.
+    pub fn me(&self) -> Member {
+        self.me
+    }
+
+    /// What names the entry at this place; `None` where the log has none.
+    pub fn id_at(&self, lsn: Lsn) -> Option<LogId> {
+        let epoch = self.log.epochs().epoch_at(lsn)?;
+        (lsn <= self.log.end()).then_some(LogId { epoch, lsn })
+    }
+
+    /// The newest configuration that was heard of.
+    pub fn config(&self) -> Option<&Config> {
+        self.config.as_ref()
+    }
+
     /// Everything up to here is committed, as far as is known here, and readers may see it.
     pub fn committed(&self) -> Lsn {
         self.committed

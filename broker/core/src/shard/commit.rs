@@ -19,7 +19,7 @@ const SPARE_RETRY_US: u64 = 500_000;
 
 impl Shard {
     /// Writes what is staged and answers those who waited for that.
-    pub(super) fn flush(&mut self, out: &mut Outbox) {
+    pub(super) fn flush(&mut self, now: Now, out: &mut Outbox) {
         let written = match self.log.flush() {
             Ok(written) => written,
             Err(e) => return self.fence(e.to_string(), out),
@@ -49,11 +49,13 @@ impl Shard {
         for partition in woken {
             self.wake_readers(partition, out);
         }
+        self.tell_written(now, out);
     }
 
     pub(super) fn ask_for_sync(&mut self, now: Now, out: &mut Outbox) {
         let durable = self.log.durable();
-        if self.sync_out || self.fenced.is_some() || self.log.written() == durable {
+        let idle = self.fenced.is_none() && !self.is_held_up();
+        if self.sync_out || !idle || self.log.written() == durable {
             return;
         }
         let due = self.sync_by_us.is_some_and(|by| now.mono_us >= by);
@@ -82,7 +84,11 @@ impl Shard {
             return;
         }
         self.log.synced(upto);
-        self.advance_commit(upto, out);
+        if self.replication.is_some() {
+            self.tell_durable(now, upto, out);
+        } else {
+            self.advance_commit(upto, out);
+        }
         self.tasks.feed_starved();
         self.sync_by_us =
             (!self.undurable.is_empty()).then_some(now.mono_us + self.config.flush_us);
@@ -91,8 +97,8 @@ impl Shard {
         self.finish_drain(out);
     }
 
-    /// What is durable is committed: there is one replica. Answers producers and wakes readers.
-    fn advance_commit(&mut self, upto: Lsn, out: &mut Outbox) {
+    /// Everything up to here is committed. Answers producers and wakes readers.
+    pub(super) fn advance_commit(&mut self, upto: Lsn, out: &mut Outbox) {
         answer(&mut self.wait_durable, upto, out);
         let mut woken: BTreeSet<PartitionId> = BTreeSet::new();
         while let Some(u) = self.undurable.front() {

@@ -4,7 +4,7 @@
 use super::Shard;
 use flowstone_wire::native::GroupOffset;
 use flowstone_wire::{
-    BatchBuilder, CheckedBatch, Codec, Lsn, PartitionId, ProducerId, batch, record,
+    BatchBuilder, CheckedBatch, Codec, Epoch, Lsn, PartitionId, ProducerId, batch, record,
 };
 use serde::{Deserialize, Serialize};
 
@@ -27,6 +27,8 @@ pub(super) enum ControlRecord {
     },
     /// Batches for other shards that are there: for each lane all up to this LSN.
     Carried(Vec<(ProducerId, Lsn)>),
+    /// A leader has begun this epoch.
+    EpochStart(Epoch),
 }
 
 impl ControlRecord {

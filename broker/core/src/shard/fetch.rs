@@ -39,7 +39,7 @@ impl Shard {
         let p = self.partitions.get(&id)?;
         let limits = ReadLimits {
             max_bytes: FETCH_BYTES_MAX,
-            upto: self.log.durable(),
+            upto: self.committed(),
         };
         (offset >= p.start && offset < p.next).then(|| self.find(id, p, offset, limits))
     }
@@ -109,7 +109,7 @@ impl Shard {
         let upto = if written {
             self.told_written
         } else {
-            self.log.durable()
+            self.committed()
         };
         let mut want = want;
         want.offset = p.behind_gap(want.offset);
@@ -224,7 +224,7 @@ impl Shard {
                         timestamp,
                     });
                 }
-                let upto = self.log.durable();
+                let upto = self.committed();
                 let hot = self.log.find_time(id, timestamp, upto);
                 hot.map_or(p.visible(), |o| o.max(p.start)).min(p.visible())
             }

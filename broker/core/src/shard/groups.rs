@@ -23,7 +23,7 @@ pub(super) type Key = (String, PartitionId);
 #[derive(Debug, Default)]
 pub(super) struct Groups {
     positions: BTreeMap<Key, Position>,
-    /// LSN of the last commit of this process.
+    /// LSN of the last position that may not be durable yet.
     last: Lsn,
     dirty: BTreeSet<Key>,
 }
@@ -41,6 +41,11 @@ impl Groups {
                 },
             );
         }
+    }
+
+    /// Nothing is read before this LSN is durable.
+    pub(super) fn read_when(&mut self, durable: Lsn) {
+        self.last = durable;
     }
 
     pub(super) fn load(&mut self, key: Key, position: Position) {
@@ -114,7 +119,7 @@ impl Shard {
         out: &mut Outbox,
     ) {
         let last = self.groups.last;
-        if let Some(reason) = self.fenced.as_ref().filter(|_| last > self.log.durable()) {
+        if let Some(reason) = self.fenced.as_ref().filter(|_| last > self.committed()) {
             return out.reply(ticket, Err(super::fenced_failure(reason)));
         }
         let reply = Reply::Offsets(self.groups.read(group, partitions));

@@ -8,6 +8,7 @@
 //! g group 0 partition(4)              Position
 //! s                                   number(2) of the shard that the rows belong to
 //! c                                   next offset of the internal partition
+//! e                                   EpochTable: where each epoch begins
 //! t pipeline(4) key                   entry of a task's state, as the processor names it
 //! d pipeline(4) lsn(8)                a task's delta that is not folded into `t` yet
 //! o producer(8)                       sequence(4) of the next record of a lane to another shard
@@ -82,6 +83,7 @@ pub(super) fn group_key((group, partition): &groups::Key) -> Vec<u8> {
 }
 
 pub(super) const CONTROL_KEY: &[u8] = b"c";
+pub(super) const EPOCHS_KEY: &[u8] = b"e";
 const OWNER_KEY: &[u8] = b"s";
 
 pub(super) fn task_key(pipeline: u32, key: &[u8]) -> Vec<u8> {
@@ -129,6 +131,7 @@ pub(super) enum RowKey<'a> {
     Producer(producers::Key),
     Group(groups::Key),
     Control,
+    Epochs,
     Task(u32, &'a [u8]),
     Delta(u32, Lsn),
     Lane(ProducerId),
@@ -157,6 +160,7 @@ pub(super) fn parse_key(key: &[u8]) -> Option<RowKey<'_>> {
             RowKey::Group((group.to_string(), PartitionId(u32_of(partition)?)))
         }
         b'c' if rest.is_empty() => RowKey::Control,
+        b'e' if rest.is_empty() => RowKey::Epochs,
         b't' => {
             let (id, key) = rest.split_at_checked(4)?;
             RowKey::Task(u32_of(id)?, key)
@@ -192,7 +196,7 @@ impl Shard {
         let idle = m.pending.is_none() && !m.out && !m.clean && !self.tasks.any_held();
         if due && idle && !self.log.has_staged() && self.fenced.is_none() {
             let changes = self.take_changes();
-            self.materializer.pending = Some((self.log.written(), changes));
+            self.materializer.pending = Some((self.viewed(), changes));
             self.materializer.bytes_since = 0;
             self.materializer.wanted = false;
             // Somebody must make it durable.
@@ -202,7 +206,7 @@ impl Shard {
             .materializer
             .pending
             .as_ref()
-            .is_some_and(|(l, _)| *l <= self.log.durable());
+            .is_some_and(|(l, _)| *l <= self.committed());
         if ready
             && !self.materializer.out
             && self.fenced.is_none()
@@ -232,6 +236,7 @@ impl Shard {
             }
         }
         changes.push((CONTROL_KEY.to_vec(), row(&self.control_next)));
+        changes.push((EPOCHS_KEY.to_vec(), row(&self.epochs)));
         changes.push((OWNER_KEY.to_vec(), row(&self.id)));
         for (key, state) in self.producers.take_dirty() {
             let value = state.and_then(|s: ProducerState| row(&s));
@@ -266,9 +271,11 @@ impl Shard {
     /// Lets go of what is settled, applied and needed by nobody.
     pub(super) fn release(&mut self, out: &mut Outbox) {
         let upto = self.settled_upto.min(self.materializer.applied);
-        let paths = self.log.release(upto);
+        let paths = self.log.release(self.wanted_by_none(upto));
         if !paths.is_empty() {
             out.push(Output::RemoveFiles(paths));
+            self.epochs.trim(Lsn(self.log.first_lsn().0 - 1));
+            self.log_was_trimmed(out);
         }
     }
 
@@ -280,11 +287,19 @@ impl Shard {
         }
     }
 
+    /// Whether the driver still works with the files of the log or the state store.
+    fn is_busy(&self) -> bool {
+        self.materializer.out || self.spare_out || self.is_cutting()
+    }
+
     pub(super) fn finish_drain(&mut self, out: &mut Outbox) {
         // Where a task holds a step there is no picture to take; the next start reads the log.
         let synced = self.log.durable() == self.log.written() && !self.log.has_staged();
-        let held = synced && self.tasks.any_held() && !self.materializer.out;
-        let over = self.fenced.is_some() || self.materializer.clean || held;
+        // What no majority has yet is not waited for: it is on this disk.
+        let alone = self.tasks.any_held() || self.replication.is_some();
+        let held = synced && alone && !self.materializer.out;
+        let ended = self.has_ended() && !self.is_busy();
+        let over = self.fenced.is_some() || self.materializer.clean || held || ended;
         if self.draining
             && over
             && !self.drained
@@ -293,7 +308,7 @@ impl Shard {
             && !self.rewrite_out
         {
             self.drained = true;
-            out.push(Output::Drained);
+            out.push(self.last_output());
         }
     }
 }

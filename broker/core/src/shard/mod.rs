@@ -20,6 +20,7 @@ mod partition;
 mod produce;
 mod producers;
 mod retain;
+mod replication;
 mod rewrite;
 mod status;
 mod tasks;
@@ -29,9 +30,11 @@ pub use fetch::Where;
 pub use materialize::{gap_row, group_row, partition_row};
 pub use open::{ShardConfig, ShardStart};
 pub use outbound::Parcel;
+pub use replication::{ReplicaOptions, snapshot_id};
 
 use crate::input::{Input, Now, Ticket};
 use crate::output::{Outbox, Output, Reply};
+use crate::replica::EpochTable;
 use flowstone_storage::ShardLog;
 use flowstone_wire::{ErrorCode, Failure, Lsn, Offset, PartitionId, ShardId};
 use groups::Groups;
@@ -39,6 +42,7 @@ use materialize::Materializer;
 use outbound::Outbound;
 use partition::Partition;
 use producers::Producers;
+use replication::Replication;
 use std::collections::{BTreeMap, VecDeque};
 use tasks::Tasks;
 use tier::Tier;
@@ -65,7 +69,11 @@ struct Undurable {
 pub struct Shard {
     id: ShardId,
     config: ShardConfig,
+    /// `None` if this is the only copy.
+    replication: Option<Box<Replication>>,
     log: ShardLog,
+    /// Where each epoch begins, as far as the view goes.
+    epochs: EpochTable,
     partitions: BTreeMap<PartitionId, Partition>,
     producers: Producers,
     groups: Groups,
@@ -120,7 +128,14 @@ pub struct Shard {
 impl Shard {
     /// Takes one input. See the crate docs for the contract.
     pub fn step(&mut self, now: Now, input: Input, out: &mut Outbox) {
+        if let Some(failure) = self.refused_by_role(&input) {
+            if let Some(ticket) = input.ticket() {
+                out.reply(ticket, Err(failure));
+            }
+            return;
+        }
         match input {
+            Input::Replica(input) => self.step_replica(now, input, out),
             Input::Produce {
                 ticket,
                 partition,
@@ -190,7 +205,10 @@ impl Shard {
     fn take_done(&mut self, now: Now, input: Input, out: &mut Outbox) {
         match input {
             Input::Synced { upto, result } => self.synced(now, upto, result, out),
-            Input::Spare(result) => self.spare(now, result),
+            Input::Spare(result) => {
+                self.spare(now, result);
+                self.finish_drain(out);
+            }
             Input::Materialized { upto, result } => self.materialized(upto, result, out),
             Input::Settled(result) => self.settled(now, result, out),
             Input::TaskBatches {
@@ -217,14 +235,20 @@ impl Shard {
             // Only those who wait for something to read are still answered.
             return self.polls.first_key_value().map(|((at, _), _)| *at);
         }
+        if self.has_ended() {
+            return None;
+        }
         let poll = self.polls.first_key_value().map(|((at, _), _)| *at);
         let retain = (!self.draining).then_some(self.retain_at_us);
-        let tasks = (!self.draining).then(|| self.tasks.deadline_us()).flatten();
+        let works = !self.draining && self.leads();
+        let tasks = works.then(|| self.tasks.deadline_us()).flatten();
         // The answer to a sync that is out asks for the next one.
         let sync = self.sync_by_us.filter(|_| !self.sync_out);
         let mark = (self.marked < self.log.durable()).then_some(self.mark_after_us);
-        let carry = (!self.draining && self.knows_all).then(|| self.outbound.deadline_us());
-        [poll, sync, mark, retain, tasks, carry.flatten()]
+        let carries = works && self.knows_all;
+        let carry = carries.then(|| self.outbound.deadline_us()).flatten();
+        let replica = self.replica().and_then(|r| r.deadline());
+        [poll, sync, mark, retain, tasks, carry, replica]
             .into_iter()
             .flatten()
             .min()
@@ -253,17 +277,17 @@ impl Shard {
 
     /// Processes and writes what was staged, and asks for the work that follows from it.
     fn turn(&mut self, now: Now, out: &mut Outbox) {
-        if self.fenced.is_none() {
+        if self.fenced.is_none() && self.leads() {
             self.record_arrived(now, out);
             self.run_tasks(now, out);
-            self.flush(out);
+            self.flush(now, out);
             if self.tasks.any_ready() {
                 // A task that was behind reads what has only now been written.
                 self.run_tasks(now, out);
-                self.flush(out);
+                self.flush(now, out);
             }
+            self.carry(now, out);
         }
-        self.carry(now, out);
         self.ask_for_sync(now, out);
         self.ask_for_mark(now, out);
         self.ask_for_spare(now, out);
@@ -273,6 +297,7 @@ impl Shard {
     }
 
     fn tick(&mut self, now: Now, out: &mut Outbox) {
+        self.tick_replica(now, out);
         self.end_polls(now, out);
         self.tasks.wake_due(now);
         if now.mono_us >= self.retain_at_us {
@@ -304,6 +329,7 @@ impl Shard {
         }
         out.push(Output::Fenced(reason.clone()));
         self.fenced = Some(reason);
+        self.fence_replica(out);
     }
 
     /// Whether the shard can take a change now.

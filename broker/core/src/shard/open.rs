@@ -6,6 +6,7 @@ use super::groups::{Groups, Position};
 use super::materialize::{Materializer, RowKey, parse_key};
 use super::outbound::Outbound;
 use super::partition::{Partition, PartitionRow};
+use crate::replica::EpochTable;
 use super::producers::{ProducerState, Producers};
 use super::tasks::Tasks;
 use super::tier::Tier;
@@ -50,16 +51,18 @@ pub struct ShardStart {
 
 /// What the state store and the log say, put together.
 #[derive(Debug, Default)]
-struct View {
-    shard: ShardId,
-    partitions: BTreeMap<PartitionId, Partition>,
-    producers: Producers,
-    groups: Groups,
-    tasks: Tasks,
-    outbound: Outbound,
-    control_next: Offset,
+pub(super) struct View {
+    pub(super) shard: ShardId,
+    pub(super) partitions: BTreeMap<PartitionId, Partition>,
+    pub(super) producers: Producers,
+    pub(super) groups: Groups,
+    pub(super) tasks: Tasks,
+    pub(super) outbound: Outbound,
+    pub(super) control_next: Offset,
+    /// Where each epoch begins.
+    pub(super) epochs: EpochTable,
     /// The first row or record that could not be read.
-    unreadable: Option<String>,
+    pub(super) unreadable: Option<String>,
 }
 
 impl Shard {
@@ -111,14 +114,26 @@ impl Shard {
         };
         let (log, mark, recovered) = open(disk, shard_dir, config.log, applied, &mut visit)?;
         view.refuse_unreadable(shard_dir)?;
-        for p in view.partitions.values_mut() {
-            p.committed = p.next;
-            p.written = p.next;
-            p.stored_start = p.start;
-        }
-        let shard = Self {
+        view.all_is_durable();
+        let shard = Self::of_view(id, config, log, view, state)?;
+        Ok((
+            shard.with_dirty_partitions(),
+            ShardStart { mark, recovered },
+        ))
+    }
+
+    pub(super) fn of_view(
+        id: ShardId,
+        config: ShardConfig,
+        log: ShardLog,
+        view: View,
+        state: &StateStore,
+    ) -> Result<Self, Error> {
+        Ok(Self {
             id,
             config,
+            replication: None,
+            epochs: view.epochs,
             urgent: log.durable(),
             marked: log.durable(),
             told_written: log.written(),
@@ -128,7 +143,7 @@ impl Shard {
             groups: view.groups,
             tasks: view.tasks,
             outbound: view.outbound,
-            materializer: Materializer::new(applied),
+            materializer: Materializer::new(state.applied()?),
             wait_written: VecDeque::new(),
             wait_durable: VecDeque::new(),
             undurable: VecDeque::new(),
@@ -152,11 +167,7 @@ impl Shard {
             draining: false,
             drained: false,
             fenced: None,
-        };
-        Ok((
-            shard.with_dirty_partitions(),
-            ShardStart { mark, recovered },
-        ))
+        })
     }
 
     /// What was read from the log is not in the state store yet.
@@ -171,7 +182,7 @@ impl Shard {
 }
 
 impl View {
-    fn of_store(shard: ShardId, state: &StateStore) -> Result<Self, Error> {
+    pub(super) fn of_store(shard: ShardId, state: &StateStore) -> Result<Self, Error> {
         let mut view = Self {
             shard,
             ..Self::default()
@@ -188,7 +199,16 @@ impl View {
         Ok(view)
     }
 
-    fn refuse_unreadable(&self, shard_dir: &Path) -> Result<(), Error> {
+    /// Nothing of it can vanish.
+    pub(super) fn all_is_durable(&mut self) {
+        for p in self.partitions.values_mut() {
+            p.committed = p.next;
+            p.written = p.next;
+            p.stored_start = p.start;
+        }
+    }
+
+    pub(super) fn refuse_unreadable(&self, shard_dir: &Path) -> Result<(), Error> {
         match self.unreadable.clone() {
             None => Ok(()),
             Some(what) => Err(Error::Format {
@@ -239,6 +259,10 @@ impl View {
                 let p = self.partitions.entry(id).or_default();
                 p.gaps.insert(from, to);
             }
+            RowKey::Epochs => {
+                self.epochs = postcard::from_bytes(value).ok()?;
+                self.epochs.is_sound().then_some(())?;
+            }
             RowKey::Lane(id) => {
                 let next = u32::from_be_bytes(value.try_into().ok()?);
                 self.outbound.load_lane(id, next);
@@ -252,7 +276,14 @@ impl View {
         Some(())
     }
 
-    fn take_batch(&mut self, control: PartitionId, header: &BatchHeader, bytes: &bytes::Bytes) {
+    pub(super) fn take_batch(
+        &mut self,
+        control: PartitionId,
+        header: &BatchHeader,
+        bytes: &bytes::Bytes,
+    ) {
+        let follows = self.epochs.push(header.epoch, header.lsn);
+        debug_assert!(follows, "recovery takes rising epochs and LSNs only");
         if header.partition.is_control() && header.partition != control {
             let of = header.partition;
             self.refuse(format!(
@@ -298,7 +329,12 @@ impl View {
     fn take_control(&mut self, lsn: Lsn, record: ControlRecord) {
         match record {
             ControlRecord::GroupOffsets { group, offsets } => self.groups.note(&group, offsets),
-            ControlRecord::TaskDelta { id, delta } => self.tasks.load_delta(id, lsn, delta, false),
+            ControlRecord::TaskDelta { id, delta } => {
+                if let Err(e) = self.tasks.take_delta(id, lsn, delta) {
+                    self.refuse(format!("the delta at LSN {lsn} cannot be read: {e}"));
+                }
+            }
+            ControlRecord::EpochStart(_) => {}
             ControlRecord::Carried(arrived) => arrived
                 .into_iter()
                 .for_each(|(lane, upto)| self.outbound.let_go(lane, upto)),

@@ -180,7 +180,7 @@ impl Shard {
         if !self.knows_all || self.draining || self.fenced.is_some() {
             return;
         }
-        let durable = self.log.durable();
+        let durable = self.committed();
         let mut broken = None;
         for id in &self.outbound.loaded {
             let lane = self

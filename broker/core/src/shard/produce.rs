@@ -149,6 +149,8 @@ impl Shard {
         };
         let appended = self.log.append(batch, id, base_offset);
         let header = &appended.header;
+        let follows = self.epochs.push(header.epoch, header.lsn);
+        debug_assert!(follows, "an epoch is begun above all that are in the log");
         if control {
             self.control_next = header.next_offset();
         } else if let Some(p) = self.partitions.get_mut(&id) {
@@ -179,7 +181,7 @@ impl Shard {
         let reached = match acks {
             Acks::None => true,
             Acks::Written => waiting.lsn <= self.log.written(),
-            Acks::Durable => waiting.lsn <= self.log.durable(),
+            Acks::Durable => waiting.lsn <= self.committed(),
         };
         if reached {
             out.reply(waiting.ticket, Ok(waiting.reply));

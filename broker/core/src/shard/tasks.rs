@@ -17,7 +17,7 @@ use crate::input::{Now, TaskConfig};
 use crate::output::{Outbox, Output};
 use bytes::Bytes;
 use feed::Feed;
-use flowstone_processor::{Delta, StepLimits, Task};
+use flowstone_processor::{Delta, DeltaState, StepLimits, Task};
 use flowstone_storage::log::Appended;
 use flowstone_storage::state::Change;
 use flowstone_wire::native::{GroupOffset, PipelineStatus};
@@ -106,6 +106,28 @@ impl Tasks {
             .push(Orphan { lsn, bytes, stored });
     }
 
+    /// Takes what a step has changed into the task, if it is here, or keeps it for that.
+    pub(super) fn take_delta(&mut self, id: u32, lsn: Lsn, bytes: Vec<u8>) -> Result<(), Failure> {
+        let known = self
+            .running
+            .iter_mut()
+            .flatten()
+            .find(|r| r.config.id == id);
+        match known {
+            Some(r) => r.task.apply(&DeltaState::decode(&bytes)?),
+            None => self.load_delta(id, lsn, bytes, false),
+        }
+        Ok(())
+    }
+
+    /// All tasks have something to look at.
+    pub(super) fn wake_all(&mut self) {
+        self.running
+            .iter_mut()
+            .flatten()
+            .for_each(|r| r.ready = true);
+    }
+
     /// Gives a new batch to the tasks that read its partition.
     pub(super) fn notice(&mut self, now: Now, readers: &[usize], id: PartitionId, new: Appended) {
         for reader in readers {
@@ -172,10 +194,7 @@ impl Tasks {
     /// The disk has caught up.
     pub(super) fn feed_starved(&mut self) {
         if std::mem::take(&mut self.starved) {
-            self.running
-                .iter_mut()
-                .flatten()
-                .for_each(|r| r.ready = true);
+            self.wake_all();
         }
     }
 
