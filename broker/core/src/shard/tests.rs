@@ -1,5 +1,6 @@
 //! The shard as a whole, under a driver that does everything at once unless it is told to wait.
 
+mod copies;
 mod damage;
 mod outbound;
 mod tier;
@@ -270,6 +271,7 @@ impl Rig {
             Output::Carry(parcel) => self.parcels.push_back(parcel),
             Output::Report(text) => self.reports.push(text),
             Output::Fenced(_) | Output::Drained => {}
+            other => unreachable!("it is the only copy: {other:?}"),
         }
         None
     }

@@ -12,7 +12,7 @@ mod net;
 mod node;
 mod oracle;
 mod planted;
-mod rng;
+pub(crate) mod rng;
 mod world;
 
 use std::collections::BTreeSet;

@@ -1,0 +1,64 @@
+//! Several copies of a shard: whole shards on simulated disks, a network, a catalog, virtual time.
+//!
+//! What the replica decides is proven in `replica::sim`; here it is carried out on real logs, with producers,
+//! readers and a task. A seed is a run. `FLOWSTONE_SEEDS=n` or `from..to` runs more of them, `FLOWSTONE_SEED=n`
+//! one and tells its story.
+
+mod catalog;
+mod checks;
+mod clients;
+mod node;
+mod world;
+
+use std::collections::BTreeSet;
+use world::World;
+
+const SEEDS: u64 = 150;
+
+/// Rare things, each of which must happen in some seed: else nothing was proved of it.
+const RARE: [&str; 10] = [
+    "a log was cut",
+    "a leader retired",
+    "a shard was opened again",
+    "a process was killed",
+    "the power was cut",
+    "a link was cut",
+    "an outcome was lost",
+    "a retry was a duplicate",
+    "a task went on elsewhere",
+    "a segment was settled",
+];
+
+fn seeds() -> std::ops::Range<u64> {
+    let number = |text: &str| text.parse().expect("a seed is a number");
+    if let Ok(seed) = std::env::var("FLOWSTONE_SEED") {
+        let seed: u64 = number(&seed);
+        return seed..seed + 1;
+    }
+    match std::env::var("FLOWSTONE_SEEDS") {
+        Err(_) => 0..SEEDS,
+        Ok(text) => match text.split_once("..") {
+            Some((from, to)) => number(from)..number(to),
+            None => 0..number(&text),
+        },
+    }
+}
+
+#[test]
+fn what_is_acknowledged_is_there_once_and_in_order_on_all_copies() {
+    let seeds = seeds();
+    let (one, ordinary) = (seeds.end - seeds.start == 1, seeds.end - seeds.start >= SEEDS);
+    let (mut rare, mut acked, mut epochs) = (BTreeSet::new(), 0, 0);
+    for seed in seeds {
+        let ran = std::panic::catch_unwind(|| World::run(seed, one));
+        let Ok(story) = ran else {
+            panic!("FLOWSTONE_SEED={seed} fails");
+        };
+        rare.extend(story.rare);
+        acked += story.acked;
+        epochs += story.epochs;
+    }
+    println!("{acked} batches acknowledged in {epochs} epochs");
+    let missing: Vec<_> = RARE.iter().filter(|r| !rare.contains(**r)).collect();
+    assert!(!ordinary || missing.is_empty(), "never happened: {missing:?}");
+}

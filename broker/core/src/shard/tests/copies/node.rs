@@ -1,0 +1,188 @@
+//! One copy: a shard with its disk, and the work that is under way for it.
+
+use crate::input::{Input, Now, PartitionConfig, ReplicaInput, TaskConfig};
+use crate::output::{Outbox, Output};
+use crate::replica::{Asked, Envelope, Limits, Report};
+use crate::shard::{ReplicaOptions, Shard, ShardConfig};
+use crate::{Reply, Ticket};
+use bytes::Bytes;
+use flowstone_storage::log::allocate_spare;
+use flowstone_storage::mark::{Mark, ReplicaMark};
+use flowstone_storage::settled::{SettleJob, SettleStep, SettledReader, remove_orphans};
+use flowstone_storage::{SimDisk, StateStore, layout};
+use flowstone_wire::{Failure, Incarnation, NodeId, PartitionId, ShardId};
+use std::sync::Arc;
+
+/// What a step of a shard leads to, outside.
+pub(super) enum Effect {
+    Answer(Ticket, Result<Reply, Failure>),
+    Send(Envelope, Vec<Bytes>),
+    Ask(Asked),
+    Report(Report),
+    /// To be run later, in the order of their queue: 0 is the syncs', 1 the rest's.
+    Work(usize, Work),
+    Reopen,
+    Fenced(String),
+}
+
+pub(super) enum Work {
+    Do(Output),
+    /// It was killed, or is to be opened again.
+    Open,
+}
+
+/// What came of work.
+pub(super) enum Done {
+    Input(Input),
+    Answer(Ticket, Result<Reply, Failure>),
+    Nothing,
+}
+
+/// A copy of the shard that runs.
+pub(super) struct Live {
+    pub(super) shard: Shard,
+    state: StateStore,
+    mark: Mark,
+}
+
+pub(super) struct Setup {
+    pub(super) config: ShardConfig,
+    pub(super) partitions: Vec<PartitionId>,
+    pub(super) task: TaskConfig,
+}
+
+impl Live {
+    pub(super) fn open(disk: &SimDisk, node: NodeId, life: u64, setup: &Setup) -> Self {
+        let (id, dir) = (ShardId(0), layout::shard_dir(ShardId(0)));
+        let state = StateStore::open_of_shard(disk, &dir).unwrap();
+        remove_orphans(disk, &dir, &state).unwrap();
+        let options = ReplicaOptions {
+            node,
+            fresh_life: Incarnation(life),
+            limits: Limits::default(),
+        };
+        let disk = Arc::new(disk.clone());
+        let opened = Shard::open_replica(disk, &dir, id, setup.config, &state, options);
+        let (shard, start) = opened.unwrap();
+        Self {
+            shard,
+            state,
+            mark: start.mark,
+        }
+    }
+
+    /// What the catalog knows, as a start tells it.
+    pub(super) fn introduce(&mut self, now: Now, setup: &Setup) -> Vec<Effect> {
+        let mut all = Vec::new();
+        for partition in &setup.partitions {
+            let (partition, config) = (*partition, PartitionConfig::default());
+            all.extend(self.step(now, Input::OpenPartition { partition, config }));
+        }
+        self.shard.close_unknown(&mut Outbox::default());
+        all.extend(self.step(now, Input::StartTask(Box::new(setup.task.clone()))));
+        all.extend(self.step(now, Input::Tick));
+        all
+    }
+
+    pub(super) fn step(&mut self, now: Now, input: Input) -> Vec<Effect> {
+        let mut out = Outbox::default();
+        self.shard.step(now, input, &mut out);
+        out.drain().map(effect).collect()
+    }
+
+    /// Runs work that a step has asked for, and gives the input that answers it.
+    pub(super) fn work(&mut self, disk: &SimDisk, work: Output) -> Done {
+        let text = |e: flowstone_storage::Error| e.to_string();
+        let dir = layout::shard_dir(ShardId(0));
+        Done::Input(match work {
+            Output::Sync(job) => Input::Synced {
+                upto: job.upto,
+                result: job.run().map_err(|e| e.to_string()),
+            },
+            Output::AllocateSpare(disk, dir, config) => {
+                Input::Spare(allocate_spare(&*disk, &dir, config))
+            }
+            Output::Materialize {
+                changes,
+                upto,
+                clean,
+            } => {
+                let applied = self.state.apply(upto, &changes);
+                let result = applied.and_then(|()| self.mark.advance(upto, clean)).map_err(text);
+                Input::Materialized { upto, result }
+            }
+            Output::Mark(durable) => {
+                self.mark.advance(durable, false).unwrap();
+                return Done::Nothing;
+            }
+            Output::Persist(promise) => {
+                let kept = ReplicaMark {
+                    promised: promise.epoch,
+                    leader: (promise.leader.node, promise.leader.incarnation),
+                    ..self.mark.state().replica
+                };
+                let (epoch, result) = (promise.epoch, self.mark.keep(kept).map_err(text));
+                Input::Replica(ReplicaInput::Persisted { epoch, result })
+            }
+            Output::Cut(job) => Input::Replica(ReplicaInput::Cut(job.run(&mut self.mark))),
+            Output::Settle(input) => {
+                let mut job = SettleJob::new(Arc::new(disk.clone()), &dir, input);
+                let (metas, upto) = loop {
+                    if let SettleStep::Done(metas, upto) = job.step().unwrap() {
+                        break (metas, upto);
+                    }
+                };
+                self.state.commit_settled(Some(upto), &metas, &[]).unwrap();
+                Input::Settled(Ok((metas, upto)))
+            }
+            Output::RemoveFiles(paths) => {
+                use flowstone_storage::Disk;
+                paths.iter().for_each(|path| drop(disk.remove(path)));
+                return Done::Nothing;
+            }
+            Output::SendSnapshot { header, .. } => {
+                Input::Replica(ReplicaInput::SnapshotSent(header.to))
+            }
+            Output::ReadSettled {
+                ticket,
+                segment,
+                offset,
+                max_bytes,
+                bounds,
+            } => {
+                let reader = SettledReader::open(disk, &dir, segment.id).unwrap();
+                let (slices, _) = reader.read(offset, max_bytes as usize).unwrap();
+                return Done::Answer(ticket, Ok(Reply::Fetched(bounds, slices)));
+            }
+            Output::ReadForTask {
+                id,
+                segment,
+                offset,
+            } => {
+                let reader = SettledReader::open(disk, &dir, segment.id).unwrap();
+                let (slices, _) = reader.read(offset, 1 << 20).unwrap();
+                Input::TaskBatches {
+                    id,
+                    partition: segment.id.partition,
+                    result: Ok(slices),
+                }
+            }
+            other => panic!("{other:?}"),
+        })
+    }
+}
+
+fn effect(output: Output) -> Effect {
+    match output {
+        Output::Reply { ticket, result } => Effect::Answer(ticket, result),
+        Output::ToPeer { envelope, bodies } => Effect::Send(envelope, bodies),
+        Output::AskCatalog(asked) => Effect::Ask(asked),
+        Output::ReplicaReport(report) => Effect::Report(*report),
+        Output::Sync(_) => Effect::Work(0, Work::Do(output)),
+        Output::Reopen => Effect::Reopen,
+        Output::Fenced(why) => Effect::Fenced(why),
+        Output::Report(what) => panic!("{what}"),
+        Output::Drained | Output::Install(_) | Output::Carry(_) => unreachable!("{output:?}"),
+        work => Effect::Work(1, Work::Do(work)),
+    }
+}

@@ -1,0 +1,402 @@
+//! The world of the copies: nodes, links, time, and what goes wrong.
+
+use super::catalog::Catalog;
+use super::clients::Clients;
+use super::node::{Done, Effect, Live, Setup, Work};
+use crate::input::{Input, Now, ReplicaInput};
+use crate::output::Output;
+use crate::replica::sim::rng::Rng;
+use crate::replica::{Asked, Envelope, Phase, Report};
+use bytes::Bytes;
+use flowstone_storage::SimDisk;
+use flowstone_storage::sim_disk::Fate;
+use flowstone_wire::NodeId;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Faults happen and producers send for so long.
+pub(super) const BUSY_US: u64 = 6_000_000;
+/// Then everything must heal within this.
+const HEAL_US: u64 = 30_000_000;
+
+enum Event {
+    Message(Envelope, Vec<Bytes>),
+    Work { node: usize, boot: u64, work: Work },
+    Tick { node: usize, boot: u64 },
+    Asked(Asked),
+    Reported(Report),
+    Catalog(NodeId, ReplicaInput),
+    Look,
+    Produce(usize),
+    Read,
+    Fault,
+}
+
+pub(super) struct Node {
+    pub(super) disk: SimDisk,
+    pub(super) live: Option<Live>,
+    boot: u64,
+    /// When the last work of each queue is done.
+    due_us: [u64; 2],
+    tick_us: u64,
+}
+
+pub(super) struct Story {
+    pub(super) rare: BTreeSet<&'static str>,
+    pub(super) acked: usize,
+    pub(super) epochs: u64,
+}
+
+pub(super) struct World {
+    pub(super) rng: Rng,
+    pub(super) now_us: u64,
+    events: BTreeMap<(u64, u64), Event>,
+    count: u64,
+    pub(super) nodes: Vec<Node>,
+    pub(super) catalog: Catalog,
+    pub(super) clients: Clients,
+    pub(super) setup: Setup,
+    cut: BTreeSet<(usize, usize)>,
+    pub(super) rare: BTreeSet<&'static str>,
+    tells: bool,
+    lives: u64,
+}
+
+impl World {
+    pub(super) fn run(seed: u64, tells: bool) -> Story {
+        let mut rng = Rng::new(seed);
+        let count = rng.pick(&[2, 3, 3, 5]);
+        let setup = super::checks::setup(&mut rng);
+        let node = || Node {
+            disk: SimDisk::default(),
+            live: None,
+            boot: 0,
+            due_us: [0; 2],
+            tick_us: u64::MAX,
+        };
+        let mut world = Self {
+            rng,
+            now_us: 1,
+            events: BTreeMap::new(),
+            count: 0,
+            nodes: (0..count).map(|_| node()).collect(),
+            catalog: Catalog::new(count),
+            clients: Clients::new(3),
+            setup,
+            cut: BTreeSet::new(),
+            rare: BTreeSet::new(),
+            tells,
+            lives: 0,
+        };
+        for n in 0..count {
+            world.open(n);
+        }
+        for (at, event) in [(10, Event::Look), (20, Event::Read), (400_000, Event::Fault)] {
+            world.at(at, event);
+        }
+        for n in 0..world.clients.len() {
+            world.at(1000, Event::Produce(n));
+        }
+        world.go()
+    }
+
+    fn go(mut self) -> Story {
+        let end_us = BUSY_US + HEAL_US;
+        while self.now_us < BUSY_US {
+            self.turn();
+        }
+        self.heal();
+        while !self.is_whole() {
+            assert!(self.now_us < end_us, "it does not heal: {}", self.standing());
+            self.turn();
+        }
+        self.check();
+        let events = self.count;
+        self.tell(|| format!("{events} events"));
+        Story {
+            rare: self.rare,
+            acked: self.clients.acked(),
+            epochs: self.catalog.epochs,
+        }
+    }
+
+    pub(super) fn now(&self) -> Now {
+        Now {
+            unix_ms: 1_000_000 + (self.now_us / 1000) as i64,
+            mono_us: self.now_us,
+        }
+    }
+
+    pub(super) fn tell(&mut self, what: impl FnOnce() -> String) {
+        if self.tells {
+            println!("{:>9} {}", self.now_us, what());
+        }
+    }
+
+    fn at(&mut self, after_us: u64, event: Event) {
+        self.count += 1;
+        self.events.insert((self.now_us + after_us, self.count), event);
+    }
+
+    fn turn(&mut self) {
+        let ((at_us, _), event) = self.events.pop_first().expect("there are always some");
+        self.now_us = at_us.max(self.now_us);
+        match event {
+            Event::Message(envelope, bodies) => {
+                let to = envelope.header.to.node;
+                let input = ReplicaInput::Peer { envelope, bodies };
+                self.input(to.0 as usize, Input::Replica(input));
+            }
+            Event::Work { node, boot, work } => self.work(node, boot, work),
+            // Only the one that was planned last.
+            Event::Tick { node, boot }
+                if self.nodes[node].boot == boot && self.nodes[node].tick_us == at_us =>
+            {
+                self.nodes[node].tick_us = u64::MAX;
+                self.input(node, Input::Tick);
+            }
+            Event::Tick { .. } => {}
+            Event::Asked(asked) => {
+                let sent = self.catalog.ask(self.now_us, asked);
+                self.send_all(sent);
+            }
+            Event::Reported(report) => {
+                let sent = self.catalog.report(self.now_us, report);
+                self.send_all(sent);
+            }
+            Event::Catalog(node, input) => self.input(node.0 as usize, Input::Replica(input)),
+            Event::Look => {
+                let sent = self.catalog.look(self.now_us);
+                self.send_all(sent);
+                self.at(100_000, Event::Look);
+            }
+            Event::Produce(n) => {
+                let again_us = self.produce(n);
+                self.at(again_us, Event::Produce(n));
+            }
+            Event::Read => {
+                self.read();
+                self.at(40_000, Event::Read);
+            }
+            Event::Fault => {
+                if self.now_us < BUSY_US {
+                    self.fault();
+                    let pause_us = self.rng.between(50_000, 1_500_000);
+                    self.at(pause_us, Event::Fault);
+                }
+            }
+        }
+    }
+
+    fn send_all(&mut self, sent: Vec<(NodeId, ReplicaInput)>) {
+        for (node, input) in sent {
+            let after_us = self.rng.between(500, 30_000);
+            self.at(after_us, Event::Catalog(node, input));
+        }
+    }
+
+    /// Gives a node an input, and a turn.
+    pub(super) fn input(&mut self, n: usize, input: Input) {
+        let now = self.now();
+        let Some(live) = self.nodes[n].live.as_mut() else {
+            return;
+        };
+        let mut effects = live.step(now, input);
+        effects.extend(live.step(now, Input::Turn));
+        self.perform(n, effects);
+    }
+
+    fn perform(&mut self, n: usize, effects: Vec<Effect>) {
+        for effect in effects {
+            match effect {
+                Effect::Answer(ticket, result) => self.answered(ticket, result),
+                Effect::Send(envelope, bodies) => self.send(n, envelope, &bodies),
+                Effect::Ask(asked) => {
+                    let after_us = self.rng.between(500, 30_000);
+                    self.at(after_us, Event::Asked(asked));
+                }
+                Effect::Report(report) => {
+                    let after_us = self.rng.between(500, 5_000);
+                    self.at(after_us, Event::Reported(report));
+                }
+                Effect::Work(queue, work) => self.queue(n, queue, work),
+                Effect::Reopen => {
+                    self.rare.insert("a leader retired");
+                    self.queue(n, 1, Work::Open);
+                }
+                Effect::Fenced(why) => panic!("node {n} is fenced: {why}"),
+            }
+        }
+        self.plan_tick(n);
+    }
+
+    fn plan_tick(&mut self, n: usize) {
+        let now_us = self.now_us;
+        let node = &mut self.nodes[n];
+        let deadline = node.live.as_ref().and_then(|l| l.shard.deadline());
+        let Some(at_us) = deadline.map(|at| at.max(now_us + 100)) else {
+            return;
+        };
+        if at_us < node.tick_us {
+            node.tick_us = at_us;
+            let boot = node.boot;
+            self.at(at_us - now_us, Event::Tick { node: n, boot });
+        }
+    }
+
+    fn queue(&mut self, n: usize, queue: usize, work: Work) {
+        match &work {
+            Work::Do(Output::Cut(_)) => drop(self.rare.insert("a log was cut")),
+            Work::Do(Output::Settle(_)) => drop(self.rare.insert("a segment was settled")),
+            _ => {}
+        }
+        let slow = self.rng.percent(3);
+        let took_us = self.rng.between(50, if slow { 300_000 } else { 4_000 });
+        let now_us = self.now_us;
+        let node = &mut self.nodes[n];
+        let due_us = node.due_us[queue].max(now_us) + took_us;
+        node.due_us[queue] = due_us;
+        let boot = node.boot;
+        self.at(due_us - now_us, Event::Work { node: n, boot, work });
+    }
+
+    fn work(&mut self, n: usize, boot: u64, work: Work) {
+        if self.nodes[n].boot != boot {
+            return;
+        }
+        match work {
+            Work::Open => {
+                self.nodes[n].live = None;
+                self.rare.insert("a shard was opened again");
+                self.open(n);
+            }
+            Work::Do(output) => {
+                let node = &mut self.nodes[n];
+                let live = node.live.as_mut().expect("it runs in this boot");
+                match live.work(&node.disk, output) {
+                    Done::Input(input) => self.input(n, input),
+                    Done::Answer(ticket, result) => self.answered(ticket, result),
+                    Done::Nothing => {}
+                }
+            }
+        }
+    }
+
+    fn open(&mut self, n: usize) {
+        self.lives += 1;
+        let now = self.now();
+        let node = &mut self.nodes[n];
+        node.boot += 1;
+        (node.due_us, node.tick_us) = ([0; 2], u64::MAX);
+        let id = NodeId(n as u32);
+        let mut live = Live::open(&node.disk, id, self.lives, &self.setup);
+        let effects = live.introduce(now, &self.setup);
+        node.live = Some(live);
+        self.perform(n, effects);
+    }
+
+    fn send(&mut self, from: usize, envelope: Envelope, bodies: &[Bytes]) {
+        let to = envelope.header.to.node.0 as usize;
+        let lost = self.now_us < BUSY_US && self.rng.percent(2);
+        if lost || self.cut.contains(&(from, to)) {
+            return;
+        }
+        let times = if self.rng.percent(2) { 2 } else { 1 };
+        for _ in 0..times {
+            let slow = self.rng.percent(2);
+            let after_us = self.rng.between(100, if slow { 400_000 } else { 2_000 });
+            let bodies = bodies.iter().map(|b| Bytes::copy_from_slice(b)).collect();
+            self.at(after_us, Event::Message(envelope.clone(), bodies));
+        }
+    }
+
+    fn fault(&mut self) {
+        let n = self.rng.index(self.nodes.len());
+        let kind = self.rng.below(10);
+        self.tell(|| format!("fault {kind} at node {n}"));
+        match kind {
+            0..=3 => self.stop(n, kind < 2),
+            4..=6 => {
+                let to = self.rng.index(self.nodes.len());
+                self.rare.insert("a link was cut");
+                self.cut.insert((n, to));
+                if self.rng.percent(60) {
+                    self.cut.insert((to, n));
+                }
+            }
+            7 => {
+                // All of its links: it does not know, and the catalog hears it still.
+                for other in 0..self.nodes.len() {
+                    self.cut.extend([(n, other), (other, n)]);
+                }
+            }
+            _ => self.cut.clear(),
+        }
+    }
+
+    /// The process ends, with or without the power, and starts again soon.
+    fn stop(&mut self, n: usize, power: bool) {
+        let Self { rng, nodes, .. } = self;
+        let node = &mut nodes[n];
+        if node.live.take().is_none() {
+            return;
+        }
+        node.disk = if power {
+            self.rare.insert("the power was cut");
+            let names = node.disk.unsynced().1;
+            let kept = rng.index(names + 1);
+            let fate = |_| match rng.below(3) {
+                0 => Fate::Lost,
+                1 => Fate::Kept,
+                _ => Fate::Torn(rng.index(200)),
+            };
+            node.disk.crash(fate, kept)
+        } else {
+            self.rare.insert("a process was killed");
+            node.disk.kill()
+        };
+        node.boot += 1;
+        let (boot, after_us) = (node.boot, self.rng.between(10_000, 4_000_000));
+        self.clients.forget(n);
+        let work = Work::Open;
+        self.at(after_us, Event::Work { node: n, boot, work });
+    }
+
+    fn heal(&mut self) {
+        self.tell(|| "calm".into());
+        self.cut.clear();
+    }
+
+    /// Whether everything was sent, and is everywhere.
+    fn is_whole(&self) -> bool {
+        let Some(config) = &self.catalog.config else {
+            return false;
+        };
+        let all = || self.nodes.iter().map(|n| n.live.as_ref());
+        let Some(Some(leader)) = all().nth(config.leader.node.0 as usize) else {
+            return false;
+        };
+        let (end, log) = (leader.shard.committed(), leader.shard.log());
+        let same = |l: &Live| l.shard.committed() == end && l.shard.log().durable() == end;
+        let leads = leader.shard.replica().is_some_and(|r| r.phase() == Phase::Leading && r.is_sure());
+        self.clients.are_done()
+            && config.members.len() == self.nodes.len()
+            && leads
+            && log.written() == end
+            && !log.has_staged()
+            && all().all(|l| l.is_some_and(same))
+    }
+
+    fn standing(&self) -> String {
+        let of = |n: &Node| match &n.live {
+            None => "down".into(),
+            Some(l) => format!(
+                "{:?} committed {} written {}",
+                l.shard.replica().map(|r| r.phase()),
+                l.shard.committed(),
+                l.shard.log().written()
+            ),
+        };
+        let nodes: Vec<String> = self.nodes.iter().map(of).collect();
+        format!("{nodes:?}, {:?}, clients done: {}", self.catalog.config, self.clients.are_done())
+    }
+}
