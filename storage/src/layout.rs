@@ -6,6 +6,7 @@
 //! DATA/shards/0003/settled/<partition, 10 digits>/<first offset, 20 digits>[-<generation>].seg
 //! DATA/shards/0003/state.redb
 //! DATA/shards/0003/damaged/...           what was damaged, as it was found
+//! DATA/shards/0003/incoming/...          a snapshot of another replica on its way in
 //! ```
 
 use crate::settled::SegmentId;
@@ -39,6 +40,16 @@ pub fn log_dir(shard_dir: &Path) -> PathBuf {
 /// The state store of a shard.
 pub fn state(shard_dir: &Path) -> PathBuf {
     shard_dir.join("state.redb")
+}
+
+/// The directory in which a snapshot is put together; it has the shape of a shard's.
+pub fn incoming_dir(shard_dir: &Path) -> PathBuf {
+    shard_dir.join("incoming")
+}
+
+/// Says that the snapshot is to take the place of what the shard has.
+pub fn incoming_ready(shard_dir: &Path) -> PathBuf {
+    incoming_dir(shard_dir).join("ready")
 }
 
 /// The directory in which damaged bytes are kept.
@@ -100,6 +111,12 @@ pub fn settled_name(first_offset: Offset, generation: u32) -> String {
 /// The file of a settled segment.
 pub fn settled_path(shard_dir: &Path, id: SegmentId) -> PathBuf {
     settled_dir(shard_dir, id.partition).join(settled_name(id.first_offset, id.generation))
+}
+
+/// The partition in the name of a directory of settled segments.
+pub fn parse_settled_dir(name: &str) -> Option<PartitionId> {
+    let digits = name.len() == 10 && name.bytes().all(|b| b.is_ascii_digit());
+    name.parse().ok().filter(|_| digits).map(PartitionId)
 }
 
 /// The first offset and the generation in the name of a settled segment.

@@ -11,6 +11,7 @@
 //! | [`log`] | the shard log: append, flush, roll, read, recover |
 //! | [`settled`] | immutable files with the batches of one partition |
 //! | [`state`] | the materialised view of a shard in redb |
+//! | [`snapshot`] | state and settled segments in parts, for another replica |
 //! | [`redb_file`] | opening a redb file that may be damaged |
 //! | [`inspect`] | a read-only walk of a data directory |
 //!
@@ -30,6 +31,7 @@ pub mod real_disk;
 pub mod redb_file;
 pub mod settled;
 pub mod sim_disk;
+pub mod snapshot;
 pub mod state;
 mod sys;
 

@@ -9,10 +9,13 @@ use crate::layout;
 use crate::redb_file::{error_of, open_checked};
 use crate::settled::{SegmentId, SettledMeta, Tiered};
 use flowstone_wire::{Lsn, Offset, PartitionId};
-use redb::{Database, ReadableDatabase, ReadableTable, StorageBackend, TableDefinition};
+use redb::{
+    Database, ReadTransaction, ReadableDatabase, ReadableTable, StorageBackend, TableDefinition,
+};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::io::{self, IoSlice};
+use std::ops::Bound;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -202,6 +205,49 @@ impl StateStore {
         self.lsn(SETTLED_UPTO)
     }
 
+    /// What the store says now, whatever is written afterwards.
+    ///
+    /// # Errors
+    /// [`Error::State`].
+    pub fn picture(&self) -> Result<StatePicture, Error> {
+        let begun = self.db.begin_read();
+        Ok(StatePicture {
+            tx: begun.map_err(|e| error_of(&self.path, &e.into()))?,
+            path: self.path.clone(),
+        })
+    }
+
+    /// Puts in what [`StatePicture`] gave of another store, in one durable transaction.
+    ///
+    /// # Errors
+    /// [`Error::State`].
+    pub(crate) fn fill(
+        &self,
+        rows: &[(Vec<u8>, Vec<u8>)],
+        settled: &[SettledMeta],
+        tiered: &[(SegmentId, Tiered)],
+        (applied, settled_upto): (Lsn, Lsn),
+    ) -> Result<(), Error> {
+        self.write(|tx| {
+            let mut table = tx.open_table(STATE)?;
+            for (key, value) in rows {
+                table.insert(&key[..], &value[..])?;
+            }
+            let mut table = tx.open_table(SETTLED)?;
+            for meta in settled {
+                table.insert(key_of(meta.id()), &encoded(meta)?[..])?;
+            }
+            let mut table = tx.open_table(TIERED)?;
+            for (id, note) in tiered {
+                table.insert(key_of(*id), &encoded(note)?[..])?;
+            }
+            let mut meta = tx.open_table(META)?;
+            meta.insert(APPLIED, applied.0)?;
+            meta.insert(SETTLED_UPTO, settled_upto.0)?;
+            Ok(())
+        })
+    }
+
     /// Applies changes and moves the applied LSN, in one durable transaction.
     ///
     /// # Errors
@@ -277,8 +323,7 @@ impl StateStore {
     /// # Errors
     /// [`Error::State`]; [`Error::Format`] for an entry that this version cannot read.
     pub fn settled(&self) -> Result<Vec<SettledMeta>, Error> {
-        let rows = self.rows(SETTLED)?;
-        Ok(rows.into_iter().map(|(_, meta)| meta).collect())
+        self.picture()?.settled()
     }
 
     /// What is known of copies in the tier, by partition and first offset. An entry counts where its
@@ -287,16 +332,7 @@ impl StateStore {
     /// # Errors
     /// As [`Self::settled`].
     pub fn tiered(&self) -> Result<Vec<(SegmentId, Tiered)>, Error> {
-        let rows: Vec<Row<Tiered>> = self.rows(TIERED)?;
-        let with_id = |((partition, first), tiered): Row<Tiered>| {
-            let id = SegmentId {
-                partition: PartitionId(partition),
-                first_offset: Offset(first),
-                generation: tiered.generation,
-            };
-            (id, tiered)
-        };
-        Ok(rows.into_iter().map(with_id).collect())
+        self.picture()?.tiered()
     }
 
     /// Notes copies in the tier, in one durable transaction; a later note replaces an earlier one. One of
@@ -318,14 +354,100 @@ impl StateStore {
             Ok(())
         })
     }
+}
 
-    fn rows<T: DeserializeOwned>(
+/// What a store said at a moment. While it is held the store grows by what is written.
+pub struct StatePicture {
+    tx: ReadTransaction,
+    path: PathBuf,
+}
+
+impl std::fmt::Debug for StatePicture {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("StatePicture")
+            .field("path", &self.path)
+            .finish_non_exhaustive()
+    }
+}
+
+impl StatePicture {
+    fn read<T>(&self, of: impl FnOnce() -> Result<T, redb::Error>) -> Result<T, Error> {
+        of().map_err(|e| error_of(&self.path, &e))
+    }
+
+    /// The applied LSN, and up to where the log is settled.
+    ///
+    /// # Errors
+    /// [`Error::State`].
+    pub fn reach(&self) -> Result<(Lsn, Lsn), Error> {
+        self.read(|| {
+            let meta = self.tx.open_table(META)?;
+            let lsn = |key| Ok::<_, redb::Error>(meta.get(key)?.map_or(0, |v| v.value()));
+            Ok((Lsn(lsn(APPLIED)?), Lsn(lsn(SETTLED_UPTO)?)))
+        })
+    }
+
+    /// The value of a key of the state.
+    ///
+    /// # Errors
+    /// [`Error::State`].
+    pub fn value(&self, key: &[u8]) -> Result<Option<Vec<u8>>, Error> {
+        self.read(|| {
+            let state = self.tx.open_table(STATE)?;
+            Ok(state.get(key)?.map(|v| v.value().to_vec()))
+        })
+    }
+
+    /// Keys and values of the state behind a key, in order, of about so many bytes.
+    ///
+    /// # Errors
+    /// [`Error::State`].
+    pub fn rows_behind(
+        &self,
+        last: Option<&[u8]>,
+        bytes: usize,
+    ) -> Result<Vec<(Vec<u8>, Vec<u8>)>, Error> {
+        self.read(|| {
+            let state = self.tx.open_table(STATE)?;
+            let from = last.map_or(Bound::Unbounded, Bound::Excluded);
+            let (mut rows, mut sum) = (Vec::new(), 0);
+            for entry in state.range::<&[u8]>((from, Bound::Unbounded))? {
+                let (key, value) = entry?;
+                sum += key.value().len() + value.value().len();
+                rows.push((key.value().to_vec(), value.value().to_vec()));
+                if sum >= bytes {
+                    break;
+                }
+            }
+            Ok(rows)
+        })
+    }
+
+    /// As [`StateStore::settled`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn settled(&self) -> Result<Vec<SettledMeta>, Error> {
+        let rows = self.table(SETTLED)?;
+        Ok(rows.into_iter().map(|(_, meta)| meta).collect())
+    }
+
+    /// As [`StateStore::tiered`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn tiered(&self) -> Result<Vec<(SegmentId, Tiered)>, Error> {
+        let rows: Vec<Row<Tiered>> = self.table(TIERED)?;
+        Ok(rows.into_iter().map(with_id).collect())
+    }
+
+    fn table<T: DeserializeOwned>(
         &self,
         table: TableDefinition<'_, (u32, u64), &'static [u8]>,
     ) -> Result<Vec<Row<T>>, Error> {
-        let rows: Vec<Row<Vec<u8>>> = self.read(|tx| {
-            let mut all = Vec::new();
-            for entry in tx.open_table(table)?.iter()? {
+        let rows = self.read(|| {
+            let mut all: Vec<Row<Vec<u8>>> = Vec::new();
+            for entry in self.tx.open_table(table)?.iter()? {
                 let (key, value) = entry?;
                 all.push((key.value(), value.value().to_vec()));
             }
@@ -340,6 +462,15 @@ impl StateStore {
         };
         rows.into_iter().map(decode).collect()
     }
+}
+
+fn with_id(((partition, first), tiered): Row<Tiered>) -> (SegmentId, Tiered) {
+    let id = SegmentId {
+        partition: PartitionId(partition),
+        first_offset: Offset(first),
+        generation: tiered.generation,
+    };
+    (id, tiered)
 }
 
 /// Whether a row of the settled segments is that of this one.
