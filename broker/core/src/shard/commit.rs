@@ -123,7 +123,9 @@ impl Shard {
     /// tail. With every sync it would cost a second file's sync.
     pub(super) fn ask_for_mark(&mut self, now: Now, out: &mut Outbox) {
         let durable = self.log.durable();
-        if self.marked < durable && now.mono_us >= self.mark_after_us && self.fenced.is_none() {
+        // A log that is to be cut must not be called durable behind the cut.
+        let idle = self.fenced.is_none() && !self.is_held_up();
+        if self.marked < durable && now.mono_us >= self.mark_after_us && idle {
             self.marked = durable;
             self.mark_after_us = now.mono_us + MARK_EVERY_US;
             out.push(Output::Mark(durable));

@@ -206,7 +206,7 @@ impl Shard {
             .materializer
             .pending
             .as_ref()
-            .is_some_and(|(l, _)| *l <= self.committed());
+            .is_some_and(|(l, _)| *l <= self.settled_for_good());
         if ready
             && !self.materializer.out
             && self.fenced.is_none()

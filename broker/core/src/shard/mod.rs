@@ -243,8 +243,9 @@ impl Shard {
         let works = !self.draining && self.leads();
         let tasks = works.then(|| self.tasks.deadline_us()).flatten();
         // The answer to a sync that is out asks for the next one.
-        let sync = self.sync_by_us.filter(|_| !self.sync_out);
-        let mark = (self.marked < self.log.durable()).then_some(self.mark_after_us);
+        let idle = !self.is_held_up();
+        let sync = self.sync_by_us.filter(|_| !self.sync_out && idle);
+        let mark = (self.marked < self.log.durable() && idle).then_some(self.mark_after_us);
         let carries = works && self.knows_all;
         let carry = carries.then(|| self.outbound.deadline_us()).flatten();
         let replica = self.replica().and_then(|r| r.deadline());

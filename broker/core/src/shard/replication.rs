@@ -75,6 +75,12 @@ impl Shard {
         }
     }
 
+    /// Up to here nothing can go from this disk any more: committed, and durable here. A leader may have
+    /// committed what its own disk has not yet.
+    pub(super) fn settled_for_good(&self) -> Lsn {
+        self.committed().min(self.log.durable())
+    }
+
     /// The replica, where the shard is one of several copies.
     pub fn replica(&self) -> Option<&Replica> {
         self.replication.as_ref().map(|r| &r.replica)

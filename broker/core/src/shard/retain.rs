@@ -104,7 +104,7 @@ impl Shard {
         for segment in self.log.sealed() {
             let last = Lsn(segment.next_lsn.0 - 1);
             let enough = bytes >= over && bytes + segment.bytes > worth_it;
-            if enough || segments.len() == self.settle_segments || last > self.committed() {
+            if enough || segments.len() == self.settle_segments || last > self.settled_for_good() {
                 break;
             }
             bytes += segment.bytes;

@@ -9,6 +9,7 @@ use crate::shard::open::{ShardConfig, ShardStart, View};
 use crate::shard::Shard;
 use flowstone_storage::log::{Recovered, RecoveryNote};
 use flowstone_storage::mark::{Mark, ReplicaMark};
+use flowstone_storage::state::StatePicture;
 use flowstone_storage::{Disk, Error, ShardLog, StateStore};
 use flowstone_wire::{Epoch, Incarnation, Lsn, NodeId, ShardId};
 use std::collections::VecDeque;
@@ -142,16 +143,10 @@ fn replica_of(
 ///
 /// # Errors
 /// [`Error::State`].
-pub fn snapshot_id(state: &StateStore) -> Result<LogId, Error> {
-    let lsn = state.applied()?;
-    let mut epochs = EpochTable::default();
-    state.load(&mut |key, value| {
-        if key == EPOCHS_KEY
-            && let Ok(found) = postcard::from_bytes(value)
-        {
-            epochs = found;
-        }
-    })?;
+pub fn snapshot_id(picture: &StatePicture) -> Result<LogId, Error> {
+    let (lsn, _) = picture.reach()?;
+    let row = picture.value(EPOCHS_KEY)?.unwrap_or_default();
+    let epochs: EpochTable = postcard::from_bytes(&row).unwrap_or_default();
     let epoch = epochs.epoch_at(lsn).unwrap_or_default();
     Ok(LogId { epoch, lsn })
 }

@@ -16,7 +16,7 @@ use world::World;
 const SEEDS: u64 = 150;
 
 /// Rare things, each of which must happen in some seed: else nothing was proved of it.
-const RARE: [&str; 10] = [
+const RARE: [&str; 11] = [
     "a log was cut",
     "a leader retired",
     "a shard was opened again",
@@ -27,6 +27,7 @@ const RARE: [&str; 10] = [
     "a retry was a duplicate",
     "a task went on elsewhere",
     "a segment was settled",
+    "a snapshot was installed",
 ];
 
 fn seeds() -> std::ops::Range<u64> {

@@ -130,6 +130,15 @@ impl Catalog {
         }
     }
 
+    /// An operator, or a mistake, has another member lead.
+    pub(super) fn move_leader(&mut self, now_us: u64, choice: usize) -> Sent {
+        let Some(config) = self.config.clone() else {
+            return Vec::new();
+        };
+        let leader = config.members[choice % config.members.len()];
+        self.appoint(now_us, leader, config.members)
+    }
+
     /// Replaces a leader that is silent.
     pub(super) fn look(&mut self, now_us: u64) -> Sent {
         let Some(config) = &self.config else {

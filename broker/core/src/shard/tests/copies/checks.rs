@@ -32,7 +32,7 @@ pub(super) fn setup(rng: &mut Rng) -> Setup {
     let local = |id| vec![SinkPartition { id, local: true }];
     Setup {
         config: ShardConfig {
-            hot_bytes: rng.pick(&[100_000, 1 << 20]),
+            hot_bytes: rng.pick(&[20_000, 100_000, 1 << 20]),
             materialize_bytes: rng.pick(&[1, 3000, 1 << 20]),
             retain_every_us: 1_000_000,
             log: LogConfig {

@@ -2,13 +2,14 @@
 
 use crate::input::{Input, Now, PartitionConfig, ReplicaInput, TaskConfig};
 use crate::output::{Outbox, Output};
-use crate::replica::{Asked, Envelope, Limits, Report};
-use crate::shard::{ReplicaOptions, Shard, ShardConfig};
+use crate::replica::{Asked, Envelope, Limits, Message, Report};
+use crate::shard::{ReplicaOptions, Shard, ShardConfig, snapshot_id};
 use crate::{Reply, Ticket};
 use bytes::Bytes;
 use flowstone_storage::log::allocate_spare;
 use flowstone_storage::mark::{Mark, ReplicaMark};
 use flowstone_storage::settled::{SettleJob, SettleStep, SettledReader, remove_orphans};
+use flowstone_storage::snapshot::{Outgoing, Part, finish_install};
 use flowstone_storage::{SimDisk, StateStore, layout};
 use flowstone_wire::{Failure, Incarnation, NodeId, PartitionId, ShardId};
 use std::sync::Arc;
@@ -22,6 +23,7 @@ pub(super) enum Effect {
     /// To be run later, in the order of their queue: 0 is the syncs', 1 the rest's.
     Work(usize, Work),
     Reopen,
+    Install,
     Fenced(String),
 }
 
@@ -29,12 +31,15 @@ pub(super) enum Work {
     Do(Output),
     /// It was killed, or is to be opened again.
     Open,
+    /// The snapshot that has come takes the place of what there is.
+    Install,
 }
 
 /// What came of work.
 pub(super) enum Done {
     Input(Input),
     Answer(Ticket, Result<Reply, Failure>),
+    Snapshot(Envelope, Vec<Part>),
     Nothing,
 }
 
@@ -54,6 +59,7 @@ pub(super) struct Setup {
 impl Live {
     pub(super) fn open(disk: &SimDisk, node: NodeId, life: u64, setup: &Setup) -> Self {
         let (id, dir) = (ShardId(0), layout::shard_dir(ShardId(0)));
+        finish_install(disk, &dir).unwrap();
         let state = StateStore::open_of_shard(disk, &dir).unwrap();
         remove_orphans(disk, &dir, &state).unwrap();
         let options = ReplicaOptions {
@@ -140,8 +146,22 @@ impl Live {
                 paths.iter().for_each(|path| drop(disk.remove(path)));
                 return Done::Nothing;
             }
-            Output::SendSnapshot { header, .. } => {
-                Input::Replica(ReplicaInput::SnapshotSent(header.to))
+            Output::SendSnapshot {
+                header,
+                least,
+                committed,
+            } => {
+                let shared = Arc::new(disk.clone());
+                let mut out = Outgoing::begin(shared, &dir, &self.state).unwrap();
+                let last = snapshot_id(out.picture()).unwrap();
+                assert!((least..=committed).contains(&last.lsn), "{last} is of no use");
+                let mut parts = Vec::new();
+                // A segment that was replaced since makes it useless, and another one is asked for.
+                while let Ok(Some(part)) = out.next_part() {
+                    parts.push(part);
+                }
+                let message = Message::Snapshot { last };
+                return Done::Snapshot(Envelope { header, message }, parts);
             }
             Output::ReadSettled {
                 ticket,
@@ -180,9 +200,10 @@ fn effect(output: Output) -> Effect {
         Output::ReplicaReport(report) => Effect::Report(*report),
         Output::Sync(_) => Effect::Work(0, Work::Do(output)),
         Output::Reopen => Effect::Reopen,
+        Output::Install(_) => Effect::Install,
         Output::Fenced(why) => Effect::Fenced(why),
         Output::Report(what) => panic!("{what}"),
-        Output::Drained | Output::Install(_) | Output::Carry(_) => unreachable!("{output:?}"),
+        Output::Drained | Output::Carry(_) => unreachable!("{output:?}"),
         work => Effect::Work(1, Work::Do(work)),
     }
 }

@@ -8,9 +8,10 @@ use crate::output::Output;
 use crate::replica::sim::rng::Rng;
 use crate::replica::{Asked, Envelope, Phase, Report};
 use bytes::Bytes;
-use flowstone_storage::SimDisk;
+use flowstone_storage::snapshot::{Incoming, Part, install};
+use flowstone_storage::{SimDisk, layout};
 use flowstone_storage::sim_disk::Fate;
-use flowstone_wire::NodeId;
+use flowstone_wire::{NodeId, ShardId};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Faults happen and producers send for so long.
@@ -20,6 +21,7 @@ const HEAL_US: u64 = 30_000_000;
 
 enum Event {
     Message(Envelope, Vec<Bytes>),
+    Snapshot(Envelope, Vec<Part>),
     Work { node: usize, boot: u64, work: Work },
     Tick { node: usize, boot: u64 },
     Asked(Asked),
@@ -146,6 +148,7 @@ impl World {
                 let input = ReplicaInput::Peer { envelope, bodies };
                 self.input(to.0 as usize, Input::Replica(input));
             }
+            Event::Snapshot(envelope, parts) => self.snapshot(envelope, parts),
             Event::Work { node, boot, work } => self.work(node, boot, work),
             // Only the one that was planned last.
             Event::Tick { node, boot }
@@ -223,6 +226,7 @@ impl World {
                     self.rare.insert("a leader retired");
                     self.queue(n, 1, Work::Open);
                 }
+                Effect::Install => self.queue(n, 1, Work::Install),
                 Effect::Fenced(why) => panic!("node {n} is fenced: {why}"),
             }
         }
@@ -269,15 +273,54 @@ impl World {
                 self.rare.insert("a shard was opened again");
                 self.open(n);
             }
+            Work::Install => {
+                self.nodes[n].live = None;
+                self.rare.insert("a snapshot was installed");
+                let disk = &self.nodes[n].disk;
+                if self.rng.percent(30) {
+                    // The process ends in the middle; the next start goes on with it.
+                    disk.stop_after(self.rng.below(40));
+                    let _ = install(disk, &layout::shard_dir(ShardId(0)));
+                    self.nodes[n].disk = self.nodes[n].disk.kill();
+                } else {
+                    install(disk, &layout::shard_dir(ShardId(0))).unwrap();
+                }
+                self.open(n);
+            }
             Work::Do(output) => {
                 let node = &mut self.nodes[n];
                 let live = node.live.as_mut().expect("it runs in this boot");
                 match live.work(&node.disk, output) {
                     Done::Input(input) => self.input(n, input),
                     Done::Answer(ticket, result) => self.answered(ticket, result),
+                    Done::Snapshot(envelope, parts) => {
+                        let header = envelope.header;
+                        if !self.cut.contains(&(n, header.to.node.0 as usize)) {
+                            let after_us = self.rng.between(1_000, 300_000);
+                            self.at(after_us, Event::Snapshot(envelope, parts));
+                        }
+                        let sent = ReplicaInput::SnapshotSent(header.to);
+                        self.input(n, Input::Replica(sent));
+                    }
                     Done::Nothing => {}
                 }
             }
+        }
+    }
+
+    fn snapshot(&mut self, envelope: Envelope, parts: Vec<Part>) {
+        let n = envelope.header.to.node.0 as usize;
+        let node = &self.nodes[n];
+        let running = node.live.as_ref().filter(|l| !l.shard.has_ended());
+        if running.is_none() {
+            return;
+        }
+        let shared = std::sync::Arc::new(node.disk.clone());
+        let mut incoming = Incoming::begin(shared, &layout::shard_dir(ShardId(0))).unwrap();
+        let taken: Result<(), _> = parts.into_iter().try_for_each(|p| incoming.take(p));
+        if taken.is_ok() && incoming.is_whole() {
+            let bodies = Vec::new();
+            self.input(n, Input::Replica(ReplicaInput::Peer { envelope, bodies }));
         }
     }
 
@@ -311,7 +354,7 @@ impl World {
 
     fn fault(&mut self) {
         let n = self.rng.index(self.nodes.len());
-        let kind = self.rng.below(10);
+        let kind = self.rng.below(13);
         self.tell(|| format!("fault {kind} at node {n}"));
         match kind {
             0..=3 => self.stop(n, kind < 2),
@@ -329,7 +372,11 @@ impl World {
                     self.cut.extend([(n, other), (other, n)]);
                 }
             }
-            _ => self.cut.clear(),
+            8..=9 => self.cut.clear(),
+            _ => {
+                let sent = self.catalog.move_leader(self.now_us, n);
+                self.send_all(sent);
+            }
         }
     }
 
