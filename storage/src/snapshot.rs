@@ -17,7 +17,7 @@ use crate::disk::{Disk, DiskFile};
 use crate::error::Error;
 use crate::layout;
 use crate::settled::{SegmentId, SettledMeta, Tiered};
-use crate::state::{StatePicture, StateStore};
+use crate::state::{Pair, StatePicture, StateStore};
 use flowstone_wire::Lsn;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeSet, VecDeque};
@@ -40,7 +40,7 @@ pub enum Part {
         settled_upto: Lsn,
     },
     /// Keys and values of the state.
-    State(Vec<(Vec<u8>, Vec<u8>)>),
+    State(Vec<Pair>),
     /// Settled segments.
     Settled(Vec<SettledMeta>),
     /// Copies in the tier.
@@ -159,7 +159,8 @@ impl Outgoing {
             && at < len
         {
             let mut bytes = vec![0; (*len - *at).min(PART_BYTES as u64) as usize];
-            file.read_at(*at, &mut bytes).map_err(Error::io("read", path))?;
+            file.read_at(*at, &mut bytes)
+                .map_err(Error::io("read", path))?;
             *at += bytes.len() as u64;
             return Ok(Some(Part::Bytes(bytes)));
         }

@@ -36,6 +36,9 @@ const SUFFIX_UNFINISHED: &str = "tmp";
 /// A key and its new value; `None` removes it.
 pub type Change = (Vec<u8>, Option<Vec<u8>>);
 
+/// A key and its value.
+pub type Pair = (Vec<u8>, Vec<u8>);
+
 /// A partition and a first offset, and what is noted of it.
 type Row<T> = ((u32, u64), T);
 
@@ -223,7 +226,7 @@ impl StateStore {
     /// [`Error::State`].
     pub(crate) fn fill(
         &self,
-        rows: &[(Vec<u8>, Vec<u8>)],
+        rows: &[Pair],
         settled: &[SettledMeta],
         tiered: &[(SegmentId, Tiered)],
         (applied, settled_upto): (Lsn, Lsn),
@@ -402,11 +405,7 @@ impl StatePicture {
     ///
     /// # Errors
     /// [`Error::State`].
-    pub fn rows_behind(
-        &self,
-        last: Option<&[u8]>,
-        bytes: usize,
-    ) -> Result<Vec<(Vec<u8>, Vec<u8>)>, Error> {
+    pub fn rows_behind(&self, last: Option<&[u8]>, bytes: usize) -> Result<Vec<Pair>, Error> {
         self.read(|| {
             let state = self.tx.open_table(STATE)?;
             let from = last.map_or(Bound::Unbounded, Bound::Excluded);

@@ -239,6 +239,14 @@ impl Host {
                 segment,
                 offset,
             },
+            other @ (Output::ToPeer { .. }
+            | Output::Persist(_)
+            | Output::Cut(_)
+            | Output::SendSnapshot { .. }
+            | Output::AskCatalog(_)
+            | Output::ReplicaReport(_)
+            | Output::Reopen
+            | Output::Install(_)) => unreachable!("every shard is its only copy: {other:?}"),
         })
     }
 

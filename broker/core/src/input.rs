@@ -3,8 +3,8 @@
 use crate::replica::{Config, Envelope, Member};
 use bytes::Bytes;
 use flowstone_processor::Pipeline;
-use flowstone_storage::settled::{Rewritten, SegmentId, SettledMeta, Tiered};
 use flowstone_storage::log::CutLog;
+use flowstone_storage::settled::{Rewritten, SegmentId, SettledMeta, Tiered};
 use flowstone_storage::{DiskFile, Error};
 use flowstone_wire::native::{Acks, GroupOffset, Place, Visibility};
 use flowstone_wire::{CheckedBatch, Epoch, Failure, Lsn, Offset, PartitionId, ProducerId};

@@ -79,7 +79,11 @@ impl CutJob {
         let mut at = 0;
         while at < self.position {
             let len = COPY_BYTES.min(self.position - at);
-            let bytes = self.end.map.fetch(at, len).map_err(Error::io("read", &cut))?;
+            let bytes = self
+                .end
+                .map
+                .fetch(at, len)
+                .map_err(Error::io("read", &cut))?;
             file.write_at(at, &[IoSlice::new(&bytes)])
                 .map_err(Error::io("write", &cut))?;
             at += len;
@@ -105,7 +109,9 @@ impl ShardLog {
         let later = all[at + 1..].iter().map(|s| s.first_lsn).collect();
         let end = &mut all[at];
         let path = self.dir.join(layout::segment_name(end.first_lsn));
-        let position = end.position_of(last.next()).map_err(Error::io("read", &path))?;
+        let position = end
+            .position_of(last.next())
+            .map_err(Error::io("read", &path))?;
         Ok(CutJob {
             last,
             disk: self.disk.clone(),
@@ -132,8 +138,10 @@ impl ShardLog {
         self.unsynced.clear();
         self.unsynced_dir = false;
         self.active = end;
-        index_again(&self.active, &mut self.index)
-            .map_err(Error::io("read", &self.dir.join(layout::segment_name(first))))
+        index_again(&self.active, &mut self.index).map_err(Error::io(
+            "read",
+            &self.dir.join(layout::segment_name(first)),
+        ))
     }
 }
 

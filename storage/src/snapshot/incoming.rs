@@ -108,7 +108,10 @@ impl Incoming {
         let path = layout::settled_path(&self.dir, id);
         let parent = layout::settled_dir(&self.dir, id.partition);
         create_dir_durably(&*self.disk, &parent).map_err(Error::io("create", &parent))?;
-        let file = self.disk.create(&path, 0).map_err(Error::io("create", &path))?;
+        let file = self
+            .disk
+            .create(&path, 0)
+            .map_err(Error::io("create", &path))?;
         self.file = Some(Growing {
             id,
             file,
@@ -137,7 +140,9 @@ impl Incoming {
         };
         f.file.sync().map_err(Error::io("sync", &f.path))?;
         let parent = f.path.parent().unwrap_or(&self.dir);
-        self.disk.sync_dir(parent).map_err(Error::io("sync", parent))?;
+        self.disk
+            .sync_dir(parent)
+            .map_err(Error::io("sync", parent))?;
         // Its footer and its index are proven; its blocks are by whoever reads them.
         SettledReader::open(&*self.disk, &self.dir, f.id).map(drop)
     }

@@ -59,7 +59,9 @@ pub fn finish_install(disk: &dyn Disk, shard_dir: &Path) -> Result<(), Error> {
 fn note_wanted(disk: &dyn Disk, shard_dir: &Path) -> Result<(), Error> {
     let ready = layout::incoming_ready(shard_dir);
     match disk.create(&ready, 0) {
-        Err(e) if e.kind() != ErrorKind::AlreadyExists => return Err(Error::io("create", &ready)(e)),
+        Err(e) if e.kind() != ErrorKind::AlreadyExists => {
+            return Err(Error::io("create", &ready)(e));
+        }
         _ => {}
     }
     let dir = layout::incoming_dir(shard_dir);
@@ -78,7 +80,10 @@ fn move_all(disk: &dyn Disk, from: &Path, to: &Path) -> Result<(), Error> {
 /// The mark says what the snapshot reaches, no more and no less.
 fn remember_reach(disk: &dyn Disk, shard_dir: &Path) -> Result<(), Error> {
     let state = layout::state(&layout::incoming_dir(shard_dir));
-    if disk.open(&state).is_err_and(|e| e.kind() == ErrorKind::NotFound) {
+    if disk
+        .open(&state)
+        .is_err_and(|e| e.kind() == ErrorKind::NotFound)
+    {
         // It is in its place already, and so was the mark.
         return Ok(());
     }

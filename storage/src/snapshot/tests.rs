@@ -2,7 +2,9 @@
 
 use super::*;
 use crate::mark::{MarkState, ReplicaMark};
-use crate::settled::{SegmentRuns, SettleInput, SettleJob, SettleStep, SettledReader, remove_orphans};
+use crate::settled::{
+    SegmentRuns, SettleInput, SettleJob, SettleStep, SettledReader, remove_orphans,
+};
 use crate::sim_disk::{Fate, SimDisk};
 use crate::{LogConfig, ShardLog};
 use flowstone_wire::{BatchBuilder, Codec, Epoch, Incarnation, Offset, PartitionId};
@@ -34,7 +36,11 @@ fn shard(batches: u64, byte: u8) -> SimDisk {
     let job = log.sync_job().unwrap();
     job.run().unwrap();
     log.synced(job.upto);
-    let sealed: Vec<SegmentRuns> = log.sealed().map(|s| (log.runs_of(&s), s)).map(|(r, s)| (s, r)).collect();
+    let sealed: Vec<SegmentRuns> = log
+        .sealed()
+        .map(|s| (log.runs_of(&s), s))
+        .map(|(r, s)| (s, r))
+        .collect();
     if !sealed.is_empty() {
         let input = SettleInput {
             segments: sealed,
@@ -73,7 +79,9 @@ fn parts_of(disk: &SimDisk) -> Vec<Part> {
     let state = StateStore::open_of_shard(disk, dir()).unwrap();
     let mut out = Outgoing::begin(Arc::new(disk.clone()), dir(), &state).unwrap();
     // What is written from now on is none of its business.
-    state.apply(Lsn(1 << 40), &[(vec![0xff], Some(vec![1]))]).unwrap();
+    state
+        .apply(Lsn(1 << 40), &[(vec![0xff], Some(vec![1]))])
+        .unwrap();
     let mut parts = Vec::new();
     while let Some(part) = out.next_part().unwrap() {
         parts.push(part);
@@ -169,7 +177,10 @@ fn what_cannot_be_a_snapshot_is_refused() {
     let take = |parts: &[Part]| {
         let disk: Arc<dyn Disk> = Arc::new(SimDisk::default());
         let mut incoming = Incoming::begin(disk, dir()).unwrap();
-        parts.iter().try_for_each(|p| incoming.take(p.clone())).map(|()| incoming.is_whole())
+        parts
+            .iter()
+            .try_for_each(|p| incoming.take(p.clone()))
+            .map(|()| incoming.is_whole())
     };
     assert!(take(&parts).unwrap());
     for n in 0..parts.len() {
@@ -179,7 +190,10 @@ fn what_cannot_be_a_snapshot_is_refused() {
         let harmless = matches!(gone, Part::State(_) | Part::Tiered(_));
         assert!(!whole || harmless, "without {gone:?}");
     }
-    let file = parts.iter().position(|p| matches!(p, Part::Bytes(_))).unwrap();
+    let file = parts
+        .iter()
+        .position(|p| matches!(p, Part::Bytes(_)))
+        .unwrap();
     let Part::Bytes(bytes) = &mut parts[file] else {
         panic!()
     };

@@ -163,11 +163,16 @@ impl Shard {
     }
 
     fn hear(&mut self, now: Now, envelope: Envelope, bodies: Vec<Bytes>, out: &mut Outbox) {
-        if let Message::Append { span: Some(span), .. } = &envelope.message
+        if let Message::Append {
+            span: Some(span), ..
+        } = &envelope.message
             && let Err(e) = flowstone_storage::log::check_copy(copy_of(span), &bodies)
         {
             // The leader sends it again; if it is damaged there, a replica must take over.
-            return out.push(Output::Report(format!("from {}: {e}", envelope.header.from)));
+            return out.push(Output::Report(format!(
+                "from {}: {e}",
+                envelope.header.from
+            )));
         }
         self.say(now, Told::Received(envelope), bodies, out);
     }
@@ -242,7 +247,9 @@ impl Shard {
     /// Sends a message, with the bytes of its span as they lie in the log.
     fn send(&mut self, envelope: Envelope, out: &mut Outbox) {
         let bodies = match &envelope.message {
-            Message::Append { span: Some(span), .. } => self.log.slices(span.first, span.last),
+            Message::Append {
+                span: Some(span), ..
+            } => self.log.slices(span.first, span.last),
             _ => Ok(Vec::new()),
         };
         match bodies {
@@ -290,7 +297,10 @@ impl Shard {
 
     /// What the driver is told when nothing of the shard is under way any more.
     pub(super) fn last_output(&mut self) -> Output {
-        let ending = self.replication.as_deref_mut().and_then(|r| r.ending.take());
+        let ending = self
+            .replication
+            .as_deref_mut()
+            .and_then(|r| r.ending.take());
         match ending {
             None => Output::Drained,
             Some(Ending::Reopen) => Output::Reopen,

@@ -175,7 +175,10 @@ fn what_is_not_the_next_piece_is_refused_and_changes_nothing() {
     let bad = |copy: &mut ShardLog, epoch: u32, first: u64, last: u64, bodies: &[Bytes]| {
         let range = (Epoch(epoch), Lsn(first), Lsn(last));
         let refused = copy.append_copy(range, bodies);
-        assert!(matches!(refused, Err(super::super::CopyError::NotThat { .. })), "{refused:?}");
+        assert!(
+            matches!(refused, Err(super::super::CopyError::NotThat { .. })),
+            "{refused:?}"
+        );
         assert_eq!(copy.next_lsn(), Lsn(1));
     };
     bad(&mut copy, 6, 1, 5, &all);

@@ -146,12 +146,7 @@ impl Shard {
         }
     }
 
-    pub(super) fn cut_done(
-        &mut self,
-        now: Now,
-        result: Result<CutLog, Error>,
-        out: &mut Outbox,
-    ) {
+    pub(super) fn cut_done(&mut self, now: Now, result: Result<CutLog, Error>, out: &mut Outbox) {
         let done = result.and_then(|cut| self.log.cut_done(cut));
         if let Err(e) = done {
             return self.fence(format!("the log could not be cut: {e}"), out);

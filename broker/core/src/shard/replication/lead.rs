@@ -74,7 +74,10 @@ impl Shard {
         let what = "this node stopped leading before the outcome was known; send it again with the same \
                     sequence, to the leader";
         let lost = Failure::new(ErrorCode::LeadershipLost, what);
-        let waiting = self.wait_written.drain(..).chain(self.wait_durable.drain(..));
+        let waiting = self
+            .wait_written
+            .drain(..)
+            .chain(self.wait_durable.drain(..));
         for waiting in waiting {
             out.reply(waiting.ticket, Err(lost.clone()));
         }

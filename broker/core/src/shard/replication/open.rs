@@ -4,9 +4,9 @@ use super::{Replication, Role};
 use crate::replica::{
     EpochTable, Limits, LogId, Member, Outbox, Promise, Replica, ReplicaStart, Span,
 };
+use crate::shard::Shard;
 use crate::shard::materialize::EPOCHS_KEY;
 use crate::shard::open::{ShardConfig, ShardStart, View};
-use crate::shard::Shard;
 use flowstone_storage::log::{Recovered, RecoveryNote};
 use flowstone_storage::mark::{Mark, ReplicaMark};
 use flowstone_storage::state::StatePicture;
@@ -49,11 +49,14 @@ impl Shard {
         let (log, mut mark, recovered) =
             ShardLog::open(disk, shard_dir, config.log, applied, &mut |_, _| {})?;
         view.all_is_durable();
-        let (kept, committed) = keep_life(&mut mark, &recovered, &log, applied, options.fresh_life)?;
-        let replica = replica_of(id, &log, &view.epochs, (kept, committed), options)
-            .map_err(|what| Error::Format {
-                path: shard_dir.into(),
-                what,
+        let (kept, committed) =
+            keep_life(&mut mark, &recovered, &log, applied, options.fresh_life)?;
+        let replica =
+            replica_of(id, &log, &view.epochs, (kept, committed), options).map_err(|what| {
+                Error::Format {
+                    path: shard_dir.into(),
+                    what,
+                }
             })?;
         let mut shard = Self::of_view(id, config, log, view, state)?;
         shard.replication = Some(Box::new(Replication {

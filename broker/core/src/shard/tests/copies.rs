@@ -48,7 +48,10 @@ fn seeds() -> std::ops::Range<u64> {
 #[test]
 fn what_is_acknowledged_is_there_once_and_in_order_on_all_copies() {
     let seeds = seeds();
-    let (one, ordinary) = (seeds.end - seeds.start == 1, seeds.end - seeds.start >= SEEDS);
+    let (one, ordinary) = (
+        seeds.end - seeds.start == 1,
+        seeds.end - seeds.start >= SEEDS,
+    );
     let (mut rare, mut acked, mut epochs) = (BTreeSet::new(), 0, 0);
     for seed in seeds {
         let ran = std::panic::catch_unwind(|| World::run(seed, one));
@@ -61,5 +64,8 @@ fn what_is_acknowledged_is_there_once_and_in_order_on_all_copies() {
     }
     println!("{acked} batches acknowledged in {epochs} epochs");
     let missing: Vec<_> = RARE.iter().filter(|r| !rare.contains(**r)).collect();
-    assert!(!ordinary || missing.is_empty(), "never happened: {missing:?}");
+    assert!(
+        !ordinary || missing.is_empty(),
+        "never happened: {missing:?}"
+    );
 }

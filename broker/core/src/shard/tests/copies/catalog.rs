@@ -46,8 +46,14 @@ impl Catalog {
             members.push(leader);
         }
         let listed = old.iter().flat_map(|c| c.members.iter().chain(&c.learners));
-        let learners = listed.copied().filter(|m| !members.iter().any(|o| o.node == m.node));
-        let highest = self.reports.values().map(|(_, r)| r.durable.epoch.max(r.epoch)).max();
+        let learners = listed
+            .copied()
+            .filter(|m| !members.iter().any(|o| o.node == m.node));
+        let highest = self
+            .reports
+            .values()
+            .map(|(_, r)| r.durable.epoch.max(r.epoch))
+            .max();
         let before = old.as_ref().map_or(Epoch(0), |c| c.epoch);
         self.config = Some(Config {
             version: ConfigVersion(old.as_ref().map_or(1, |c| c.version.0 + 1)),
@@ -55,7 +61,10 @@ impl Catalog {
             leader,
             learners: learners.collect(),
             members,
-            previous: self.active.as_ref().map_or(Vec::new(), |a| a.members.clone()),
+            previous: self
+                .active
+                .as_ref()
+                .map_or(Vec::new(), |a| a.members.clone()),
         });
         self.changed_us = now_us;
         self.epochs += 1;
@@ -67,16 +76,22 @@ impl Catalog {
         let active = self.active.as_ref().or(self.config.as_ref())?;
         let heard = active.members.iter().filter_map(|m| {
             let (at_us, report) = self.reports.get(&m.node)?;
-            let fit = report.me == *m && now_us < at_us + SILENT_US && report.phase != Phase::Stopped;
+            let fit =
+                report.me == *m && now_us < at_us + SILENT_US && report.phase != Phase::Stopped;
             fit.then_some((report.durable, *m))
         });
-        heard.max_by_key(|(end, _): &(LogId, Member)| *end).map(|(_, m)| m)
+        heard
+            .max_by_key(|(end, _): &(LogId, Member)| *end)
+            .map(|(_, m)| m)
     }
 
     fn replace_leader(&mut self, now_us: u64) -> Sent {
         match self.candidate(now_us) {
             Some(leader) => {
-                let members = self.config.as_ref().map_or(Vec::new(), |c| c.members.clone());
+                let members = self
+                    .config
+                    .as_ref()
+                    .map_or(Vec::new(), |c| c.members.clone());
                 self.appoint(now_us, leader, members)
             }
             None => Vec::new(),
@@ -144,7 +159,10 @@ impl Catalog {
         let Some(config) = &self.config else {
             return Vec::new();
         };
-        let heard_us = self.reports.get(&config.leader.node).map_or(0, |(at, _)| *at);
+        let heard_us = self
+            .reports
+            .get(&config.leader.node)
+            .map_or(0, |(at, _)| *at);
         if now_us < heard_us.max(self.changed_us) + SILENT_US {
             return Vec::new();
         }

@@ -22,13 +22,20 @@ impl Processor for Tally {
         ctx.put(b"n", &number.to_be_bytes());
         let value = std::str::from_utf8(record.value.unwrap()).unwrap();
         let text = format!("{number}:{value}");
-        ctx.emit(record.timestamp, record.key, Some(text.as_bytes()), record.headers);
+        ctx.emit(
+            record.timestamp,
+            record.key,
+            Some(text.as_bytes()),
+            record.headers,
+        );
         Ok(())
     }
 }
 
 pub(super) fn setup(rng: &mut Rng) -> Setup {
-    let chain = Pipeline::chain("tally", "a").stage("n", || Box::new(Tally)).to("b");
+    let chain = Pipeline::chain("tally", "a")
+        .stage("n", || Box::new(Tally))
+        .to("b");
     let local = |id| vec![SinkPartition { id, local: true }];
     Setup {
         config: ShardConfig {
@@ -133,10 +140,16 @@ impl World {
             shard.log.slices(Lsn(first), Lsn(last)).unwrap().concat()
         });
         let one = bytes.next().unwrap();
-        assert!(bytes.all(|b| b == one), "logs differ between {first} and {last}");
+        assert!(
+            bytes.all(|b| b == one),
+            "logs differ between {first} and {last}"
+        );
         let mut ends = self.nodes.iter().map(|n| {
             let shard = &n.live.as_ref().unwrap().shard;
-            let ends = shard.partitions.iter().map(|(id, p)| (*id, p.next, p.committed));
+            let ends = shard
+                .partitions
+                .iter()
+                .map(|(id, p)| (*id, p.next, p.committed));
             (ends.collect::<Vec<_>>(), shard.control_next)
         });
         let one = ends.next().unwrap();

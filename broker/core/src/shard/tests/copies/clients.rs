@@ -102,7 +102,9 @@ impl World {
         let again_us = self.rng.between(2_000, 40_000);
         let (now_us, busy) = (self.now_us, self.now_us < BUSY_US);
         let p = &mut self.clients.producers[n];
-        if p.out.is_some_and(|(_, _, at_us)| now_us < at_us + PATIENCE_US) {
+        if p.out
+            .is_some_and(|(_, _, at_us)| now_us < at_us + PATIENCE_US)
+        {
             return again_us;
         }
         // What is undecided is sent until it is decided.
@@ -190,7 +192,11 @@ impl World {
             _ if !current => {}
             Err(e) => {
                 let lost = e.code == ErrorCode::LeadershipLost;
-                let known = [ErrorCode::NotLeader, ErrorCode::Busy, ErrorCode::ShuttingDown];
+                let known = [
+                    ErrorCode::NotLeader,
+                    ErrorCode::Busy,
+                    ErrorCode::ShuttingDown,
+                ];
                 assert!(lost || known.contains(&e.code), "producer {n} got {e}");
                 p.out = None;
                 if lost {

@@ -114,7 +114,9 @@ impl Live {
                 clean,
             } => {
                 let applied = self.state.apply(upto, &changes);
-                let result = applied.and_then(|()| self.mark.advance(upto, clean)).map_err(text);
+                let result = applied
+                    .and_then(|()| self.mark.advance(upto, clean))
+                    .map_err(text);
                 Input::Materialized { upto, result }
             }
             Output::Mark(durable) => {
@@ -154,7 +156,10 @@ impl Live {
                 let shared = Arc::new(disk.clone());
                 let mut out = Outgoing::begin(shared, &dir, &self.state).unwrap();
                 let last = snapshot_id(out.picture()).unwrap();
-                assert!((least..=committed).contains(&last.lsn), "{last} is of no use");
+                assert!(
+                    (least..=committed).contains(&last.lsn),
+                    "{last} is of no use"
+                );
                 let mut parts = Vec::new();
                 // A segment that was replaced since makes it useless, and another one is asked for.
                 while let Ok(Some(part)) = out.next_part() {

@@ -8,9 +8,9 @@ use crate::output::Output;
 use crate::replica::sim::rng::Rng;
 use crate::replica::{Asked, Envelope, Phase, Report};
 use bytes::Bytes;
+use flowstone_storage::sim_disk::Fate;
 use flowstone_storage::snapshot::{Incoming, Part, install};
 use flowstone_storage::{SimDisk, layout};
-use flowstone_storage::sim_disk::Fate;
 use flowstone_wire::{NodeId, ShardId};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -92,7 +92,11 @@ impl World {
         for n in 0..count {
             world.open(n);
         }
-        for (at, event) in [(10, Event::Look), (20, Event::Read), (400_000, Event::Fault)] {
+        for (at, event) in [
+            (10, Event::Look),
+            (20, Event::Read),
+            (400_000, Event::Fault),
+        ] {
             world.at(at, event);
         }
         for n in 0..world.clients.len() {
@@ -108,7 +112,11 @@ impl World {
         }
         self.heal();
         while !self.is_whole() {
-            assert!(self.now_us < end_us, "it does not heal: {}", self.standing());
+            assert!(
+                self.now_us < end_us,
+                "it does not heal: {}",
+                self.standing()
+            );
             self.turn();
         }
         self.check();
@@ -136,7 +144,8 @@ impl World {
 
     fn at(&mut self, after_us: u64, event: Event) {
         self.count += 1;
-        self.events.insert((self.now_us + after_us, self.count), event);
+        self.events
+            .insert((self.now_us + after_us, self.count), event);
     }
 
     fn turn(&mut self) {
@@ -260,7 +269,14 @@ impl World {
         let due_us = node.due_us[queue].max(now_us) + took_us;
         node.due_us[queue] = due_us;
         let boot = node.boot;
-        self.at(due_us - now_us, Event::Work { node: n, boot, work });
+        self.at(
+            due_us - now_us,
+            Event::Work {
+                node: n,
+                boot,
+                work,
+            },
+        );
     }
 
     fn work(&mut self, n: usize, boot: u64, work: Work) {
@@ -405,7 +421,14 @@ impl World {
         let (boot, after_us) = (node.boot, self.rng.between(10_000, 4_000_000));
         self.clients.forget(n);
         let work = Work::Open;
-        self.at(after_us, Event::Work { node: n, boot, work });
+        self.at(
+            after_us,
+            Event::Work {
+                node: n,
+                boot,
+                work,
+            },
+        );
     }
 
     fn heal(&mut self) {
@@ -424,7 +447,10 @@ impl World {
         };
         let (end, log) = (leader.shard.committed(), leader.shard.log());
         let same = |l: &Live| l.shard.committed() == end && l.shard.log().durable() == end;
-        let leads = leader.shard.replica().is_some_and(|r| r.phase() == Phase::Leading && r.is_sure());
+        let leads = leader
+            .shard
+            .replica()
+            .is_some_and(|r| r.phase() == Phase::Leading && r.is_sure());
         self.clients.are_done()
             && config.members.len() == self.nodes.len()
             && leads
@@ -444,6 +470,10 @@ impl World {
             ),
         };
         let nodes: Vec<String> = self.nodes.iter().map(of).collect();
-        format!("{nodes:?}, {:?}, clients done: {}", self.catalog.config, self.clients.are_done())
+        format!(
+            "{nodes:?}, {:?}, clients done: {}",
+            self.catalog.config,
+            self.clients.are_done()
+        )
     }
 }
