@@ -27,6 +27,10 @@ pub(super) enum Effect {
     Fenced(String),
 }
 
+#[allow(
+    clippy::large_enum_variant,
+    reason = "there are few, and they live shortly"
+)]
 pub(super) enum Work {
     Do(Output),
     /// It was killed, or is to be opened again.
