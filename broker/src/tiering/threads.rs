@@ -5,12 +5,12 @@ use rustix::thread::gettid;
 use std::io;
 use tokio::runtime::{Builder, Runtime};
 
-/// A connection of each, and what is read back of it.
-const THREADS: usize = 2;
+/// More would be awake at a time, each in the way of a thread that is woken for a producer.
+const THREADS: usize = 1;
 /// Reads that wait for the bucket, proofs of local files, and chunks on their way to the disk.
 const BLOCKING_MAX: usize = 24;
-/// How far these give way to the threads that serve producers: 19 is the farthest.
-const NICE: i32 = 15;
+/// How far these give way to the threads that serve producers: as far as there is.
+const NICE: i32 = 19;
 
 /// Threads of their own, behind all others in line for a core: an upload that takes its time harms
 /// nobody, an acknowledgement that waits for one does.
