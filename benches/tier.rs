@@ -1,7 +1,8 @@
 //! The tier beside the object store below it: uploads, and cold sequential reads.
 //!
 //! Twice: a directory, and an S3 server in this process, on the same two cores. Raw is the same
-//! objects by `object_store` alone, in memory, neither proven nor read back.
+//! objects by `object_store` alone, into memory and not proven: for uploads a put and then a get of each
+//! object, as many side by side; for reads a get of one after the other.
 
 #[path = "../storage/tier/tests/it/s3_server.rs"]
 #[allow(
@@ -55,18 +56,14 @@ fn main() -> Result<(), Failure> {
             runs.push(one);
         }
         for at in 0..runs[0].len() {
-            runs.sort_by(|a, b| {
-                a[at]
-                    .ratio
-                    .unwrap_or(0.0)
-                    .total_cmp(&b[at].ratio.unwrap_or(0.0))
-            });
+            let rank = |run: &[Figure]| run[at].ratio.unwrap_or(run[at].value);
+            runs.sort_by(|a, b| rank(a).total_cmp(&rank(b)));
             let f = &runs[RUNS / 2][at];
-            let (raw, ratio) = (f.raw.unwrap_or(0.0), f.ratio.unwrap_or(0.0));
-            println!(
-                "{}: {:.0} {} (raw {raw:.0}, {ratio:.2})",
-                f.name, f.value, f.unit
-            );
+            let beside = match (f.raw, f.ratio) {
+                (Some(raw), Some(ratio)) => format!(" (raw {raw:.0}, {ratio:.2})"),
+                _ => String::new(),
+            };
+            println!("{}: {:.0} {}{beside}", f.name, f.value, f.unit);
         }
     }
     Ok(())
@@ -147,6 +144,23 @@ async fn measure(
         store.get(&named(n)).await?.bytes().await?;
     }
     let raw_get = rate(start);
+    let start = Instant::now();
+    let both = plain.iter().enumerate().map(|(n, b)| {
+        let (store, name, bytes) = (
+            store.clone(),
+            ObjectPath::from(format!("both/{n}")),
+            b.clone(),
+        );
+        Ok(async move {
+            store.put(&name, bytes.into()).await?;
+            store.get(&name).await?.bytes().await
+        })
+    });
+    stream::iter(both)
+        .try_buffer_unordered(AT_ONCE)
+        .try_collect::<Vec<_>>()
+        .await?;
+    let raw_both = rate(start);
 
     let cache = root.join("cache");
     let handle = tokio::runtime::Handle::current();
@@ -159,7 +173,8 @@ async fn measure(
     tokio::task::spawn_blocking(move || read_all(&tier, &entries)).await??;
     let get = rate(start);
     Ok(vec![
-        Figure::new(format!("{name}, upload and read back"), put, "MB/s").beside(raw_put),
+        Figure::new(format!("{name}, raw put"), raw_put, "MB/s"),
+        Figure::new(format!("{name}, upload and read back"), put, "MB/s").beside(raw_both),
         Figure::new(format!("{name}, cold sequential read"), get, "MB/s").beside(raw_get),
     ])
 }

@@ -11,7 +11,7 @@ use crate::mailbox::Mailbox;
 use crate::metrics::Metrics;
 use crate::reserve::Reserve;
 use crate::service::Service;
-use crate::tiering::{Backup, Tiering, sweep};
+use crate::tiering::{self, Backup, Tiering, sweep};
 use crate::transport::InProcess;
 use crate::worker::{self, Message, WorkerStart};
 use accept::Acceptor;
@@ -39,6 +39,7 @@ pub struct Broker {
     acceptors: Vec<Acceptor>,
     http: Option<http::Server>,
     runtime: Option<tokio::runtime::Runtime>,
+    tier_threads: Option<tokio::runtime::Runtime>,
     backup: Option<Arc<tokio::sync::Mutex<Backup>>>,
     native: Option<SocketAddr>,
     native_unix: Option<PathBuf>,
@@ -121,7 +122,7 @@ impl Broker {
             broken,
         } = open(&data, &config)?;
         let runtime = control_threads()?;
-        let tiering = open_tier(&config, &data, runtime.handle())?;
+        let (tiering, tier_threads) = open_tier(&config, &data)?.unzip();
         let (mut mailboxes, mut ears) = (Vec::new(), Vec::new());
         for _ in 0..workers.min(shards) {
             let (mailbox, ear) = Mailbox::new().map_err(system("make a mailbox"))?;
@@ -150,6 +151,7 @@ impl Broker {
             acceptors: Vec::new(),
             http: None,
             runtime: Some(runtime),
+            tier_threads,
             backup,
             native: None,
             native_unix: None,
@@ -340,6 +342,9 @@ impl Broker {
         if let Some(runtime) = self.runtime.take() {
             runtime.shutdown_timeout(Duration::from_secs(2));
         }
+        if let Some(threads) = self.tier_threads.take() {
+            threads.shutdown_timeout(Duration::from_secs(2));
+        }
         in_time
     }
 }
@@ -363,14 +368,14 @@ fn control_threads() -> Result<tokio::runtime::Runtime, StartError> {
 fn open_tier(
     config: &Config,
     data: &DataDir,
-    runtime: &tokio::runtime::Handle,
-) -> Result<Option<Arc<Tiering>>, StartError> {
+) -> Result<Option<(Arc<Tiering>, tokio::runtime::Runtime)>, StartError> {
     let Some(tier) = config.tier.clone() else {
         return Ok(None);
     };
+    let threads = tiering::threads().map_err(system("start the threads of the tier"))?;
     let who = data.identity.node_id.clone();
-    let tiering = Tiering::start(tier, &data.path, who, runtime.clone())?;
-    Ok(Some(tiering))
+    let tiering = Tiering::start(tier, &data.path, who, threads.handle().clone())?;
+    Ok(Some((tiering, threads)))
 }
 
 /// Starts what keeps the tier in step with the catalog.

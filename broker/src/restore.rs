@@ -18,9 +18,9 @@ use flowstone_storage::state::Change;
 use flowstone_storage::{Disk, RealDisk, StateStore, layout};
 use flowstone_tier::{Manifest, Tier, TierError};
 use flowstone_wire::native::GroupOffset;
-use flowstone_wire::{Lsn, Offset, PartitionId, ShardId};
+use flowstone_wire::{Lsn, Offset, PartitionId, ShardId, limits, name};
 use serde::de::DeserializeOwned;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -91,8 +91,8 @@ pub async fn restore(
         return Err(Error::Content(what.into()));
     };
     let groups: GroupsDocument = read_document(tier, GROUPS).await?.unwrap_or_default();
-    let rows = document.rows.iter().map(|(k, v)| (&k[..], &v[..]));
-    let catalog = Catalog::from_rows(document.shards, rows).map_err(Error::Content)?;
+    let catalog = catalog_of(&document)?;
+    check_groups(&groups)?;
     let unfinished = Unfinished::begin(dir)?;
     // A node that still uses the bucket must remove nothing that the new one will name.
     tier.take_epoch("restore").await?;
@@ -149,9 +149,57 @@ async fn read_document<T: DeserializeOwned>(tier: &Tier, name: &str) -> Result<O
     let Some(found) = tier.latest_document(name).await? else {
         return Ok(None);
     };
-    let read = postcard::from_bytes(&found.bytes);
+    decode(name, &found.bytes).map(Some)
+}
+
+fn decode<T: DeserializeOwned>(name: &str, bytes: &[u8]) -> Result<T, Error> {
     let bad = |e| Error::Content(format!("document '{name}' is not of this version: {e}"));
-    read.map(Some).map_err(bad)
+    postcard::from_bytes(bytes).map_err(bad)
+}
+
+/// The catalog in a document of a bucket: each partition has a place of its own on a shard that there is.
+///
+/// # Errors
+/// [`Error::Content`].
+pub fn read_catalog(bytes: &[u8]) -> Result<Catalog, Error> {
+    catalog_of(&decode(CATALOG, bytes)?)
+}
+
+/// The positions of groups in a document of a bucket.
+///
+/// # Errors
+/// [`Error::Content`].
+pub fn read_groups(bytes: &[u8]) -> Result<Vec<(String, Vec<GroupOffset>)>, Error> {
+    let document: GroupsDocument = decode(GROUPS, bytes)?;
+    check_groups(&document)?;
+    Ok(document.groups)
+}
+
+fn catalog_of(document: &CatalogDocument) -> Result<Catalog, Error> {
+    let shards = usize::from(document.shards);
+    if !(1..=limits::SHARDS_MAX).contains(&shards) {
+        let most = limits::SHARDS_MAX;
+        let what = format!("its catalog is of {shards} shards, there can be 1 to {most}");
+        return Err(Error::Content(what));
+    }
+    let rows = document.rows.iter().map(|(k, v)| (&k[..], &v[..]));
+    let catalog = Catalog::from_rows(document.shards, rows).map_err(Error::Content)?;
+    let mut seen = BTreeSet::new();
+    for p in catalog.topics().flat_map(|t| &t.partitions) {
+        let is_there = p.shard.0 < document.shards && p.id.0 >= PartitionId::FIRST_USER;
+        if !is_there || !seen.insert(p.id) {
+            let (id, shard) = (p.id, p.shard.0);
+            let what = format!("partition {id} of its catalog has no place on shard {shard}");
+            return Err(Error::Content(what));
+        }
+    }
+    Ok(catalog)
+}
+
+fn check_groups(document: &GroupsDocument) -> Result<(), Error> {
+    let mut names = document.groups.iter().map(|(name, _)| name);
+    let bad = |e: flowstone_wire::Failure| Error::Content(e.message);
+    names.try_for_each(|group| name::check("group", group).map_err(bad))
 }
 
 fn places(catalog: &Catalog) -> BTreeMap<PartitionId, ShardId> {
@@ -164,8 +212,8 @@ impl Restored {
         let entries = manifest.entries();
         self.partitions += usize::from(!entries.is_empty());
         self.segments += entries.len();
-        self.records += entries.iter().map(|e| e.records).sum::<u64>();
-        self.bytes += manifest.bytes();
+        self.records = self.records.saturating_add(manifest.records());
+        self.bytes = self.bytes.saturating_add(manifest.bytes());
     }
 
     /// The row of a position, which is not behind the end.

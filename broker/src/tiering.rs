@@ -10,17 +10,21 @@
 
 mod backup;
 mod job;
+mod rarely;
 mod reads;
 mod settings;
 mod status;
 mod sweep;
+mod threads;
 
 pub(crate) use backup::{Backup, CATALOG, CatalogDocument, GROUPS, GroupsDocument};
 pub use settings::{Prices, TierConfig};
 pub(crate) use status::sum;
 pub(crate) use sweep::run as sweep;
+pub(crate) use threads::threads;
 
 use crate::tiering::job::{Task, Work};
+use crate::tiering::rarely::Rarely;
 use flowstone_core::output::TierJob;
 use flowstone_storage::Disk;
 use flowstone_storage::settled::{SegmentId, SettledReader, Tiered};
@@ -28,7 +32,7 @@ use flowstone_tier::{Tier, TierEpoch, TierError};
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::runtime::Handle;
 use tokio::sync::{Semaphore, mpsc};
 
@@ -72,6 +76,15 @@ pub(crate) struct Tiering {
     reads: Arc<Semaphore>,
     /// Open segments, the one that was used last at the end.
     readers: Mutex<Readers>,
+}
+
+/// Removes the parts that earlier owners have sent of what they did not finish: they cost money.
+async fn abort_unfinished(tier: Arc<Tier>, epoch: TierEpoch) {
+    match tier.abort_unfinished(epoch, false).await {
+        Ok(None | Some(0)) => {}
+        Ok(Some(count)) => tracing::info!("{count} unfinished upload(s) in the tier were aborted"),
+        Err(e) => tracing::debug!("unfinished uploads in the tier stay: {e}"),
+    }
 }
 
 impl Tiering {
@@ -121,6 +134,7 @@ impl Tiering {
             "the tier '{}' is open",
             self.config.store.url
         );
+        self.runtime.spawn(abort_unfinished(tier.clone(), epoch));
         self.set(State::Open(Ground { tier, epoch }));
         Ok(())
     }
@@ -129,6 +143,8 @@ impl Tiering {
         tracing::warn!("the tier cannot be opened, which is tried again: {why}");
         self.set(State::Closed(why));
         let tiering = Arc::downgrade(&self);
+        let mut told = Rarely::default();
+        told.is_due(Instant::now());
         self.runtime.spawn(async move {
             loop {
                 tokio::time::sleep(RETRY).await;
@@ -138,7 +154,9 @@ impl Tiering {
                 match tiering.open().await {
                     Ok(()) => return,
                     Err(e) => {
-                        tracing::warn!("the tier cannot be opened, which is tried again: {e}");
+                        if told.is_due(Instant::now()) {
+                            tracing::warn!("the tier cannot be opened, which is tried again: {e}");
+                        }
                         tiering.set(State::Closed(e.to_string()));
                     }
                 }

@@ -39,6 +39,9 @@ decoders! {
     spec: 100_000,
     text: 100_000,
     http: 10_000,
+    manifest: 100_000,
+    owner: 100_000,
+    document: 100_000,
 }
 
 #[test]

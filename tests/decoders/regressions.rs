@@ -1,6 +1,8 @@
 //! Inputs that once broke a decoder; each says what it broke.
 
-use crate::seeds::{self, golden};
+use crate::seeds::{self, golden, tier};
+use flowstone_tier::Entry;
+use flowstone_wire::Lsn;
 
 /// Those of one decoder.
 pub(crate) fn of(name: &str) -> Vec<Vec<u8>> {
@@ -24,8 +26,36 @@ pub(crate) fn of(name: &str) -> Vec<Vec<u8>> {
         "http" => vec![b"\x11/api/v1/events/t\nonce".to_vec()],
         // Recovery took another batch behind a hole when it was run again.
         "log" => vec![include_bytes!("inputs/log-batch-in-a-hole.bin").to_vec()],
+        "manifest" => impossible_segments(),
+        "document" => impossible_documents(),
         _ => Vec::new(),
     }
+}
+
+/// Sums of what they say were no numbers any more, and nothing could go on behind them.
+fn impossible_segments() -> Vec<Vec<u8>> {
+    let with = |change: fn(&mut Entry)| {
+        let mut both = [tier::entry(0, 9), tier::entry(9, 200)];
+        both.iter_mut().for_each(change);
+        tier::manifest_of(&both)
+    };
+    vec![
+        with(|e| e.bytes = u64::MAX),
+        with(|e| e.records = u64::MAX),
+        with(|e| e.last_lsn = Lsn(u64::MAX)),
+        tier::manifest_of(&[tier::entry(9, u64::MAX)]),
+    ]
+}
+
+/// No shards, or more than there can be; a partition that two topics have; a group that cuts its row.
+fn impossible_documents() -> Vec<Vec<u8>> {
+    vec![
+        tier::catalog(0, &[]),
+        tier::catalog(u16::MAX, &["orders"]),
+        tier::catalog(1, &["orders"]),
+        tier::catalog(4, &["orders", "others"]),
+        tier::groups("a\0b"),
+    ]
 }
 
 fn batches() -> Vec<Vec<u8>> {

@@ -10,6 +10,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 mod native;
+pub(crate) mod tier;
 
 const CODECS: [Codec; 5] = [
     Codec::None,
@@ -44,6 +45,9 @@ pub(crate) fn of(name: &str) -> Vec<Vec<u8>> {
         "spec" => specs(),
         "text" => texts(),
         "http" => requests(),
+        "manifest" => tier::manifests(),
+        "owner" => tier::owners(),
+        "document" => tier::documents(),
         other => panic!("no seeds for {other}"),
     }
 }

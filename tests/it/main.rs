@@ -49,6 +49,7 @@ mod tier_restore;
 mod tier_server;
 mod tier_settings;
 mod tier_site;
+mod tier_topics;
 
 /// A file without its `mod` line is compiled by nobody and tests nothing.
 #[test]

@@ -20,8 +20,9 @@ const PARTITIONS: u32 = 6;
 const SEGMENT: u64 = 1_080;
 /// A restart with its work for the tier makes fewer requests.
 const REQUESTS: u64 = 40;
-/// What is read as a whole takes time: once in so many kills.
+/// What is read as a whole takes time, and ever more of it: once in so many kills, and so often at most.
 const READ_EVERY: u64 = 6;
+const READS_MAX: u64 = 12;
 
 /// A broker that is killed again and again.
 struct Victim<'a> {
@@ -34,6 +35,8 @@ struct Victim<'a> {
     stopped: BTreeMap<String, u64>,
     /// The most segments that were in the tier only.
     remote: usize,
+    /// Everything is read once in so many kills.
+    read_every: u64,
 }
 
 impl Victim<'_> {
@@ -76,7 +79,7 @@ impl Victim<'_> {
         self.bucket.faults.set(Mode::Good);
         let remote = nothing_is_gone(self.site.data(), self.bucket).await;
         self.remote = self.remote.max(remote);
-        if round % READ_EVERY == READ_EVERY - 1 {
+        if round % self.read_every == self.read_every - 1 {
             let server = self.start().await;
             reads_whole(&server.client().await, "t", &self.counts).await;
             server.kill();
@@ -99,6 +102,7 @@ async fn killed_everywhere(bucket: &Bucket, kills: u64, seed: u64) {
         counts: vec![0; PARTITIONS as usize],
         stopped: BTreeMap::new(),
         remote: 0,
+        read_every: READ_EVERY.max(kills / READS_MAX),
     };
     let server = victim.start().await;
     let client = server.client().await;

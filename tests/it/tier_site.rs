@@ -3,7 +3,7 @@
 use crate::child::{self, Finished};
 use crate::confined::pass;
 use crate::reading::visit_all;
-use crate::server::{Site, within};
+use crate::server::{Server, Site, within};
 use crate::tier_faults::Faults;
 use crate::tier_server::{self, BUCKET, KEY, Manners, Moto, SECRET};
 use flowstone_client::{Client, Offset, Producer, Record};
@@ -128,10 +128,17 @@ impl Bucket {
             dir: tempfile::tempdir().unwrap(),
             _moto: Some(moto),
         };
-        let http = crate::http::Http(server);
-        let made = http.send("PUT", &format!("/{BUCKET}"), &[], b"").await;
+        let made = bucket
+            .http()
+            .send("PUT", &format!("/{BUCKET}"), &[], b"")
+            .await;
         made.expect(200);
         Some(bucket)
+    }
+
+    /// The server itself.
+    pub(crate) fn http(&self) -> crate::http::Http {
+        crate::http::Http(self.server)
     }
 
     /// `[tier]` for a broker that reaches the bucket through the faults.
@@ -256,9 +263,9 @@ pub(crate) async fn bucket_is_whole(site: &Site, bucket: &Bucket) -> usize {
 }
 
 /// What the state store of a broker that is not running says of its settled segments and their copies.
-pub(crate) fn noted(data: &Path) -> Vec<(SettledMeta, Option<Tiered>)> {
+fn noted(data: &Path, shard: ShardId) -> Vec<(SettledMeta, Option<Tiered>)> {
     let disk = RealDisk::new(data).unwrap();
-    let dir = layout::shard_dir(ShardId(0));
+    let dir = layout::shard_dir(shard);
     let state = StateStore::open(&disk, &layout::state(&dir)).unwrap();
     let copies = state.tiered().unwrap();
     let copy = |m: &SettledMeta| copies.iter().find(|(id, _)| *id == m.id()).map(|c| c.1);
@@ -271,11 +278,11 @@ pub(crate) fn noted(data: &Path) -> Vec<(SettledMeta, Option<Tiered>)> {
 pub(crate) async fn nothing_is_gone(data: &Path, bucket: &Bucket) -> usize {
     let tier = bucket.tier().await;
     let mut remote = 0;
-    for (meta, copy) in noted(data) {
-        let path = data.join(layout::settled_path(
-            &layout::shard_dir(ShardId(0)),
-            meta.id(),
-        ));
+    let shards = std::fs::read_dir(data.join("shards")).unwrap().count();
+    let of = |shard| noted(data, shard).into_iter().map(move |n| (shard, n));
+    for (shard, (meta, copy)) in (0..shards as u16).map(ShardId).flat_map(of) {
+        let dir = layout::shard_dir(shard);
+        let path = data.join(layout::settled_path(&dir, meta.id()));
         let local = std::fs::metadata(&path).is_ok_and(|file| file.len() == meta.bytes);
         let manifest = tier.manifest(meta.partition).await.unwrap();
         let is_named = copy.is_some_and(|copy| {
@@ -290,6 +297,15 @@ pub(crate) async fn nothing_is_gone(data: &Path, bucket: &Bucket) -> usize {
         remote += usize::from(!local);
     }
     remote
+}
+
+/// Deletes a topic as an operator does.
+pub(crate) async fn delete(server: &Server, name: &str) {
+    let (url, name) = (server.url(), name.to_string());
+    let deleted = tokio::task::spawn_blocking(move || {
+        child::run_ok(&["topic", "delete", &name, "--url", &url], b"");
+    });
+    deleted.await.unwrap();
 }
 
 /// Waits until partition 0 of a topic has so many settled segments, and nothing waits for the tier.

@@ -62,7 +62,7 @@ pub struct TierStatus {
     pub remote_bytes: u64,
     /// Bytes of settled segments that are still to be uploaded.
     pub waiting_bytes: u64,
-    /// Largest timestamp of the oldest of those, milliseconds since 1970.
+    /// Since when the oldest of those has waited, milliseconds since 1970; counted anew after a start.
     pub waiting_since_ms: Option<i64>,
     /// Why the last upload failed, if it did.
     pub failing: bool,

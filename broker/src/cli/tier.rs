@@ -20,7 +20,7 @@ pub(super) enum Command {
     Status(Status),
     /// Read everything in the bucket, and check every checksum and that no offset is missing.
     Verify(Look),
-    /// Find, or remove, objects that no manifest names.
+    /// Find, or remove, objects that no manifest names, and uploads that were never finished.
     Gc(Gc),
 }
 
@@ -89,9 +89,10 @@ fn table(s: &TierStatus) -> Table {
         None if s.failing => format!("{}, the last upload failed; see the broker's log", s.state),
         None => s.state.clone(),
     };
-    let waits = match s.waiting_ms {
-        Some(ms) => format!("{}, the oldest for {}", bytes(s.waiting_bytes), millis(ms)),
-        None => "nothing".into(),
+    let waits = match (s.waiting_bytes, s.waiting_ms) {
+        (0, _) => "nothing".into(),
+        (waiting, Some(ms)) => format!("{}, the oldest for {}", bytes(waiting), millis(ms)),
+        (waiting, None) => bytes(waiting),
     };
     let requests = format!(
         "{} writing, {} reading, {} listing, {} failed",
@@ -176,10 +177,15 @@ fn gc(args: &Gc) -> Outcome {
         min_age_ms: args.min_age_ms,
         epoch: None,
     };
-    let orphans = args
-        .look
-        .bucket
-        .run(async |tier, _| Ok(tier.gc(&options).await?))?;
+    let (orphans, unfinished) = args.look.bucket.run(async |tier, _| {
+        let orphans = tier.gc(&options).await?;
+        // What the newest owner is uploading is not touched.
+        let unfinished = match tier.owner().await? {
+            Some((epoch, _)) => tier.abort_unfinished(epoch, args.dry_run).await?,
+            None => Some(0),
+        };
+        Ok((orphans, unfinished))
+    })?;
     let sum: u64 = orphans.iter().map(|o| o.bytes).sum();
     if args.look.json {
         let rows: Vec<_> = orphans
@@ -192,7 +198,10 @@ fn gc(args: &Gc) -> Outcome {
                 })
             })
             .collect();
-        println!("{}", json!({ "removed": !args.dry_run, "orphans": rows }));
+        println!(
+            "{}",
+            json!({ "removed": !args.dry_run, "orphans": rows, "unfinished": unfinished })
+        );
         return Ok(());
     }
     for o in &orphans {
@@ -213,5 +222,10 @@ fn gc(args: &Gc) -> Outcome {
         orphans.len(),
         bytes(sum)
     );
+    match unfinished {
+        None => println!("unfinished uploads are not listed by this bucket; see docs/OPERATING.md"),
+        Some(0) => {}
+        Some(n) => println!("{n} unfinished upload(s) of earlier owners {did}"),
+    }
     Ok(())
 }

@@ -44,7 +44,7 @@ impl TierGauges {
             )?,
             waiting_seconds: float(
                 "flowstone_tier_waiting_seconds",
-                "Age of the newest record of the oldest segment that has no copy yet.",
+                "For how long the oldest segment without a copy has waited, since the start at most.",
             )?,
             transferred_bytes: gauges(
                 "flowstone_tier_transferred_bytes",

@@ -2,6 +2,7 @@
 //! can be made from it.
 
 use super::Tiering;
+use super::rarely::Rarely;
 use crate::catalog_copy::{self, Rows};
 use crate::service::Service;
 use flowstone_core::Catalog;
@@ -9,7 +10,7 @@ use flowstone_wire::native::GroupOffset;
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Weak};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::Mutex;
 
 /// Names of the documents.
@@ -108,15 +109,21 @@ impl Backup {
 }
 
 async fn run(backup: Weak<Mutex<Backup>>) {
-    let mut looks = 0u32;
+    let (mut looks, mut told) = (0u32, Rarely::default());
     loop {
         tokio::time::sleep(LOOK).await;
         let Some(backup) = backup.upgrade() else {
             return;
         };
         let with_groups = looks.is_multiple_of(LOOKS_PER_GROUPS);
-        if let Err(e) = backup.lock().await.write(with_groups).await {
-            tracing::warn!("the tier does not know the newest catalog and group positions: {e}");
+        match backup.lock().await.write(with_groups).await {
+            Ok(()) => told.is_over(),
+            Err(e) if told.is_due(Instant::now()) => {
+                tracing::warn!(
+                    "the tier does not know the newest catalog and group positions: {e}"
+                );
+            }
+            Err(_) => {}
         }
         looks = looks.wrapping_add(1);
     }

@@ -6,6 +6,7 @@ use flowstone_storage::settled::{SegmentId, SettledMeta, SettledReader, Tiered};
 use flowstone_storage::{Disk, layout};
 use flowstone_tier::{Entry, Manifest, PutManifest, TierError};
 use flowstone_wire::PartitionId;
+use futures_util::{StreamExt, stream};
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Weak};
@@ -78,10 +79,15 @@ impl Task {
         known: &mut Option<Manifest>,
     ) -> Result<Vec<(SegmentId, Tiered)>, TierError> {
         let (tier, job) = (&ground.tier, &self.job);
-        let mut entries = Vec::new();
+        // One partition may be all there is: its segments go side by side. All are let come to an end,
+        // so that parts of one that goes well are not left because another one fails.
+        let mut uploads = Vec::new();
         for meta in &job.upload {
-            entries.push(self.upload(ground, meta).await?);
+            uploads.push(self.upload(ground, meta));
         }
+        let at_once = tier.settings().upload_concurrency;
+        let uploads: Vec<_> = stream::iter(uploads).buffered(at_once).collect().await;
+        let entries = uploads.into_iter().collect::<Result<Vec<Entry>, _>>()?;
         let manifest = match known.take() {
             Some(manifest) => manifest,
             None => tier.manifest(job.partition).await?,

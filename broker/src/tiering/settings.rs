@@ -6,7 +6,7 @@ use flowstone_wire::native::TierStatus;
 use serde::Deserialize;
 use serde::de::Error as _;
 
-/// How old a small segment becomes before it is uploaded, where the settings do not say.
+/// How long a small segment waits before it is uploaded, where the settings do not say.
 const UPLOAD_AFTER_MS: u64 = 600_000;
 
 /// Settings of the tier.
@@ -14,8 +14,9 @@ const UPLOAD_AFTER_MS: u64 = 600_000;
 pub struct TierConfig {
     /// The bucket and how it is used.
     pub store: Settings,
-    /// How old the newest record of a segment that is smaller than an eighth of a segment of the log
-    /// becomes before it is uploaded, in milliseconds: younger ones may be put together with others.
+    /// How long a segment that is smaller than an eighth of a segment of the log waits before it is
+    /// uploaded, in milliseconds: until then it may be put together with others. By the node's clock, from
+    /// when it was settled or from the start; times that producers give have no say in it.
     pub upload_after_ms: u64,
     /// What the bucket costs, for the estimate in the status.
     pub prices: Option<Prices>,

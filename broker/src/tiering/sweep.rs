@@ -1,6 +1,7 @@
 //! What deleted topics have left in the bucket: it goes, however often the node ends on the way. The
 //! catalog remembers it until then.
 
+use super::rarely::Rarely;
 use super::{TierResult, Tiering};
 use crate::service::Service;
 use flowstone_core::catalog::Command;
@@ -9,7 +10,7 @@ use flowstone_storage::Disk;
 use flowstone_wire::PartitionId;
 use std::path::PathBuf;
 use std::sync::{Arc, Weak};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 
 const LOOK: Duration = Duration::from_secs(1);
@@ -18,16 +19,21 @@ const RETRY: Duration = Duration::from_secs(15);
 
 /// Runs until the node is gone.
 pub(crate) async fn run(tiering: Weak<Tiering>, service: Weak<Service>, disk: Arc<dyn Disk>) {
-    let mut pause = LOOK;
+    let (mut pause, mut told) = (LOOK, Rarely::default());
     loop {
         tokio::time::sleep(pause).await;
         let (Some(tiering), Some(service)) = (tiering.upgrade(), service.upgrade()) else {
             return;
         };
         pause = match sweep(&tiering, service, &disk).await {
-            Ok(()) => LOOK,
+            Ok(()) => {
+                told.is_over();
+                LOOK
+            }
             Err(e) => {
-                tracing::warn!("what a deleted topic has in the tier is removed later: {e}");
+                if told.is_due(Instant::now()) {
+                    tracing::warn!("what a deleted topic has in the tier is removed later: {e}");
+                }
                 RETRY
             }
         };

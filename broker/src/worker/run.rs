@@ -13,6 +13,7 @@ use flowstone_core::{Input, Outbox, Shard};
 use flowstone_storage::log::SyncJob;
 use flowstone_wire::ShardId;
 use monoio::io::AsyncReadRent;
+use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::os::unix::net::UnixStream;
@@ -82,6 +83,8 @@ pub(crate) fn spawn(start: WorkerStart) -> std::io::Result<JoinHandle<()>> {
     std::thread::Builder::new()
         .name(format!("worker-{}", start.id))
         .spawn(move || {
+            // Threads begin with the cores of the one that starts them.
+            let cores = sched_getaffinity(None).ok();
             if let Some(core) = start.core {
                 core_affinity::set_for_current(core);
             }
@@ -92,7 +95,7 @@ pub(crate) fn spawn(start: WorkerStart) -> std::io::Result<JoinHandle<()>> {
                     .enable_timer()
                     .build();
                 match runtime {
-                    Ok(mut runtime) => return runtime.block_on(run(start, true)),
+                    Ok(mut runtime) => return runtime.block_on(run(start, true, cores)),
                     Err(e) => tracing::warn!("io_uring is refused ({e}); using epoll"),
                 }
             } else {
@@ -102,13 +105,13 @@ pub(crate) fn spawn(start: WorkerStart) -> std::io::Result<JoinHandle<()>> {
                 .enable_timer()
                 .build();
             match runtime {
-                Ok(mut runtime) => runtime.block_on(run(start, false)),
+                Ok(mut runtime) => runtime.block_on(run(start, false, cores)),
                 Err(e) => tracing::error!("worker {} cannot start: {e}", start.id),
             }
         })
 }
 
-async fn run(start: WorkerStart, uring: bool) {
+async fn run(start: WorkerStart, uring: bool, cores: Option<CpuSet>) {
     let (mut hosts, mut files) = (BTreeMap::new(), BTreeMap::new());
     for (shard, shard_files) in start.shards {
         files.insert(shard.id(), shard_files);
@@ -129,12 +132,18 @@ async fn run(start: WorkerStart, uring: bool) {
     );
     let helper = std::thread::Builder::new()
         .name("background".into())
-        .spawn(|| helper.run());
+        .spawn(move || {
+            leave_core(cores);
+            helper.run();
+        });
     let done = tell(start.mailbox.clone());
     let metrics = start.service.clone();
     let sync_thread = std::thread::Builder::new()
         .name("sync".into())
-        .spawn(move || run_syncs(&sync_jobs, &metrics, done));
+        .spawn(move || {
+            leave_core(cores);
+            run_syncs(&sync_jobs, &metrics, done);
+        });
     let worker = Rc::new(Worker {
         id: start.id,
         hosts,
@@ -165,6 +174,14 @@ async fn run(start: WorkerStart, uring: bool) {
         if thread.join().is_err() {
             tracing::error!("a helper thread of worker {} panicked", start.id);
         }
+    }
+}
+
+/// Lets a helper of a worker run on all cores: on the worker's own, what can wait would hold it up.
+fn leave_core(cores: Option<CpuSet>) {
+    let freed = cores.map(|cores| sched_setaffinity(None, &cores));
+    if let Some(Err(e)) = freed {
+        tracing::debug!("a helper thread stays on the core of its worker: {e}");
     }
 }
 

@@ -361,7 +361,8 @@ pub struct TierStatus {
     pub remote_bytes: u64,
     /// Bytes of settled segments that have none yet.
     pub waiting_bytes: u64,
-    /// Age of the newest record of the oldest of those, in milliseconds.
+    /// For how long the oldest of those has waited, in milliseconds, by the node's clock; counted anew
+    /// after a start.
     pub waiting_ms: Option<u64>,
     /// The last upload of a shard failed.
     pub failing: bool,

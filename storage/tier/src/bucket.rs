@@ -3,7 +3,9 @@
 use crate::credentials::{self, Credentials, Keys};
 use crate::error::TierError;
 use crate::settings::{Location, Settings};
-use object_store::aws::{AmazonS3, AmazonS3Builder};
+use crate::unfinished::Unfinished;
+use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey};
+use object_store::client::{HttpConnector, ReqwestConnector};
 use object_store::local::LocalFileSystem;
 use object_store::{BackoffConfig, ClientOptions, ObjectStore, RetryConfig};
 use std::path::Path;
@@ -12,6 +14,8 @@ use std::time::Duration;
 
 /// Long enough for a lost packet or two, short beside the request itself.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// Where nothing says another; the S3 client takes the same.
+const DEFAULT_REGION: &str = "us-east-1";
 /// The time is what bounds the tries.
 const TRIES_MAX: usize = 1000;
 
@@ -21,6 +25,8 @@ pub(crate) struct Place {
     pub(crate) prefix: String,
     /// A directory of this machine: objects in it are durable only once they were synced.
     pub(crate) directory: Option<Arc<LocalFileSystem>>,
+    /// What only a server has.
+    pub(crate) unfinished: Option<Unfinished>,
 }
 
 /// The store that settings mean. Nothing is asked of it yet.
@@ -28,11 +34,15 @@ pub(crate) fn place(settings: &Settings) -> Result<Place, TierError> {
     settings.check()?;
     match settings.location()? {
         Location::Directory(path) => directory(&path),
-        Location::S3 { bucket, prefix } => Ok(Place {
-            store: Arc::new(s3(settings, &bucket)?),
-            prefix,
-            directory: None,
-        }),
+        Location::S3 { bucket, prefix } => {
+            let unfinished = s3(settings, &bucket)?;
+            Ok(Place {
+                store: Arc::clone(&unfinished.store) as Arc<dyn ObjectStore>,
+                prefix,
+                directory: None,
+                unfinished: Some(unfinished),
+            })
+        }
     }
 }
 
@@ -50,10 +60,11 @@ fn directory(path: &Path) -> Result<Place, TierError> {
         store: Arc::clone(&store) as Arc<dyn ObjectStore>,
         prefix: String::new(),
         directory: Some(store),
+        unfinished: None,
     })
 }
 
-fn s3(settings: &Settings, bucket: &str) -> Result<AmazonS3, TierError> {
+fn s3(settings: &Settings, bucket: &str) -> Result<Unfinished, TierError> {
     let path_style = settings.path_style.unwrap_or(settings.endpoint.is_some());
     let options = ClientOptions::new()
         .with_allow_http(settings.allow_http())
@@ -62,7 +73,7 @@ fn s3(settings: &Settings, bucket: &str) -> Result<AmazonS3, TierError> {
     let mut builder = with_credentials(&settings.credentials)?
         .with_bucket_name(bucket)
         .with_virtual_hosted_style_request(!path_style)
-        .with_client_options(options)
+        .with_client_options(options.clone())
         .with_allow_http(settings.allow_http())
         .with_retry(retries(settings));
     if let Some(region) = &settings.region {
@@ -76,7 +87,13 @@ fn s3(settings: &Settings, bucket: &str) -> Result<AmazonS3, TierError> {
         };
         builder = builder.with_endpoint(in_host);
     }
-    builder.build().map_err(|e| unfit(&e))
+    let region = builder.get_config_value(&AmazonS3ConfigKey::Region);
+    let client = ReqwestConnector::default().connect(&options);
+    Ok(Unfinished {
+        client: client.map_err(|e| unfit(&e))?,
+        region: region.unwrap_or_else(|| DEFAULT_REGION.into()),
+        store: Arc::new(builder.build().map_err(|e| unfit(&e))?),
+    })
 }
 
 /// Backoff with jitter on 5xx, 429, broken connections, and timeouts of what may be repeated. This is

@@ -3,6 +3,7 @@
 use crate::chunk_store::{ChunkKey, ChunkStore};
 use crate::counters::{Counters, add};
 use crate::error::TierError;
+use crate::fresh::Fresh;
 use crate::lru::{Kept, Lru};
 use crate::manifest::ObjectId;
 use crate::nonce::nonce;
@@ -83,6 +84,7 @@ impl Chunk {
 struct State {
     kept: Lru<ChunkKey>,
     flights: HashMap<ChunkKey, Arc<Flight>>,
+    fresh: Fresh,
 }
 
 /// The chunks of all objects.
@@ -114,6 +116,7 @@ impl ChunkCache {
         let state = State {
             kept: Lru::new(bounds.cache_bytes),
             flights: HashMap::new(),
+            fresh: Fresh::default(),
         };
         Self {
             objects,
@@ -136,7 +139,14 @@ impl ChunkCache {
     /// A chunk, from the disk or from the bucket; does not wait for the bucket.
     pub(crate) fn chunk(self: &Arc<Self>, source: &Arc<Source>, chunk: u64) -> Chunk {
         let key = key(source, chunk);
-        let kept = locked(&self.state).kept.get(&key);
+        let (fresh, kept) = {
+            let mut state = locked(&self.state);
+            (state.fresh.take(&key), state.kept.get(&key))
+        };
+        if let Some(bytes) = fresh {
+            add(&self.counters().cache_hits, 1);
+            return Chunk::Here(bytes);
+        }
         if let Some(kept) = kept {
             if let Some(bytes) = self.store.read(&key, kept) {
                 add(&self.counters().cache_hits, 1);
@@ -152,13 +162,13 @@ impl ChunkCache {
         let key = key(source, chunk);
         let mut state = locked(&self.state);
         let busy = state.flights.len() >= FLIGHTS_MAX || state.flights.contains_key(&key);
-        if busy || state.kept.contains(&key) {
+        if busy || state.kept.contains(&key) || state.fresh.contains(&key) {
             return;
         }
         let landing = self.start(&mut state, key);
         drop(state);
         add(&self.counters().cache_prefetches, 1);
-        self.launch(landing, source);
+        self.launch(landing, source, true);
     }
 
     /// The flight of a chunk, begun if there is none.
@@ -172,7 +182,7 @@ impl ChunkCache {
         drop(state);
         add(&self.counters().cache_misses, 1);
         let flight = Arc::clone(&landing.flight);
-        self.launch(landing, source);
+        self.launch(landing, source, false);
         flight
     }
 
@@ -187,11 +197,14 @@ impl ChunkCache {
     }
 
     /// Not under the lock: a runtime that has stopped drops the task at once, which ends the flight.
-    fn launch(&self, landing: Landing, source: &Arc<Source>) {
+    fn launch(&self, landing: Landing, source: &Arc<Source>, is_ahead: bool) {
         let source = Arc::clone(source);
         self.handle.spawn(async move {
             let fetched = landing.cache.fetch(&source, landing.key.chunk).await;
             let good = fetched.as_ref().ok().cloned();
+            if let Some(bytes) = good.as_ref().filter(|_| is_ahead) {
+                landing.keep_fresh(bytes);
+            }
             landing.flight.land(fetched.map_err(Arc::new));
             if let Some(bytes) = good {
                 // The flight stays until the chunk is kept: nobody fetches it in between.
@@ -236,6 +249,7 @@ impl ChunkCache {
         let mut state = locked(&self.state);
         let of_it = |k: &ChunkKey| k.partition == partition && k.id == id;
         state.flights.retain(|k, _| !of_it(k));
+        state.fresh.drop_all(of_it);
         let gone = state.kept.keys(of_it);
         for key in &gone {
             state.kept.remove(key);
@@ -262,6 +276,14 @@ impl Landing {
     fn is_wanted(&self, state: &State) -> bool {
         let flight = state.flights.get(&self.key);
         flight.is_some_and(|f| Arc::ptr_eq(f, &self.flight))
+    }
+
+    /// Keeps what was fetched ahead in memory for the reader that comes for it.
+    fn keep_fresh(&self, bytes: &Bytes) {
+        let mut state = locked(&self.cache.state);
+        if self.is_wanted(&state) {
+            state.fresh.add(self.key, bytes.clone());
+        }
     }
 
     /// Keeps what has landed.

@@ -31,6 +31,31 @@ pub struct Document {
     pub bytes: Bytes,
 }
 
+impl Document {
+    /// The bytes of a document in the bucket.
+    pub fn encode(epoch: TierEpoch, bytes: &[u8]) -> Vec<u8> {
+        envelope::seal(Kind::Document, &[&epoch.0.to_le_bytes(), bytes].concat())
+    }
+
+    /// Reads a document that has this number in its row; copies nothing of it.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub fn decode(version: u64, bytes: &Bytes) -> Result<Self, String> {
+        let mut body = bytes.slice_ref(envelope::open(Kind::Document, bytes)?);
+        if body.len() < size_of::<u32>() {
+            return Err("it has no epoch".into());
+        }
+        let epoch = TierEpoch(body.get_u32_le());
+        let bytes = body;
+        Ok(Self {
+            version,
+            epoch,
+            bytes,
+        })
+    }
+}
+
 /// Where a document went.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PutDocument {
@@ -57,10 +82,7 @@ impl Tier {
                 "document '{name}' has {have} bytes, at most {DOCUMENT_BYTES_MAX} are allowed"
             )));
         }
-        let sealed = Bytes::from(envelope::seal(
-            Kind::Document,
-            &[&epoch.0.to_le_bytes(), bytes].concat(),
-        ));
+        let sealed = Bytes::from(Document::encode(epoch, bytes));
         self.check_epoch(epoch).await?;
         let mut known = 0;
         for _ in 0..RACES_MAX {
@@ -108,17 +130,7 @@ impl Tier {
         let Some(Newest { version, bytes }) = newest else {
             return Ok(None);
         };
-        let bad = |what: &str| TierError::damaged(row.name(version), what);
-        let body = envelope::open(Kind::Document, &bytes).map_err(|what| bad(&what))?;
-        let mut body = bytes.slice_ref(body);
-        if body.len() < size_of::<u32>() {
-            return Err(bad("it has no epoch"));
-        }
-        let epoch = TierEpoch(body.get_u32_le());
-        Ok(Some(Document {
-            version,
-            epoch,
-            bytes: body,
-        }))
+        let bad = |what: String| TierError::damaged(row.name(version), what);
+        Document::decode(version, &bytes).map(Some).map_err(bad)
     }
 }

@@ -4,14 +4,17 @@ use crate::cache::{Chunk, ChunkCache, Source};
 use crate::error::TierError;
 use bytes::Bytes;
 use flowstone_storage::disk::{DiskFile, Mapping};
+use std::collections::VecDeque;
 use std::fs::File;
 use std::io::{self, IoSlice};
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// Most chunks that are fetched ahead of a reader.
-const AHEAD_MAX: u64 = 4;
+const AHEAD_MAX: u64 = 8;
+/// Chunks that a reader holds: whoever opens a segment reads its end, and goes on at its beginning.
+const HELD_MAX: usize = 2;
 
-/// A segment in the bucket. Holds the chunk it read last in memory.
+/// A segment in the bucket. Holds the two chunks it read last in memory.
 ///
 /// Reading blocks, until the bucket has answered or the retries are over: not for threads of an async
 /// runtime.
@@ -24,9 +27,37 @@ pub struct TierFile {
 
 #[derive(Debug, Default)]
 struct Reading {
-    last: Option<(u64, Bytes)>,
+    /// The newest at the end.
+    held: VecDeque<(u64, Bytes)>,
     /// Chunks to fetch ahead; grows while chunks are read one behind the other.
     ahead: u64,
+}
+
+impl Reading {
+    fn held(&self, chunk: u64) -> Option<Bytes> {
+        let mut all = self.held.iter();
+        all.find(|(held, _)| *held == chunk).map(|(_, b)| b.clone())
+    }
+
+    /// How far to fetch ahead of a chunk that is not held.
+    fn ahead_of(&mut self, chunk: u64) -> u64 {
+        let follows = self.held.iter().any(|(held, _)| held + 1 == chunk);
+        self.ahead = match follows {
+            true => (self.ahead * 2).clamp(2, AHEAD_MAX),
+            false => 0,
+        };
+        self.ahead
+    }
+
+    fn hold(&mut self, chunk: u64, bytes: Bytes) {
+        if self.held(chunk).is_some() {
+            return;
+        }
+        if self.held.len() == HELD_MAX {
+            self.held.pop_front();
+        }
+        self.held.push_back((chunk, bytes));
+    }
 }
 
 impl TierFile {
@@ -39,24 +70,39 @@ impl TierFile {
     }
 
     fn chunk(&self, chunk: u64) -> io::Result<Bytes> {
-        let mut reading = self.reading.lock().unwrap_or_else(PoisonError::into_inner);
-        let ahead = match &reading.last {
-            Some((last, bytes)) if *last == chunk => return Ok(bytes.clone()),
-            Some((last, _)) if last + 1 == chunk => (reading.ahead * 2).clamp(1, AHEAD_MAX),
-            _ => 0,
+        let (opens, ahead) = {
+            let mut reading = self.reading.lock().unwrap_or_else(PoisonError::into_inner);
+            if let Some(bytes) = reading.held(chunk) {
+                return Ok(bytes);
+            }
+            let opens = chunk == 0 && reading.held.is_empty();
+            (opens, reading.ahead_of(chunk))
         };
-        reading.ahead = ahead;
-        drop(reading);
         let coming = self.cache.chunk(&self.source, chunk);
         self.fetch_ahead(chunk, ahead);
+        if opens {
+            self.fetch_end();
+        }
         let bytes = Chunk::wait(coming).map_err(|e| told(&e))?;
         let mut reading = self.reading.lock().unwrap_or_else(PoisonError::into_inner);
-        reading.last = Some((chunk, bytes.clone()));
+        reading.hold(chunk, bytes.clone());
         Ok(bytes)
     }
 
+    fn chunks(&self) -> u64 {
+        self.source.bytes.div_ceil(self.cache.chunk_bytes())
+    }
+
+    /// Whoever opens a segment looks at its footer next.
+    fn fetch_end(&self) {
+        let last = self.chunks().saturating_sub(1);
+        if last > 0 {
+            self.cache.prefetch(&self.source, last);
+        }
+    }
+
     fn fetch_ahead(&self, chunk: u64, ahead: u64) {
-        let chunks = self.source.bytes.div_ceil(self.cache.chunk_bytes());
+        let chunks = self.chunks();
         for next in (chunk + 1..chunks).take(ahead as usize) {
             self.cache.prefetch(&self.source, next);
         }

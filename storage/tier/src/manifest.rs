@@ -10,6 +10,11 @@ use std::fmt;
 /// More than this is not a manifest: it would name half a million segments.
 pub(crate) const MANIFEST_BYTES_MAX: u64 = 64 << 20;
 
+/// No segment is larger; half a million of them have a sum.
+const SEGMENT_BYTES_MAX: u64 = 1 << 40;
+/// Offsets and LSNs go on behind these.
+const NUMBER_MAX: Offset = Offset(i64::MAX as u64);
+
 /// A term of ownership of a whole tier; not a shard's epoch. 0 means "nobody yet".
 #[derive(
     Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
@@ -105,6 +110,18 @@ impl Entry {
         }
     }
 
+    /// Whether what is added up of entries stays a number, and what goes on behind them has one.
+    fn check(&self) -> Result<(), String> {
+        let (first, next) = (self.id.first_offset, self.next_offset);
+        let is_possible = next <= NUMBER_MAX
+            && self.last_lsn.0 <= NUMBER_MAX.0
+            && self.records <= next.0 - first.0
+            && self.bytes <= SEGMENT_BYTES_MAX;
+        is_possible
+            .then_some(())
+            .ok_or_else(|| format!("its segment at offset {first} says what cannot be"))
+    }
+
     /// What an entry needs to replace others: owners before generations.
     fn rank(&self) -> (TierEpoch, u32) {
         (self.id.epoch, self.id.generation)
@@ -195,12 +212,6 @@ impl Manifest {
     /// Objects that nobody reads any more and that are to be removed.
     pub fn garbage(&self) -> &[ObjectId] {
         &self.garbage
-    }
-
-    /// The segment that holds an offset, or else the first one behind it.
-    pub fn at_or_behind(&self, offset: Offset) -> Option<&Entry> {
-        let at = self.entries.partition_point(|e| e.next_offset <= offset);
-        self.entries.get(at)
     }
 
     /// Offset behind the last segment; the start where there is none.
@@ -326,6 +337,7 @@ impl Manifest {
             if first < offset || next <= first || next <= self.start {
                 return Err(format!("its segment at offset {first} is out of place"));
             }
+            entry.check()?;
             offset = next;
             seen.insert(entry.id);
         }

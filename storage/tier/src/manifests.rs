@@ -6,7 +6,7 @@ use crate::objects::Created;
 use crate::sequence::Newest;
 use crate::tier::Tier;
 use bytes::Bytes;
-use flowstone_wire::{Offset, PartitionId};
+use flowstone_wire::PartitionId;
 
 /// What came of storing a manifest.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -15,40 +15,6 @@ pub enum PutManifest {
     Stored(Manifest),
     /// This one was stored meanwhile, by an owner that is not newer: change it instead.
     Conflict(Manifest),
-}
-
-/// What a bucket holds, as its manifests say.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Inventory {
-    /// Each partition that has a manifest.
-    pub partitions: Vec<PartitionInventory>,
-}
-
-/// What a bucket holds of one partition.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PartitionInventory {
-    /// Which.
-    pub partition: PartitionId,
-    /// What lies below was deleted by retention.
-    pub start: Offset,
-    /// Offset behind the last segment.
-    pub next_offset: Offset,
-    /// Number of segments.
-    pub entries: u64,
-    /// Records in them.
-    pub records: u64,
-    /// Bytes of them.
-    pub bytes: u64,
-    /// Objects that wait for their removal.
-    pub garbage: u64,
-}
-
-impl Inventory {
-    /// Bytes of all segments.
-    pub fn bytes(&self) -> u64 {
-        let each = self.partitions.iter().map(|p| p.bytes);
-        each.fold(0, u64::saturating_add)
-    }
 }
 
 impl Tier {
@@ -169,29 +135,5 @@ impl Tier {
         let mut all: Vec<_> = dirs.iter().filter_map(number).map(PartitionId).collect();
         all.sort_unstable();
         Ok(all)
-    }
-
-    /// What all manifests say.
-    ///
-    /// # Errors
-    /// As [`Self::manifest`].
-    pub async fn inventory(&self) -> Result<Inventory, TierError> {
-        let mut inventory = Inventory::default();
-        for partition in self.partitions().await? {
-            let manifest = self.manifest(partition).await?;
-            if manifest.version() == 0 {
-                continue;
-            }
-            inventory.partitions.push(PartitionInventory {
-                partition,
-                start: manifest.start(),
-                next_offset: manifest.next_offset(),
-                entries: manifest.entries().len() as u64,
-                records: manifest.records(),
-                bytes: manifest.bytes(),
-                garbage: manifest.garbage().len() as u64,
-            });
-        }
-        Ok(inventory)
     }
 }

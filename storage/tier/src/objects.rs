@@ -4,7 +4,7 @@ use crate::counters::{self, Counters};
 use crate::error::TierError;
 use crate::names::Row;
 use bytes::{Bytes, BytesMut};
-use futures_util::{StreamExt, TryStreamExt};
+use futures_util::{StreamExt, TryStreamExt, stream};
 use object_store::local::LocalFileSystem;
 use object_store::path::Path;
 use object_store::{
@@ -24,6 +24,8 @@ const FIRST_BYTES_MAX: u64 = 8 << 20;
 const ERROR_CHARS_MAX: usize = 600;
 /// What one request asks for of an object that is read as a whole.
 const STREAM_BYTES: u64 = 4 << 20;
+/// Of these so many are under way: the next one comes while one is looked at.
+const STREAMS_MAX: usize = 2;
 
 /// What came of a creation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,6 +71,11 @@ impl Objects {
 
     pub(crate) fn counters(&self) -> &Arc<Counters> {
         &self.counters
+    }
+
+    /// The directory that it is, if it is one.
+    pub(crate) fn directory(&self) -> Option<&Arc<LocalFileSystem>> {
+        self.directory.as_ref()
     }
 
     pub(crate) fn rely_on_single_writer(&self) {
@@ -262,11 +269,17 @@ impl Objects {
         size: u64,
         mut take: impl FnMut(&Bytes) -> Result<(), TierError>,
     ) -> Result<(), TierError> {
-        let mut at = 0;
-        while at < size {
-            let end = at.saturating_add(STREAM_BYTES).min(size);
-            take(&self.get_range(path, at..end, size).await?)?;
-            at = end;
+        let requests = (0..size.div_ceil(STREAM_BYTES)).map(|n| {
+            let from = n * STREAM_BYTES;
+            self.get_range(
+                path,
+                from..from.saturating_add(STREAM_BYTES).min(size),
+                size,
+            )
+        });
+        let mut pieces = stream::iter(requests).buffered(STREAMS_MAX);
+        while let Some(piece) = pieces.next().await {
+            take(&piece?)?;
         }
         Ok(())
     }
@@ -307,7 +320,7 @@ impl Objects {
             return Ok(());
         };
         counters::add(&self.counters.deleted_objects, paths.len() as u64);
-        let paths = futures_util::stream::iter(paths.into_iter().map(Ok)).boxed();
+        let paths = stream::iter(paths.into_iter().map(Ok)).boxed();
         // The store bounds how much of it runs at a time; all of it is tried.
         let mut answers = self.store.delete_stream(paths);
         let mut result = Ok(());
@@ -370,7 +383,7 @@ fn exact(path: &Path, body: Bytes, bytes: u64) -> Result<Bytes, TierError> {
     Err(TierError::unavailable(what))
 }
 
-fn told(action: &str, path: &Path, e: &object_store::Error) -> TierError {
+pub(crate) fn told(action: &str, path: &Path, e: &object_store::Error) -> TierError {
     use object_store::Error;
     // Some servers answer with whole pages.
     let said: String = e.to_string().chars().take(ERROR_CHARS_MAX).collect();

@@ -17,11 +17,34 @@ const OWNER_BYTES_MAX: u64 = 4096;
 /// Others that may be faster before we give up.
 const RACES_MAX: usize = 100;
 
-#[derive(Serialize, Deserialize)]
-struct Owner {
-    who: String,
+/// A claim of an epoch, as it stands in the bucket.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Owner {
+    /// For people who look into the bucket.
+    pub who: String,
     /// So that no two claims have the same bytes.
-    nonce: u64,
+    pub nonce: u64,
+}
+
+impl Owner {
+    /// Its bytes in the bucket.
+    pub fn encode(&self) -> Vec<u8> {
+        let body = postcard::to_stdvec(self).expect("a text and a number can be written to memory");
+        envelope::seal(Kind::Owner, &body)
+    }
+
+    /// Reads a claim.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub fn decode(bytes: &[u8]) -> Result<Self, String> {
+        let body = envelope::open(Kind::Owner, bytes)?;
+        match postcard::take_from_bytes(body) {
+            Ok((owner, [])) => Ok(owner),
+            Ok((_, rest)) => Err(format!("{} bytes follow its end", rest.len())),
+            Err(e) => Err(format!("it cannot be read: {e}")),
+        }
+    }
 }
 
 impl Tier {
@@ -48,7 +71,9 @@ impl Tier {
                     "this tier has no epochs left: use another prefix",
                 ));
             };
-            let claim = Bytes::from(claim(who));
+            let who = who.to_string();
+            let nonce = nonce();
+            let claim = Bytes::from(Owner { who, nonce }.encode());
             if self.objects().append(&row, next, &claim).await? == Created::Ours {
                 return Ok(TierEpoch(epoch));
             }
@@ -68,11 +93,7 @@ impl Tier {
             return Ok(None);
         };
         let name = row.name(newest.version);
-        let read = |bytes: &[u8]| -> Result<Owner, String> {
-            let body = envelope::open(Kind::Owner, bytes)?;
-            postcard::from_bytes(body).map_err(|e| e.to_string())
-        };
-        let owner = read(&newest.bytes).map_err(|what| TierError::damaged(&name, what))?;
+        let owner = Owner::decode(&newest.bytes).map_err(|what| TierError::damaged(&name, what))?;
         let epoch = u32::try_from(newest.version)
             .map_err(|_| TierError::damaged(&name, "its number is no epoch"))?;
         Ok(Some((TierEpoch(epoch), owner.who)))
@@ -90,13 +111,4 @@ impl Tier {
             Some(_) => Err(TierError::Fenced { epoch: next }),
         }
     }
-}
-
-fn claim(who: &str) -> Vec<u8> {
-    let owner = Owner {
-        who: who.into(),
-        nonce: nonce(),
-    };
-    let body = postcard::to_stdvec(&owner).expect("a text and a number can be written to memory");
-    envelope::seal(Kind::Owner, &body)
 }

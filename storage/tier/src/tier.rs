@@ -12,6 +12,7 @@ use crate::names::Names;
 use crate::objects::Objects;
 use crate::probe::{self, Abilities};
 use crate::settings::Settings;
+use crate::unfinished::Unfinished;
 use flowstone_wire::PartitionId;
 use object_store::ObjectStore;
 use std::fmt;
@@ -32,6 +33,7 @@ pub struct Tier {
     scratch: PathBuf,
     pub(crate) uploads: Semaphore,
     limit: Option<Mutex<TokenBucket>>,
+    unfinished: Option<Unfinished>,
     opened: Instant,
 }
 
@@ -76,6 +78,7 @@ impl Tier {
             store,
             prefix: prefix.into(),
             directory: None,
+            unfinished: None,
         };
         Self::open_at(place, settings, cache_dir, handle).await
     }
@@ -119,6 +122,7 @@ impl Tier {
             scratch,
             uploads: Semaphore::new(settings.upload_concurrency.max(1)),
             limit: limit.map(|rate| Mutex::new(TokenBucket::new(rate, Duration::ZERO))),
+            unfinished: place.unfinished,
             opened: Instant::now(),
             settings,
         }))
@@ -157,6 +161,10 @@ impl Tier {
 
     pub(crate) fn objects(&self) -> &Objects {
         &self.objects
+    }
+
+    pub(crate) fn unfinished(&self) -> Option<&Unfinished> {
+        self.unfinished.as_ref()
     }
 
     pub(crate) fn cache(&self) -> &ChunkCache {

@@ -10,6 +10,7 @@ mod log;
 mod settled;
 mod state;
 mod text;
+mod tier;
 mod wire;
 
 pub(crate) use http::stop;
@@ -47,6 +48,10 @@ pub(crate) const ALL: &[Target] = &[
     target("spec", text::spec, 4 * MIB, 512),
     target("text", text::text, MIB, 512),
     target("http", http::http, 16 * MIB, 64),
+    // What holds a list is set aside for up to a mebibyte of it before any of it was read.
+    target("manifest", tier::manifest, 4 * MIB, 256),
+    target("owner", tier::owner, MIB, 16),
+    target("document", tier::document, 8 * MIB, 512),
 ];
 
 const fn target(name: &'static str, run: fn(&[u8]), base_bytes: u64, per_byte: u64) -> Target {

@@ -32,6 +32,9 @@ pub(super) struct Partition {
     pub(super) tiered: BTreeMap<Offset, Tiered>,
     /// The tier has something that is not wanted any more.
     pub(super) tier_stale: bool,
+    /// Since when it has had settled segments without a copy, milliseconds since 1970; counted anew after
+    /// a start.
+    pub(super) waits_since_ms: Option<i64>,
     /// The answer to a job for the tier is awaited.
     pub(super) tier_out: bool,
     /// Damage that an operator has accepted: first offset and the one behind the last.

@@ -132,7 +132,10 @@ impl Shard {
                 let mut dropped = Vec::new();
                 for meta in metas {
                     match self.partitions.get_mut(&meta.partition) {
-                        Some(p) => p.settled.push_back(meta),
+                        Some(p) => {
+                            p.settled.push_back(meta);
+                            p.note_wait(now);
+                        }
                         // Deleted while it was being settled.
                         None => dropped.push(meta.id()),
                     }

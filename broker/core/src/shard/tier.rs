@@ -23,6 +23,8 @@ const UPLOADS_MAX: usize = 16;
 const JOBS_MAX: usize = 8;
 /// After a job that failed the next is given out this much later.
 const RETRY_US: u64 = 5_000_000;
+/// While jobs go on failing it is told this often.
+const TELL_US: u64 = 600_000_000;
 
 /// What a shard knows of the work of its tier.
 #[derive(Debug, Default)]
@@ -31,25 +33,40 @@ pub(super) struct Tier {
     /// After a failure nothing is asked for before this.
     after_us: u64,
     failing: bool,
+    /// A failure before this is not told: one like it was.
+    tell_at_us: u64,
     /// The partition that was looked at last: they take turns.
     last: Option<PartitionId>,
+    /// There was no room for more jobs: others may be found without waiting for the next tick.
+    has_more: bool,
 }
 
 impl Shard {
-    /// Gives out jobs for partitions of which the tier lacks something, or has too much.
+    /// Gives out jobs for partitions of which the tier lacks something, or has too much. Looks at every
+    /// partition: for a tick.
     pub(super) fn ask_for_tier(&mut self, now: Now, out: &mut Outbox) {
-        let Some(after_ms) = self.config.tier_after_ms else {
+        let Some(policy) = self.tier_policy(now) else {
             return;
         };
+        self.partitions.values_mut().for_each(|p| p.note_wait(now));
+        self.give_out_jobs(&policy, out);
+    }
+
+    /// When segments are uploaded, if this is a time for it.
+    fn tier_policy(&self, now: Now) -> Option<Policy> {
+        let after_ms = self.config.tier_after_ms?;
         let idle = self.draining || self.fenced.is_some() || !self.knows_all;
         if idle || now.mono_us < self.tier.after_us || self.tier.jobs_out == JOBS_MAX {
-            return;
+            return None;
         }
-        let policy = Policy {
+        Some(Policy {
             now_ms: now.unix_ms,
             after_ms,
             large_bytes: self.config.log.segment_bytes / SMALL_PART,
-        };
+        })
+    }
+
+    fn give_out_jobs(&mut self, policy: &Policy, out: &mut Outbox) {
         let behind = self.tier.last.map_or(Bound::Unbounded, Bound::Excluded);
         let first = self.partitions.range((behind, Bound::Unbounded));
         let order = first.chain(&self.partitions).take(self.partitions.len());
@@ -58,13 +75,33 @@ impl Shard {
             .filter_map(|(id, p)| policy.job(*id, p))
             .take(room)
             .collect();
+        self.tier.has_more = jobs.len() == room;
         self.tier.last = jobs.last().map(|job| job.partition);
         for job in jobs {
-            let p = self.partitions.get_mut(&job.partition);
-            let p = p.expect("the job is one of its partitions");
-            (p.tier_out, p.tier_stale) = (true, false);
-            self.tier.jobs_out += 1;
-            out.push(Output::Tier(job));
+            self.give_out(job, out);
+        }
+    }
+
+    fn give_out(&mut self, job: TierJob, out: &mut Outbox) {
+        let p = self.partitions.get_mut(&job.partition);
+        let p = p.expect("the job is one of its partitions");
+        (p.tier_out, p.tier_stale) = (true, false);
+        self.tier.jobs_out += 1;
+        out.push(Output::Tier(job));
+    }
+
+    /// What there is to do now that a job is done. Where the others had nothing to do at the last tick
+    /// they are not looked at again: there may be thousands.
+    fn ask_again(&mut self, now: Now, partition: PartitionId, out: &mut Outbox) {
+        let Some(policy) = self.tier_policy(now) else {
+            return;
+        };
+        if self.tier.has_more {
+            return self.give_out_jobs(&policy, out);
+        }
+        let p = self.partitions.get(&partition);
+        if let Some(job) = p.and_then(|p| policy.job(partition, p)) {
+            self.give_out(job, out);
         }
     }
 
@@ -78,6 +115,9 @@ impl Shard {
     ) {
         self.tier.jobs_out = self.tier.jobs_out.saturating_sub(1);
         self.tier.failing = result.is_err();
+        if !self.tier.failing {
+            self.tier.tell_at_us = 0;
+        }
         let p = self.partitions.get_mut(&partition);
         match (p, result) {
             (Some(p), Ok(copies)) => {
@@ -90,19 +130,29 @@ impl Shard {
                     }
                 }
                 let_go(p, start, out);
-                self.ask_for_tier(now, out);
+                p.note_wait(now);
+                self.ask_again(now, partition, out);
             }
             (Some(p), Err(e)) => {
                 (p.tier_out, p.tier_stale) = (false, true);
                 self.tier.after_us = now.mono_us + RETRY_US;
-                out.push(Output::Report(format!(
-                    "the tier could not be brought up to partition {partition}, which is tried again: {e}"
-                )));
+                self.tell_failure(now, partition, &e, out);
             }
             // Deleted meanwhile: the catalog remembers that the tier has something of it.
             (None, _) => {}
         }
         self.finish_drain(out);
+    }
+
+    /// Tells the first failure of a row of them, and then one in a while.
+    fn tell_failure(&mut self, now: Now, partition: PartitionId, why: &str, out: &mut Outbox) {
+        if now.mono_us < self.tier.tell_at_us {
+            return;
+        }
+        self.tier.tell_at_us = now.mono_us + TELL_US;
+        out.push(Output::Report(format!(
+            "the tier could not be brought up to partition {partition}, which is tried again: {why}"
+        )));
     }
 
     /// Lets go of local files that the tier has a copy of and that are not to be kept here.
@@ -138,12 +188,12 @@ impl Shard {
                         status.copied_bytes += meta.bytes;
                         status.remote_bytes += if copy.local { 0 } else { meta.bytes };
                     }
-                    None => {
-                        let since = status.waiting_since_ms.unwrap_or(i64::MAX);
-                        status.waiting_since_ms = Some(since.min(meta.max_timestamp));
-                        status.waiting_bytes += meta.bytes;
-                    }
+                    None => status.waiting_bytes += meta.bytes,
                 }
+            }
+            if !p.is_copied() {
+                let since = [status.waiting_since_ms, p.waits_since_ms];
+                status.waiting_since_ms = since.into_iter().flatten().min();
             }
         }
         status
@@ -161,16 +211,15 @@ impl Policy {
     /// What there is to do for a partition, if anything.
     fn job(&self, partition: PartitionId, p: &Partition) -> Option<TierJob> {
         let config = p.config.as_ref()?;
-        let complete = p.settled.len() == p.tiered.len() && !p.tier_stale;
-        if p.tier_out || complete {
+        if p.tier_out || p.is_copied() && !p.tier_stale {
             return None;
         }
         // What was rewritten is to replace what the tier has of it at once.
-        let all = p.tier_stale || is_too_much(p, config);
+        let all = p.tier_stale || is_too_much(p, config) || self.waited_enough(p);
         let missing = p.settled.iter().filter(|m| p.copy_of(m.id()).is_none());
         let upload: Vec<SettledMeta> = missing
             // In order: what the tier has is to have no gaps.
-            .take_while(|m| m.next_offset > p.stored_start && (all || self.is_ready(m)))
+            .take_while(|m| m.next_offset > p.stored_start && (all || m.bytes >= self.large_bytes))
             .take(UPLOADS_MAX)
             .cloned()
             .collect();
@@ -187,10 +236,28 @@ impl Policy {
         })
     }
 
-    /// Whether a segment will not be put together with others, or is too old to wait for that.
-    fn is_ready(&self, meta: &SettledMeta) -> bool {
-        let old_at = meta.max_timestamp.saturating_add_unsigned(self.after_ms);
-        meta.bytes >= self.large_bytes || old_at <= self.now_ms
+    /// Whether small segments have waited long enough for others to be put together with.
+    fn waited_enough(&self, p: &Partition) -> bool {
+        let due_ms = |since: i64| since.saturating_add_unsigned(self.after_ms);
+        p.waits_since_ms
+            .is_some_and(|since| due_ms(since) <= self.now_ms)
+    }
+}
+
+impl Partition {
+    /// Notes since when it has segments without a copy. By the node's clock: what producers say of the
+    /// time of a record may lie in the future, and would keep it from the tier for ever.
+    pub(super) fn note_wait(&mut self, now: Now) {
+        if self.is_copied() {
+            self.waits_since_ms = None;
+        } else {
+            self.waits_since_ms.get_or_insert(now.unix_ms);
+        }
+    }
+
+    /// Whether every settled segment has a copy.
+    fn is_copied(&self) -> bool {
+        self.settled.len() == self.tiered.len()
     }
 }
 

@@ -203,6 +203,71 @@ fn small_segments_wait_until_they_are_old() {
     assert!(copies(&rig) > 2);
 }
 
+/// A producer that counts in microseconds is tens of thousands of years ahead.
+#[test]
+fn times_in_the_future_keep_nothing_from_the_tier() {
+    let mut rig = Rig::new(ShardConfig {
+        tier_after_ms: Some(10_000),
+        ..TIERED
+    });
+    let future_ms = rig.now.unix_ms * 1000;
+    let batch = plain("few bytes", future_ms);
+    rig.get(|t| send(Some(t), B, batch, Acks::Durable)).unwrap();
+    rig.fill(0..200);
+    let small = layout::settled_dir(&rig.dir, B);
+    let copies = |rig: &Rig| {
+        let paths = rig.bucket.disk.paths();
+        paths.iter().filter(|p| p.starts_with(&small)).count()
+    };
+    assert_eq!(copies(&rig), 0, "it may be put together with others");
+    rig.advance(11_000_000);
+    rig.advance(10_000);
+    assert_eq!(copies(&rig), 1);
+}
+
+#[test]
+fn what_goes_on_failing_is_told_now_and_then() {
+    let mut rig = Rig::new(TIERED);
+    rig.configure(local(1));
+    rig.bucket.down = true;
+    rig.fill(0..200);
+    let told = |rig: &Rig| {
+        let reports = rig.reports.iter();
+        reports.filter(|r| r.contains("does not answer")).count()
+    };
+    for _ in 0..40 {
+        rig.advance(5_100_000);
+    }
+    assert!(rig.bucket.jobs > 20, "it is tried again and again");
+    assert_eq!(told(&rig), 1);
+    for _ in 0..100 {
+        rig.advance(5_100_000);
+    }
+    assert_eq!(told(&rig), 2);
+    rig.bucket.down = false;
+    rig.advance(5_100_000);
+    rig.advance(10_000);
+    rig.bucket.down = true;
+    rig.fill(200..400);
+    assert_eq!(told(&rig), 3, "it was well meanwhile");
+}
+
+/// One upload of many jobs at a time is answered, and each answer gives out the next one.
+#[test]
+fn jobs_of_a_partition_follow_one_another() {
+    let mut rig = Rig::new(TIERED);
+    rig.bucket.down = true;
+    rig.fill(0..2000);
+    let files = rig.settled_files();
+    assert!(files > 20, "{files} are more than one job");
+    rig.bucket.down = false;
+    rig.advance(6_000_000);
+    assert!(
+        rig.bucket.disk.paths().len() >= files,
+        "no tick is waited for"
+    );
+}
+
 #[test]
 fn what_expires_goes_from_the_tier_first() {
     let mut rig = Rig::new(TIERED);
