@@ -7,6 +7,7 @@ use flowstone_wire::ProducerId;
 
 pub(crate) fn of(input: &Input) -> String {
     match input {
+        Input::Replica(_) => unreachable!("every shard is its only copy"),
         Input::Produce {
             ticket,
             partition,

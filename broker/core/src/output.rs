@@ -176,7 +176,7 @@ pub enum Output {
     /// Store the promise in the mark; answer with [`crate::input::ReplicaInput::Persisted`].
     Persist(Promise),
     /// Run the job with the mark; answer with [`crate::input::ReplicaInput::Cut`].
-    Cut(CutJob),
+    Cut(Box<CutJob>),
     /// Send the state store and the settled segments, which reach at least `least`, as a snapshot under
     /// this header; answer with [`crate::input::ReplicaInput::SnapshotSent`].
     SendSnapshot {

@@ -141,7 +141,7 @@ impl Shard {
         r.cutting = true;
         self.marked = self.marked.min(last);
         match self.log.cut_job(last) {
-            Ok(job) => out.push(Output::Cut(job)),
+            Ok(job) => out.push(Output::Cut(Box::new(job))),
             Err(e) => self.fence(e.to_string(), out),
         }
     }
