@@ -39,6 +39,8 @@ decoders! {
     spec: 100_000,
     text: 100_000,
     http: 10_000,
+    stranger: 100_000,
+    peer: 200_000,
 }
 
 #[test]

@@ -10,6 +10,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 mod native;
+mod peer;
 
 const CODECS: [Codec; 5] = [
     Codec::None,
@@ -44,6 +45,8 @@ pub(crate) fn of(name: &str) -> Vec<Vec<u8>> {
         "spec" => specs(),
         "text" => texts(),
         "http" => requests(),
+        "stranger" => peer::strangers(),
+        "peer" => peer::peers(),
         other => panic!("no seeds for {other}"),
     }
 }

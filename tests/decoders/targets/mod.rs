@@ -7,6 +7,7 @@ mod batch;
 mod disk;
 mod http;
 mod log;
+mod peer;
 mod settled;
 mod state;
 mod text;
@@ -47,6 +48,8 @@ pub(crate) const ALL: &[Target] = &[
     target("spec", text::spec, 4 * MIB, 512),
     target("text", text::text, MIB, 512),
     target("http", http::http, 16 * MIB, 64),
+    target("stranger", peer::stranger, MIB, 256),
+    target("peer", peer::peer, 4 * MIB, 256),
 ];
 
 const fn target(name: &'static str, run: fn(&[u8]), base_bytes: u64, per_byte: u64) -> Target {
