@@ -83,7 +83,8 @@ const _: () = {
     assert!(CALLS_HELD_BYTES >= 2 * CALL_BYTES_MAX && URGENT_HELD_BYTES >= CALL_BYTES_MAX);
     assert!(SHARD_HELD_BYTES >= 2 * limits::BATCH_BYTES_MAX);
     assert!(LINK_HELD_BYTES >= 4 * SHARD_HELD_BYTES);
-    assert!(BODY_BYTES_MAX < u32::MAX as usize && CALL_BYTES_MAX < u32::MAX as usize);
+    assert!(BODY_BYTES_MAX < u32::MAX as usize);
+    assert!(CALL_BYTES_MAX < u32::MAX as usize);
     assert!(HANDSHAKES_FREE < HANDSHAKES_MAX);
     assert!(CLOCK_SKEW_S <= BACKDATED_S);
     assert!(ADMITTED_BYTES_MAX > 2 * JOIN_BYTES_MAX);

@@ -1,6 +1,7 @@
 //! The wire beside raw figures of the same machine: quinn alone, and a UDP echo.
 //!
-//! `FLOWSTONE_WIRE=mtu,cipher,congestion` chooses, for example `65527,aes128,cubic`; a name filters the parts.
+//! `FLOWSTONE_WIRE=mtu,cipher,congestion,least` chooses, for example `8972,aes128,cubic,8972`; a name filters the
+//! parts.
 #![forbid(unsafe_code)]
 
 mod calls;
@@ -37,6 +38,9 @@ fn setting() -> Setting {
         Some("bbr") => Congestion::Bbr,
         _ => Congestion::Cubic,
     };
+    if let Some(least) = parts.next().and_then(|p| p.parse().ok()) {
+        wire.datagram_bytes_min = least;
+    }
     let number = |name: &str, default| {
         let set = std::env::var(name).ok();
         set.and_then(|n| n.parse().ok()).unwrap_or(default)

@@ -83,7 +83,7 @@ pub(crate) fn mapping(dir: &Path) -> Result<Bytes, Box<dyn Error>> {
         Ok(file) => file,
         Err(_) => disk.create(name, BYTES as u64)?,
     };
-    let block: Vec<u8> = (0..1u32 << 20).map(|i| (i * 31 >> 5) as u8).collect();
+    let block: Vec<u8> = (0..1u32 << 20).map(|i| ((i * 31) >> 5) as u8).collect();
     for at in (0..BYTES as u64).step_by(block.len()) {
         file.write_at(at, &[IoSlice::new(&block)])?;
     }

@@ -61,7 +61,7 @@ async fn welcome(shared: Arc<Shared>, incoming: quinn::Incoming, place: OwnedSem
         Ok(None) => close(&connection, code::REPLACED, "another connection stays"),
         Err(error) => {
             tracing::warn!(%remote, %error, "a connection was refused");
-            close(&connection, code::STRANGER, &error.to_string());
+            close(&connection, code::STRANGER, &error);
         }
     }
 }

@@ -59,8 +59,11 @@ impl PeerOptions {
 /// How packets travel.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WireOptions {
-    /// Largest UDP payload that is tried. What the path takes is found out from 1,200 on.
+    /// Largest UDP payload that is tried: 1,472 fills an Ethernet frame, 8,972 a jumbo frame. What the path
+    /// takes is found out from 1,200 on.
     pub datagram_bytes_max: u16,
+    /// What the path is known to take, 1,200 everywhere: packets begin with it and never get smaller.
+    pub datagram_bytes_min: u16,
     /// Bytes on the way, not acknowledged: 10 GbE times 10 ms and some more.
     pub window_bytes: u32,
     /// Bytes of a socket's buffers; the kernel may give less.
@@ -87,7 +90,8 @@ pub enum Congestion {
 impl Default for WireOptions {
     fn default() -> Self {
         Self {
-            datagram_bytes_max: 65_527,
+            datagram_bytes_max: 1472,
+            datagram_bytes_min: 1200,
             window_bytes: 16 << 20,
             socket_bytes: 4 << 20,
             idle: Duration::from_millis(1000),

@@ -39,9 +39,14 @@ fn shared(options: PeerOptions, runtime: tokio::runtime::Handle) -> Result<Share
     let transport = transport::transport(&options.wire)?;
     let server = server_config(&options.credentials, &options.clock, &transport)?;
     let socket = socket(options.listen, options.wire.socket_bytes)?;
+    let wire = &options.wire;
+    let largest = wire
+        .datagram_bytes_max
+        .max(wire.datagram_bytes_min)
+        .max(1472);
     let mut config = quinn::EndpointConfig::default();
     config
-        .max_udp_payload_size(DATAGRAM_BYTES_MAX.min(options.wire.datagram_bytes_max.max(1472)))
+        .max_udp_payload_size(DATAGRAM_BYTES_MAX.min(largest))
         .map_err(|e| StartError::Setup(e.to_string()))?;
     let quinn_runtime = Arc::new(quinn::TokioRuntime);
     let setup = |e: std::io::Error| StartError::Setup(e.to_string());

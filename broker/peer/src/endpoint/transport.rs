@@ -24,9 +24,10 @@ pub fn transport(wire: &WireOptions) -> Result<Arc<TransportConfig>, StartError>
     // is enough for both streams of the link, whatever the others do.
     let all = window * (u64::from(SNAPSHOTS_MAX) + 4) + CALLS_HELD_BYTES as u64;
     let all = VarInt::from_u64(all).map_err(|e| setup(&e))?;
+    let least = wire.datagram_bytes_min.max(DATAGRAM_BYTES_MIN);
     let mut discovery = MtuDiscoveryConfig::default();
     discovery
-        .upper_bound(wire.datagram_bytes_max.max(DATAGRAM_BYTES_MIN))
+        .upper_bound(wire.datagram_bytes_max.max(least))
         .interval(Duration::from_secs(60));
     let mut acks = AckFrequencyConfig::default();
     acks.ack_eliciting_threshold(VarInt::from_u32(20))
@@ -41,7 +42,8 @@ pub fn transport(wire: &WireOptions) -> Result<Arc<TransportConfig>, StartError>
         .receive_window(all)
         .send_window(window)
         .initial_rtt(INITIAL_RTT)
-        .initial_mtu(DATAGRAM_BYTES_MIN)
+        .initial_mtu(least)
+        .min_mtu(least)
         .mtu_discovery_config(Some(discovery))
         .ack_frequency_config(Some(acks))
         .datagram_receive_buffer_size(None)

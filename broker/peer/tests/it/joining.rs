@@ -15,12 +15,13 @@ use std::sync::{Arc, Mutex};
 /// A catalog that knows tokens, and gives out numbers from 10 on.
 struct Catalog {
     authority: Authority,
-    tokens: Mutex<HashMap<TokenId, (TokenKey, Option<(NodeKeyBytes, Admitted)>)>>,
+    tokens: Mutex<HashMap<TokenId, Token>>,
     asked: Mutex<Vec<TokenId>>,
     members: Vec<MemberAddress>,
 }
 
-type NodeKeyBytes = [u8; 32];
+/// A token's key, and who has used it.
+type Token = (TokenKey, Option<([u8; 32], Admitted)>);
 
 impl Catalog {
     fn decide(&self, ask: &JoinAsk) -> Result<Admitted, JoinRefusal> {

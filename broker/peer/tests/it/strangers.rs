@@ -124,8 +124,7 @@ fn what_a_node_may_not_know_or_bind() {
     one.endpoint.set_peer(NodeId(73), Vec::new()).unwrap();
     let more = one.endpoint.set_peer(NodeId(74), Vec::new());
     assert!(matches!(more, Err(PeerError::Refused(why)) if why.contains("at most 64")));
-    let mut options =
-        flowstone_peer::PeerOptions::new(cluster.credentials(5), 1, one.inbox.clone());
+    let mut options = flowstone_peer::PeerOptions::new(cluster.credentials(5), 1, one.inbox);
     options.clock = cluster.clock();
     options.listen = "0.0.0.0:0".parse().unwrap();
     let open = PeerEndpoint::start(options);

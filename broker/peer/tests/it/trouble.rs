@@ -29,6 +29,7 @@ fn a_cut_is_noticed_in_about_a_second_and_mended_by_itself() {
         one.sees(2, false);
         two.sees(1, false);
         let noticed = start.elapsed();
+        println!("cut there {there}, back {back}: both sides know after {noticed:?}");
         // The bound is wide: machines that run tests are busy.
         assert!(noticed < Duration::from_secs(5), "{noticed:?}");
         let send = || one.endpoint.send(NodeId(2), word(1, 2, 1), Vec::new());
