@@ -42,6 +42,8 @@ decoders! {
     manifest: 100_000,
     owner: 100_000,
     document: 100_000,
+    stranger: 100_000,
+    peer: 200_000,
 }
 
 #[test]

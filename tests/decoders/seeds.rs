@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 mod native;
 pub(crate) mod tier;
+mod peer;
 
 const CODECS: [Codec; 5] = [
     Codec::None,
@@ -48,6 +49,8 @@ pub(crate) fn of(name: &str) -> Vec<Vec<u8>> {
         "manifest" => tier::manifests(),
         "owner" => tier::owners(),
         "document" => tier::documents(),
+        "stranger" => peer::strangers(),
+        "peer" => peer::peers(),
         other => panic!("no seeds for {other}"),
     }
 }

@@ -18,6 +18,11 @@ const LAYERS: &[Layer] = &[
         "broker/core",
         &["flowstone-wire", "flowstone-storage", "flowstone-processor"],
     ),
+    layer(
+        "flowstone-peer",
+        "broker/peer",
+        &["flowstone-wire", "flowstone-core"],
+    ),
     layer("flowstone-client", "client", &["flowstone-wire"]),
     layer("flowstone", "broker", BELOW_BROKER),
     layer("flowstone-tests", "tests", BELOW_TESTS),
@@ -30,6 +35,7 @@ const BELOW_BROKER: &[&str] = &[
     "flowstone-tier",
     "flowstone-processor",
     "flowstone-core",
+    "flowstone-peer",
     "flowstone-client",
 ];
 
@@ -39,6 +45,7 @@ const BELOW_TESTS: &[&str] = &[
     "flowstone-tier",
     "flowstone-processor",
     "flowstone-core",
+    "flowstone-peer",
     "flowstone-client",
     "flowstone",
 ];
@@ -54,11 +61,13 @@ const PARTS: &[Part] = &[
             "flowstone",
             "flowstone-client",
             "flowstone-tier",
+            "flowstone-peer",
             "flowstone-tests",
             "flowstone-benches",
         ],
         places: &[
             "broker/src/",
+            "broker/peer/",
             "broker/tests/",
             "broker/benches/",
             "client/src/",
@@ -74,6 +83,21 @@ const PARTS: &[Part] = &[
         name: "monoio",
         packages: &["flowstone"],
         places: &["broker/src/"],
+    },
+    Part {
+        name: "quinn",
+        packages: &["flowstone-peer"],
+        places: &["broker/peer/"],
+    },
+    Part {
+        name: "rustls",
+        packages: &["flowstone-peer"],
+        places: &["broker/peer/"],
+    },
+    Part {
+        name: "rcgen",
+        packages: &["flowstone-peer"],
+        places: &["broker/peer/"],
     },
     Part {
         name: "redb",

@@ -7,6 +7,7 @@ mod batch;
 mod disk;
 mod http;
 mod log;
+mod peer;
 mod settled;
 mod state;
 mod text;
@@ -52,6 +53,8 @@ pub(crate) const ALL: &[Target] = &[
     target("manifest", tier::manifest, 4 * MIB, 256),
     target("owner", tier::owner, MIB, 16),
     target("document", tier::document, 8 * MIB, 512),
+    target("stranger", peer::stranger, MIB, 256),
+    target("peer", peer::peer, 4 * MIB, 256),
 ];
 
 const fn target(name: &'static str, run: fn(&[u8]), base_bytes: u64, per_byte: u64) -> Target {
