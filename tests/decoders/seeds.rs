@@ -10,8 +10,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 mod native;
-pub(crate) mod tier;
 mod peer;
+pub(crate) mod tier;
 
 const CODECS: [Codec; 5] = [
     Codec::None,
