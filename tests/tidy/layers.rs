@@ -14,6 +14,11 @@ const LAYERS: &[Layer] = &[
     ),
     layer("flowstone-processor", "processor", &["flowstone-wire"]),
     layer(
+        "flowstone-sql",
+        "processor/sql",
+        &["flowstone-wire", "flowstone-processor"],
+    ),
+    layer(
         "flowstone-core",
         "broker/core",
         &["flowstone-wire", "flowstone-storage", "flowstone-processor"],
@@ -29,6 +34,7 @@ const BELOW_BROKER: &[&str] = &[
     "flowstone-storage",
     "flowstone-tier",
     "flowstone-processor",
+    "flowstone-sql",
     "flowstone-core",
     "flowstone-client",
 ];
@@ -38,6 +44,7 @@ const BELOW_TESTS: &[&str] = &[
     "flowstone-storage",
     "flowstone-tier",
     "flowstone-processor",
+    "flowstone-sql",
     "flowstone-core",
     "flowstone-client",
     "flowstone",
