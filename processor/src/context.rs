@@ -1,5 +1,6 @@
 //! What a stage can do while it deals with a record or a timer: emit, state, timers, time.
 
+use crate::bulk::Cause;
 use crate::output::Draft;
 use crate::pipeline::{Links, Plan, SinkRef};
 use crate::processor::{ProcessError, Processor, TimeKind, Timer};
@@ -136,6 +137,67 @@ impl Context<'_> {
             headers: headers.into(),
         };
         self.forward(&record);
+    }
+
+    /// Emits a record that `cause` led to; for stages that deal with many records at once.
+    #[inline]
+    pub fn emit_for<'h>(
+        &mut self,
+        cause: Cause,
+        timestamp: i64,
+        key: Option<&[u8]>,
+        value: Option<&[u8]>,
+        headers: impl Into<Headers<'h>>,
+    ) {
+        let record = Record {
+            partition: cause.partition,
+            offset: cause.offset,
+            timestamp,
+            key,
+            value,
+            headers: headers.into(),
+        };
+        (self.unit.origin.partition, self.unit.origin.offset) = (cause.partition, cause.offset);
+        let links = &self.plan.nodes[usize::from(self.node)].links;
+        deliver(
+            self.unit,
+            self.plan,
+            links,
+            Some(self.node),
+            self.rest,
+            &record,
+            self.rekeyed || cause.rekeyed,
+        );
+    }
+
+    /// Emits a record that came too late, and that `cause` led to, to the sink `<pipeline>.late`.
+    pub fn emit_late_for<'h>(
+        &mut self,
+        cause: Cause,
+        timestamp: i64,
+        key: Option<&[u8]>,
+        value: Option<&[u8]>,
+        headers: impl Into<Headers<'h>>,
+    ) {
+        let draft = Draft {
+            sink: SinkRef::LATE,
+            partition: cause.partition,
+            key_changed: self.rekeyed || cause.rekeyed,
+            timestamp,
+            key,
+            value,
+            headers: headers.into(),
+        };
+        self.unit.emit(Some(self.node), &draft);
+    }
+
+    /// The input record that set the timer, or that is dealt with.
+    pub fn cause(&self) -> Cause {
+        Cause {
+            partition: self.unit.origin.partition,
+            offset: self.unit.origin.offset,
+            rekeyed: self.rekeyed,
+        }
     }
 
     /// Emits `record` as it is.

@@ -8,9 +8,11 @@ use crate::pipeline::PipelineOptions;
 use flowstone_wire::{Offset, PartitionId};
 
 /// One input partition.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct InputPartition {
     pub(crate) partition: PartitionId,
+    /// Which of the pipeline's sources it belongs to; given anew whenever the task starts.
+    pub(crate) source: u16,
     /// Next offset to read.
     pub(crate) position: Offset,
     /// `i64::MIN` before the first record.
@@ -28,6 +30,13 @@ pub(crate) struct InputPartition {
 pub(crate) struct Inputs {
     /// Ordered by partition.
     list: Vec<InputPartition>,
+    watermark_ms: i64,
+    watermark_changed: bool,
+}
+
+/// Some partitions and the watermark as they were.
+pub(crate) struct Checkpoint {
+    list: Vec<(usize, InputPartition)>,
     watermark_ms: i64,
     watermark_changed: bool,
 }
@@ -59,6 +68,34 @@ impl Inputs {
         }
     }
 
+    /// Says which source a partition belongs to.
+    pub(crate) fn set_source(&mut self, partition: PartitionId, source: u16) {
+        if let Some(at) = self.find(partition) {
+            self.list[at].source = source;
+        }
+    }
+
+    /// What [`Self::restore`] needs to undo what is done to the partitions in between.
+    pub(crate) fn checkpoint(&self, partitions: &[usize]) -> Checkpoint {
+        Checkpoint {
+            list: partitions
+                .iter()
+                .map(|at| (*at, self.list[*at].clone()))
+                .collect(),
+            watermark_ms: self.watermark_ms,
+            watermark_changed: self.watermark_changed,
+        }
+    }
+
+    /// Undoes what was done since the checkpoint.
+    pub(crate) fn restore(&mut self, checkpoint: Checkpoint) {
+        for (at, input) in checkpoint.list {
+            self.list[at] = input;
+        }
+        self.watermark_ms = checkpoint.watermark_ms;
+        self.watermark_changed = checkpoint.watermark_changed;
+    }
+
     /// Takes over positions from a delta; they become dirty.
     pub(crate) fn set(&mut self, partition: PartitionId, position: Offset, watermark_ms: i64) {
         let at = match self.list.binary_search_by_key(&partition, |i| i.partition) {
@@ -66,6 +103,7 @@ impl Inputs {
             Err(at) => {
                 let input = InputPartition {
                     partition,
+                    source: 0,
                     position,
                     watermark_ms,
                     active_ms: None,

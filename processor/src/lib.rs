@@ -12,6 +12,7 @@
 //! | - | - |
 //! | [`processor`] | the code of a stage: the trait, its errors, its timers |
 //! | [`record`] | a record as a stage sees it |
+//! | [`bulk`] | a first stage that takes many records at once |
 //! | [`context`] | what a stage can do: emit, state, timers, time |
 //! | [`pipeline`] | the tree of stages, its names and its options |
 //! | [`chain`] | a pipeline without branches, written as one expression |
@@ -26,6 +27,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, reason = "tests may"))]
 
 pub mod builtin;
+pub mod bulk;
 pub mod chain;
 pub mod context;
 pub mod delta;
@@ -44,6 +46,7 @@ pub mod task;
 mod timers;
 mod unit;
 
+pub use bulk::{Bulk, BulkProcessor, BulkRecord, Cause};
 pub use chain::Chain;
 pub use context::Context;
 pub use delta::{Delta, DeltaState};

@@ -7,6 +7,7 @@
 //!                                                  what emit_late gives  --> <name>.late
 //! ```
 
+use crate::bulk::{BulkProcessor, BulkStage};
 use crate::processor::{Factory, ProcessError, Processor};
 use crate::record::Record;
 use flowstone_wire::{ErrorCode, Failure, name};
@@ -142,9 +143,23 @@ pub(crate) struct Plan {
     pub(crate) nodes: Vec<Node>,
     pub(crate) options: PipelineOptions,
     pub(crate) event_time: Option<Arc<EventTime>>,
+    /// The first stage takes many records at once; it is number 0 and the only one behind the input.
+    pub(crate) bulk: bool,
 }
 
 impl Plan {
+    fn check_bulk(&self) -> Result<(), Failure> {
+        let alone = self.root.children == [0] && self.root.sinks.is_empty();
+        if self.bulk && (!alone || self.event_time.is_some()) {
+            return Err(invalid(format!(
+                "pipeline '{}' has a stage that takes many records at once and is not alone behind \
+                 the input: put the others behind it",
+                self.name
+            )));
+        }
+        Ok(())
+    }
+
     /// The number of the stage with this id, if the pipeline still has it.
     pub(crate) fn node_of(&self, id: StageId) -> Option<u16> {
         let at = self.nodes.iter().position(|node| node.id == id)?;
@@ -179,6 +194,7 @@ impl Pipeline {
                 nodes: Vec::new(),
                 options: PipelineOptions::default(),
                 event_time: None,
+                bulk: false,
             },
             fault: None,
         })
@@ -276,6 +292,18 @@ impl PipelineBuilder {
         NodeRef(number)
     }
 
+    /// Adds a first stage that takes many records at once; nothing else may stand behind the input.
+    pub fn add_bulk(
+        &mut self,
+        stage_name: &str,
+        factory: impl Fn() -> Box<dyn BulkProcessor> + Send + Sync + 'static,
+    ) -> NodeRef {
+        self.plan.bulk = true;
+        self.add(NodeRef::INPUT, stage_name, move || {
+            Box::new(BulkStage(factory()))
+        })
+    }
+
     fn check_stage(&self, stage_name: &str, id: StageId) -> Result<(), Failure> {
         name::check("stage", stage_name)?;
         if let Some(other) = self.plan.nodes.iter().find(|node| node.id == id) {
@@ -347,6 +375,7 @@ impl PipelineBuilder {
                 plan.name
             )));
         }
+        plan.check_bulk()?;
         if let Some(topic) = plan.sources.iter().find(|s| plan.sinks.contains(s)) {
             return Err(invalid(format!(
                 "pipeline '{}' would read its own output from '{topic}': choose another sink",

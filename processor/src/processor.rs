@@ -34,6 +34,12 @@ pub trait Processor: Send {
         let _ = (timer, ctx);
         None
     }
+
+    /// The stage, if it takes many records at once.
+    #[doc(hidden)]
+    fn as_bulk(&mut self) -> Option<&mut dyn crate::bulk::BulkProcessor> {
+        None
+    }
 }
 
 /// Makes the processor of a stage, once per task.

@@ -11,6 +11,7 @@
 //! Timers that the watermark has made due fire before the next record, so that results do not
 //! depend on how the input is cut into steps.
 
+mod bulk;
 mod dead_letter;
 mod feed;
 mod fire;
@@ -124,6 +125,12 @@ impl Task {
     /// Reads one more partition, from `start` on. One that the task knows stays where it is.
     pub fn add_partition(&mut self, partition: PartitionId, start: Offset) {
         self.inputs.add(partition, start);
+    }
+
+    /// Says which of the pipeline's sources a partition belongs to, an index into
+    /// [`Pipeline::sources`]; without it, it is the first one.
+    pub fn set_source(&mut self, partition: PartitionId, source: u16) {
+        self.inputs.set_source(partition, source);
     }
 
     /// The pipeline.

@@ -14,6 +14,11 @@ const LAYERS: &[Layer] = &[
     ),
     layer("flowstone-processor", "processor", &["flowstone-wire"]),
     layer(
+        "flowstone-sql",
+        "processor/sql",
+        &["flowstone-wire", "flowstone-processor"],
+    ),
+    layer(
         "flowstone-core",
         "broker/core",
         &["flowstone-wire", "flowstone-storage", "flowstone-processor"],
@@ -34,6 +39,7 @@ const BELOW_BROKER: &[&str] = &[
     "flowstone-storage",
     "flowstone-tier",
     "flowstone-processor",
+    "flowstone-sql",
     "flowstone-core",
     "flowstone-peer",
     "flowstone-client",
@@ -44,6 +50,7 @@ const BELOW_TESTS: &[&str] = &[
     "flowstone-storage",
     "flowstone-tier",
     "flowstone-processor",
+    "flowstone-sql",
     "flowstone-core",
     "flowstone-peer",
     "flowstone-client",

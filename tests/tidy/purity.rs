@@ -3,7 +3,12 @@
 use crate::source::{self, Source};
 
 /// Where the pure cores are.
-const PURE: &[&str] = &["client/wire/src/", "processor/src/", "broker/core/src/"];
+const PURE: &[&str] = &[
+    "client/wire/src/",
+    "processor/src/",
+    "processor/sql/src/",
+    "broker/core/src/",
+];
 
 /// Identifiers and keywords that a pure core does not contain, and what it does instead.
 const WORDS: &[(&str, &str)] = &[

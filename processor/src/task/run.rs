@@ -27,12 +27,19 @@ pub(super) struct Budget {
 }
 
 impl Budget {
-    /// Takes one record or timer out of the budget, if there is any left.
+    /// Whether there is any left.
     #[inline]
-    pub(super) fn take_one(&mut self, unit: &Unit) -> ControlFlow<Stop> {
+    pub(super) fn check(&self, unit: &Unit) -> ControlFlow<Stop> {
         if self.records == 0 || unit.step_bytes() > self.bytes {
             return ControlFlow::Break(Stop::Pause);
         }
+        ControlFlow::Continue(())
+    }
+
+    /// Takes one record or timer out of the budget, if there is any left.
+    #[inline]
+    pub(super) fn take_one(&mut self, unit: &Unit) -> ControlFlow<Stop> {
+        self.check(unit)?;
         self.records -= 1;
         ControlFlow::Continue(())
     }
@@ -41,22 +48,33 @@ impl Budget {
 impl Task {
     pub(super) fn work(&mut self, input: &[Input<'_>], mut budget: Budget) -> ControlFlow<Stop> {
         self.fire_due(&mut budget)?;
+        if self.pipeline.plan.bulk {
+            return self.run_bulk(input, &mut budget);
+        }
         for batch in input {
             self.run_batch(batch, &mut budget)?;
         }
         ControlFlow::Continue(())
     }
 
-    fn run_batch(&mut self, batch: &Input<'_>, budget: &mut Budget) -> ControlFlow<Stop> {
-        let Some(at) = self.inputs.find(batch.partition) else {
-            return ControlFlow::Break(Stop::Fault(Failure::new(
+    /// The place of a batch's partition among the inputs.
+    pub(super) fn place(&self, batch: &Input<'_>) -> Result<usize, Failure> {
+        self.inputs.find(batch.partition).ok_or_else(|| {
+            Failure::new(
                 ErrorCode::UnknownPartition,
                 format!(
                     "partition {} is not an input of pipeline '{}': add it to the task",
                     batch.partition,
                     self.pipeline.name()
                 ),
-            )));
+            )
+        })
+    }
+
+    fn run_batch(&mut self, batch: &Input<'_>, budget: &mut Budget) -> ControlFlow<Stop> {
+        let at = match self.place(batch) {
+            Ok(at) => at,
+            Err(failure) => return ControlFlow::Break(Stop::Fault(failure)),
         };
         let end = feed::next_offset(&batch.header);
         if end <= self.inputs.at(at).position {

@@ -1,5 +1,6 @@
 //! Tests of tasks, by subject.
 
+mod bulk;
 mod failure;
 mod input;
 mod replay;

@@ -1,0 +1,116 @@
+//! What a plan does, in words.
+
+use crate::operator::{GroupColumn, Operator};
+use crate::plan::Translated;
+use crate::stream::Stream;
+use std::fmt::Write;
+
+/// The operators, one a line, the last one first.
+pub(crate) fn explain(translated: &Translated, streams: &[Stream]) -> String {
+    let mut text = String::new();
+    let kind = if translated.updating {
+        "changes of keyed results"
+    } else {
+        "results"
+    };
+    let _ = writeln!(text, "sink: {kind}");
+    if let Some(last) = translated.nodes.len().checked_sub(1) {
+        line(&mut text, translated, streams, last, 1);
+    }
+    text
+}
+
+fn line(
+    text: &mut String,
+    translated: &Translated,
+    streams: &[Stream],
+    number: usize,
+    depth: usize,
+) {
+    let node = &translated.nodes[number];
+    let indent = "  ".repeat(depth);
+    let said = match translated.scans.iter().find(|s| s.node == number) {
+        Some(scan) => {
+            let stream = &streams[scan.stream];
+            let names = scan.columns.iter().map(|c| &stream.columns[*c].name[..]);
+            let names = names.collect::<Vec<_>>().join(", ");
+            format!("stream {} (topic {}): {names}", stream.name, stream.topic)
+        }
+        None => operator(&node.operator),
+    };
+    let _ = writeln!(text, "{indent}{said}");
+    for (before, node) in translated.nodes.iter().enumerate() {
+        if node.next == Some(number) {
+            line(text, translated, streams, before, depth + 1);
+        }
+    }
+}
+
+fn operator(operator: &Operator) -> String {
+    match operator {
+        Operator::Pass => "union all".into(),
+        Operator::Filter(filter) => format!("filter: {}", filter.condition),
+        Operator::Project(project) => {
+            let exprs: Vec<String> = project.exprs.iter().map(ToString::to_string).collect();
+            format!("project: {}", exprs.join(", "))
+        }
+        Operator::Window(window) => format!("windows: {}", window.kind),
+        Operator::Aggregate(a) => {
+            let when = match (a.changes, a.window) {
+                (true, _) => "every change".into(),
+                (false, Some(w)) if w.lateness_ms > 0 => {
+                    format!("{} ms after the window has closed", w.lateness_ms)
+                }
+                (false, Some(_)) => "when the window closes".into(),
+                (false, None) => "when a group is new".to_string(),
+            };
+            format!(
+                "group: {}; gives out {when}",
+                columns(&a.columns, &a.schema)
+            )
+        }
+        Operator::Session(s) => {
+            format!(
+                "group by sessions: {}; gap {} ms",
+                columns(&s.columns, &s.schema),
+                s.gap_ms
+            )
+        }
+        Operator::Rank(r) => {
+            let order = r
+                .order
+                .iter()
+                .map(|(e, o)| format!("{e}{}", if o.descending { " desc" } else { "" }));
+            let order = order.collect::<Vec<_>>().join(", ");
+            format!(
+                "rank: the first {} of each group by {order}; when the window closes",
+                r.first
+            )
+        }
+        Operator::Join(j) => {
+            let [left, right] = &j.sides;
+            let keys = left
+                .keys
+                .iter()
+                .zip(&right.keys)
+                .map(|(l, r)| format!("{l} = {r}"));
+            let keys = keys.collect::<Vec<_>>().join(", ");
+            let kind = match (left.outer, right.outer) {
+                (false, false) => "inner",
+                (true, false) => "left",
+                (false, true) => "right",
+                (true, true) => "full",
+            };
+            let (from, to) = (-left.before_ms, left.after_ms);
+            format!("{kind} join: {keys}; the right one is {from} to {to} ms later")
+        }
+        Operator::Sink(_) => "sink".into(),
+    }
+}
+
+fn columns(columns: &[GroupColumn], schema: &datafusion::arrow::datatypes::Schema) -> String {
+    let names = schema.fields().iter().map(|f| &f.name()[..]);
+    let names: Vec<&str> = names.collect();
+    let (groups, results) = names.split_at(columns.len());
+    format!("by {} compute {}", groups.join(", "), results.join(", "))
+}

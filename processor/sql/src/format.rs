@@ -1,0 +1,9 @@
+//! From the bytes of records to columns, and back.
+
+mod cells;
+mod csv;
+mod decode;
+pub(crate) mod encode;
+mod json;
+
+pub(crate) use decode::{Decoded, Decoder};

@@ -1,0 +1,43 @@
+//! SQL for pipelines: statements, plans, and the operators that run them inside a task.
+//!
+//! ```text
+//! text --statement--> statements --plan--> operators --program--> the stage of a pipeline
+//! ```
+//!
+//! Statements are parsed by sqlparser and planned by DataFusion; rows are computed by operators of
+//! our own, which call DataFusion's expressions and accumulators on columns. See
+//! `docs/decisions/0003-sql.md` for why, and `docs/SQL.md` for what can be said.
+//!
+//! Like the crate beneath it, this one is pure: no clock, no thread, no lock, no socket.
+//!
+//! | module | what it is |
+//! | - | - |
+//! | [`statement`] | what a text says |
+//! | [`stream`] | a topic seen as rows |
+//! | [`pipeline`] | from statements to pipelines |
+//! | [`error`] | why a statement is refused, and where |
+//! | `plan` | from a query to operators |
+//! | `operator` | filter, project, windows, groups, sessions, sink |
+//! | `program` | the operators as a stage |
+//! | `format` | JSON, separated values and raw bytes |
+//! | `rows`, `flow`, `cell` | what flows, where it flows, and how it is stored |
+#![forbid(unsafe_code)]
+#![cfg_attr(test, allow(clippy::unwrap_used, reason = "tests may"))]
+
+mod cell;
+pub mod error;
+mod explain;
+mod flow;
+mod format;
+mod operator;
+pub mod pipeline;
+mod plan;
+mod program;
+mod rows;
+pub mod statement;
+pub mod stream;
+
+pub use error::Error;
+pub use pipeline::{OutputFormat, Planned, Streams, plan_file};
+pub use statement::{Parsed, Statement};
+pub use stream::Stream;

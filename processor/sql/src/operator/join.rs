@@ -1,0 +1,247 @@
+//! Joins of two inputs whose times are within bounds of each other.
+//!
+//! ```text
+//! state: number | side | length | values of the key | time | partition, offset or counter
+//!                                                  ->  matched | the row
+//! timer: the same key, when nothing that is on time can match the row any more
+//! ```
+//!
+//! A row meets what is stored of the other side and is stored for what is still to come, so each
+//! pair is found once, whichever comes first. A row is late if its time is below the watermark
+//! before it: then a row that it belongs to may be gone. What is not late meets everything that it
+//! belongs to, so the pairs do not depend on the order in which rows come.
+
+mod pairs;
+mod row;
+
+use crate::flow::{Down, Flow, Result, reject};
+use crate::operator::{ordered, prefix};
+use crate::rows::{Change, Marks, NO_RECORD, Rows};
+use datafusion::arrow::array::{ArrayRef, RecordBatch};
+use datafusion::arrow::datatypes::SchemaRef;
+use datafusion::physical_expr::PhysicalExpr;
+use pairs::Pairs;
+use row::StoredRow;
+use std::sync::Arc;
+
+/// One input of a join.
+#[derive(Clone)]
+pub(crate) struct Side {
+    /// What must be equal.
+    pub(crate) keys: Vec<Arc<dyn PhysicalExpr>>,
+    /// The column with the event time.
+    pub(crate) time: usize,
+    /// Its columns; every one may be null.
+    pub(crate) schema: SchemaRef,
+    /// Rows without a partner are part of the result.
+    pub(crate) outer: bool,
+    /// How far behind its own time a row of the other side may be, in milliseconds; below zero, how
+    /// far it must be ahead.
+    pub(crate) before_ms: i64,
+    /// How far ahead.
+    pub(crate) after_ms: i64,
+}
+
+/// A join.
+#[derive(Clone)]
+pub(crate) struct Join {
+    /// Left and right.
+    pub(crate) sides: [Side; 2],
+    /// What else must hold of a pair, over the columns of left and right.
+    pub(crate) condition: Option<Arc<dyn PhysicalExpr>>,
+    /// How much later than by the watermark a row may come.
+    pub(crate) lateness_ms: i64,
+    /// The columns of left, then of right.
+    pub(crate) schema: SchemaRef,
+}
+
+impl Join {
+    pub(super) fn push(
+        &self,
+        number: usize,
+        port: usize,
+        rows: Rows,
+        flow: &mut Flow<'_, '_>,
+        down: &mut Down<'_>,
+    ) -> Result<()> {
+        let side = &self.sides[port];
+        let rows = on_time(rows, side.time, self.lateness_ms, flow)?;
+        if rows.len() == 0 {
+            return Ok(());
+        }
+        let keys = row::keys(side, &rows.batch)?;
+        let times = row::times(&rows.batch, side.time)?;
+        let mut pairs = Pairs::new(self, port, &rows);
+        let mut places = Vec::with_capacity(rows.len());
+        for at in 0..rows.len() {
+            places.push(self.place(number, port, at, &keys, times[at], &rows, flow));
+            if let Some(key) = &keys[at] {
+                let other = stem(number, 1 - port, key);
+                let (from, to) = (
+                    times[at].saturating_sub(side.before_ms),
+                    times[at].saturating_add(side.after_ms),
+                );
+                for (place, value) in flow.ctx.scan(&other) {
+                    let stored = StoredRow::read(place, value, other.len()).ok_or_else(damaged)?;
+                    if (from..=to).contains(&stored.time_ms) {
+                        pairs.add(at, stored);
+                    }
+                }
+            }
+        }
+        let found = pairs.finish(flow, down)?;
+        for (at, place) in places.iter().enumerate() {
+            self.store(
+                port,
+                &rows.batch,
+                at,
+                times[at],
+                place,
+                found[at],
+                keys[at].is_some(),
+                flow,
+            );
+        }
+        Ok(())
+    }
+
+    /// Where a row is stored: behind its key and time what no other row has.
+    #[expect(clippy::too_many_arguments, reason = "what a place is made of")]
+    fn place(
+        &self,
+        number: usize,
+        port: usize,
+        at: usize,
+        keys: &[Option<Vec<u8>>],
+        time_ms: i64,
+        rows: &Rows,
+        flow: &Flow<'_, '_>,
+    ) -> Vec<u8> {
+        let mut place = stem(number, port, keys[at].as_deref().unwrap_or_default());
+        place.extend_from_slice(&ordered(time_ms));
+        let cause = rows.marks.causes.get(at).copied().unwrap_or(NO_RECORD);
+        let from = flow.cause_of(cause);
+        place.extend_from_slice(&from.partition.0.to_be_bytes());
+        place.extend_from_slice(&from.offset.0.to_be_bytes());
+        // One record or timer may lead to several equal rows.
+        let (mut copy, start) = (0_u32, place.len());
+        loop {
+            place.truncate(start);
+            place.extend_from_slice(&(at as u32).to_be_bytes());
+            place.extend_from_slice(&copy.to_be_bytes());
+            if flow.ctx.get(&place).is_none() {
+                return place;
+            }
+            copy += 1;
+        }
+    }
+
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "what is stored, each part used once"
+    )]
+    fn store(
+        &self,
+        port: usize,
+        batch: &RecordBatch,
+        at: usize,
+        time_ms: i64,
+        place: &[u8],
+        matched: bool,
+        has_key: bool,
+        flow: &mut Flow<'_, '_>,
+    ) {
+        let side = &self.sides[port];
+        if !has_key && !side.outer {
+            return;
+        }
+        let value = row::write(batch, at, matched);
+        flow.ctx.put(place, &value);
+        let gone_ms = time_ms
+            .saturating_add(side.after_ms.max(0))
+            .saturating_add(1);
+        flow.set_timer(gone_ms.saturating_add(self.lateness_ms), place);
+    }
+
+    /// A row that nothing can match any more goes; without a partner it may be part of the result.
+    pub(crate) fn close(
+        &self,
+        number: usize,
+        at_ms: i64,
+        key: &[u8],
+        flow: &mut Flow<'_, '_>,
+        down: &mut Down<'_>,
+    ) -> Result<()> {
+        let mut place = vec![prefix(number)];
+        place.extend_from_slice(key);
+        let port = usize::from(key.first().is_some_and(|side| *side == 1));
+        let Some(value) = flow.ctx.get(&place) else {
+            return Ok(());
+        };
+        let (matched, bytes) = value.split_first().ok_or_else(damaged)?;
+        if *matched == 0 && self.sides[port].outer {
+            let rows = self.alone(port, at_ms, bytes)?;
+            down.push(rows, flow)?;
+        }
+        flow.ctx.delete(&place);
+        Ok(())
+    }
+
+    /// A row without a partner.
+    fn alone(&self, port: usize, at_ms: i64, bytes: &[u8]) -> Result<Rows> {
+        let own = row::read(&self.sides[port].schema, &[bytes]).ok_or_else(damaged)?;
+        let own = own.map_err(reject)?;
+        let times = row::times(&own, self.sides[port].time)?;
+        let other = self.sides[1 - port].schema.fields().iter();
+        let nulls: Vec<ArrayRef> = other
+            .map(|f| datafusion::arrow::array::new_null_array(f.data_type(), 1))
+            .collect();
+        let columns = match port {
+            0 => [own.columns(), &nulls[..]].concat(),
+            _ => [&nulls[..], own.columns()].concat(),
+        };
+        let batch = RecordBatch::try_new(self.schema.clone(), columns).map_err(reject)?;
+        let marks = Marks {
+            times_ms: times,
+            watermarks_ms: vec![at_ms.saturating_sub(1)],
+            causes: vec![NO_RECORD],
+            groups: Vec::new(),
+            keys: None,
+        };
+        Ok(Rows {
+            batch,
+            marks: Arc::new(marks),
+            change: Change::Insert,
+            report_late: true,
+        })
+    }
+}
+
+fn damaged() -> flowstone_processor::ProcessError {
+    reject("a stored row of a join is cut off or of another plan")
+}
+
+/// `number | side | length | values of the key`.
+fn stem(number: usize, port: usize, key: &[u8]) -> Vec<u8> {
+    let mut stem = vec![prefix(number), port as u8];
+    stem.extend_from_slice(&(key.len() as u32).to_be_bytes());
+    stem.extend_from_slice(key);
+    stem
+}
+
+/// The rows that are not late; the others go to the late ones.
+fn on_time(rows: Rows, time: usize, lateness_ms: i64, flow: &mut Flow<'_, '_>) -> Result<Rows> {
+    let times = row::times(&rows.batch, time)?;
+    let is_late =
+        |row: usize| times[row].saturating_add(lateness_ms) < rows.marks.watermarks_ms[row];
+    let late: Vec<usize> = (0..rows.len()).filter(|r| is_late(*r)).collect();
+    if late.is_empty() {
+        return Ok(rows);
+    }
+    for row in &late {
+        flow.late(&rows, *row, (times[*row], times[*row]));
+    }
+    let kept = (0..rows.len()).filter(|r| late.binary_search(r).is_err());
+    let kept = datafusion::arrow::array::UInt32Array::from_iter_values(kept.map(|r| r as u32));
+    rows.pick(&kept).map_err(reject)
+}

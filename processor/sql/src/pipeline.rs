@@ -1,0 +1,199 @@
+//! From statements to pipelines that run.
+
+use crate::error::{Error, Result};
+use crate::plan::{self, EmitRules, Translated, literal};
+use crate::program::Program;
+use crate::statement::{Emit, PipelineStatement, QueryStatement, Statement};
+use crate::stream::Stream;
+use datafusion::arrow::datatypes::DataType;
+use flowstone_processor::{Pipeline, PipelineOptions};
+use flowstone_wire::Failure;
+
+/// Name of the one stage of a pipeline of SQL.
+const STAGE: &str = "sql";
+
+/// How the results of a pipeline are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OutputFormat {
+    /// A JSON object with a member for each column.
+    Json,
+    /// The one column as it is.
+    Raw,
+}
+
+/// A pipeline that was planned.
+#[derive(Clone)]
+pub struct Planned {
+    /// The pipeline.
+    pub pipeline: Pipeline,
+    /// Streams that it reads, in the order of its sources.
+    pub streams: Vec<Stream>,
+    /// Its operators, one a line, each before those that push to it.
+    pub explained: String,
+    /// Rows that belong together may lie in different partitions: all partitions of the sources must
+    /// be on one shard.
+    pub gathers: bool,
+}
+
+/// Streams that statements can name.
+#[derive(Clone, Debug, Default)]
+pub struct Streams {
+    known: Vec<Stream>,
+}
+
+impl Streams {
+    /// Takes a stream in.
+    ///
+    /// # Errors
+    /// A statement that does not fit together, or a name that is taken.
+    pub fn add(&mut self, statement: &crate::statement::StreamStatement) -> Result<()> {
+        let stream = Stream::new(statement)?;
+        if self.known.iter().any(|s| s.name == stream.name) {
+            let text = format!("there is a stream '{}' already", stream.name);
+            return Err(Error::at(statement.place, text));
+        }
+        self.known.push(stream);
+        Ok(())
+    }
+
+    /// The stream of this name.
+    pub fn get(&self, name: &str) -> Option<&Stream> {
+        self.known.iter().find(|s| s.name == name)
+    }
+
+    /// Plans a pipeline.
+    ///
+    /// # Errors
+    /// What is not understood or not supported, with its place.
+    pub fn plan(&self, statement: &PipelineStatement) -> Result<Planned> {
+        let query = &statement.query;
+        let emit = emit_rules(query)?;
+        let logical = plan::logical(query, &self.known)?;
+        let translated = plan::translate(&logical, &self.known, emit)
+            .map_err(|e| Error::planning(&e, query.place))?;
+        check_emit(query, &translated)?;
+        let (format, options) = options(statement, &translated)?;
+        let explained = crate::explain::explain(&translated, &self.known);
+        let gathers = translated.gathers;
+        let program = Program::new(translated, &self.known, format);
+        let streams: Vec<Stream> = program.streams().cloned().collect();
+        let pipeline = build(&statement.name, &streams, program, options)
+            .map_err(|f| Error::at(statement.place, f.message))?;
+        Ok(Planned {
+            pipeline,
+            streams,
+            explained,
+            gathers,
+        })
+    }
+}
+
+fn build(
+    name: &str,
+    streams: &[Stream],
+    program: Program,
+    options: PipelineOptions,
+) -> std::result::Result<Pipeline, Failure> {
+    let mut builder = Pipeline::new(name)?;
+    for stream in streams {
+        builder.source(&stream.topic);
+    }
+    builder.options(options);
+    let stage = builder.add_bulk(STAGE, move || Box::new(program.clone()));
+    builder.sink(stage, name);
+    builder.build()
+}
+
+fn emit_rules(query: &QueryStatement) -> Result<EmitRules> {
+    let (changes, lateness_ms) = match &query.emit {
+        Emit::Unsaid => (false, 0),
+        Emit::Changes(_) => (true, 0),
+        Emit::OnWindowClose {
+            place,
+            allow_lateness,
+        } => match allow_lateness {
+            None => (false, 0),
+            Some(expr) => match literal::interval_ms(expr, *place)? {
+                Some(ms) if ms >= 0 => (false, ms),
+                _ => {
+                    return Err(Error::at(
+                        *place,
+                        "ALLOW LATENESS takes an INTERVAL '...' of 0 or more",
+                    ));
+                }
+            },
+        },
+    };
+    Ok(EmitRules {
+        changes,
+        lateness_ms,
+    })
+}
+
+fn check_emit(query: &QueryStatement, translated: &Translated) -> Result<()> {
+    match query.emit {
+        Emit::OnWindowClose { place, .. } if !translated.windowed => Err(Error::at(
+            place,
+            "EMIT ON WINDOW CLOSE in a query without windows: leave it out, or EMIT CHANGES",
+        )),
+        _ => Ok(()),
+    }
+}
+
+fn options(
+    statement: &PipelineStatement,
+    translated: &Translated,
+) -> Result<(OutputFormat, PipelineOptions)> {
+    const DAY_MS: i64 = 86_400_000;
+    let mut given = statement.options.clone();
+    let mut options = PipelineOptions::default();
+    let format = match given.take_choice("format", &["json", "raw"])? {
+        Some(1) => OutputFormat::Raw,
+        _ => OutputFormat::Json,
+    };
+    if let Some(ms) = given.take_number("idle_ms", 1..=DAY_MS)? {
+        options.idle_ms = ms;
+    }
+    if let Some(ms) = given.take_number("max_future_skew_ms", 0..=i64::MAX)? {
+        options.max_future_skew_ms = ms;
+    }
+    if let Some(bytes) = given.take_number("state_bytes_max", 1 << 10..=1 << 40)? {
+        options.state_bytes_max = bytes as usize;
+    }
+    given.finish("format, idle_ms, max_future_skew_ms and state_bytes_max")?;
+    let fields = translated.schema.fields();
+    let fits =
+        fields.len() == 1 && matches!(fields[0].data_type(), DataType::Utf8 | DataType::Binary);
+    if format == OutputFormat::Raw && !fits {
+        let text = "format 'raw' takes a query with one column, VARCHAR or VARBINARY";
+        return Err(Error::at(statement.query.place, text));
+    }
+    Ok((format, options))
+}
+
+/// The pipelines of a file, planned, and its streams.
+///
+/// # Errors
+/// What is not understood or not supported, with its place.
+pub fn plan_file(text: &str) -> Result<(Streams, Vec<Planned>)> {
+    let mut streams = Streams::default();
+    let mut planned: Vec<Planned> = Vec::new();
+    for parsed in crate::statement::parse(text)? {
+        match parsed.statement {
+            Statement::CreateStream(statement) => streams.add(&statement)?,
+            Statement::CreatePipeline(statement) => {
+                if planned.iter().any(|p| p.pipeline.name() == statement.name) {
+                    let text = format!("there is a pipeline '{}' already", statement.name);
+                    return Err(Error::at(statement.place, text));
+                }
+                planned.push(streams.plan(&statement)?);
+            }
+            Statement::Query(query) => {
+                let text =
+                    "a query by itself is not deployed: write CREATE PIPELINE name AS before it";
+                return Err(Error::at(query.place, text));
+            }
+        }
+    }
+    Ok((streams, planned))
+}

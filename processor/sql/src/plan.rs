@@ -1,0 +1,40 @@
+//! From a query to operators.
+//!
+//! ```text
+//! syntax tree --SqlToRel--> logical plan --analyzer, optimizer--> logical plan --translate--> operators
+//!                  |
+//!                  +-- TUMBLE, HOP, CUMULATE, SESSION: a node of ours, by a relation planner
+//! ```
+//!
+//! Planning is synchronous and knows nothing but the streams it is given. What it says and what it
+//! refuses is decided here; nothing is planned when records flow.
+
+mod aggregate;
+pub(crate) mod literal;
+mod optimize;
+mod provider;
+mod relation;
+mod scalar;
+mod translate;
+mod window;
+
+pub(crate) use translate::{EmitRules, Scan, Translated, translate};
+pub(crate) use window::WindowKind;
+
+use crate::error::{Error, Result};
+use crate::statement::QueryStatement;
+use crate::stream::Stream;
+use datafusion::logical_expr::LogicalPlan;
+use datafusion::sql::planner::{ParserOptions, SqlToRel};
+use datafusion::sql::sqlparser::ast::Statement as SqlStatement;
+use provider::Provider;
+
+/// The optimized logical plan of a query over these streams.
+pub(crate) fn logical(query: &QueryStatement, streams: &[Stream]) -> Result<LogicalPlan> {
+    let provider = Provider::new(streams);
+    let options = ParserOptions::new().with_collect_spans(true);
+    let plan = SqlToRel::new_with_options(&provider, options)
+        .sql_statement_to_plan(SqlStatement::Query(query.query.clone()))
+        .map_err(|e| Error::planning(&e, query.place))?;
+    optimize::optimize(plan).map_err(|e| Error::planning(&e, query.place))
+}

@@ -1,0 +1,161 @@
+//! Window functions in FROM: `TUMBLE(stream, time, INTERVAL '1' MINUTE)` and the others.
+
+use super::literal;
+use super::window::{WindowKind, WindowNode};
+use datafusion::common::{Column, DFSchema, Result, Span, plan_err};
+use datafusion::logical_expr::planner::{
+    PlannedRelation, RelationPlanner, RelationPlannerContext, RelationPlanning,
+};
+use datafusion::logical_expr::{Expr, Extension, LogicalPlan};
+use datafusion::sql::sqlparser::ast::{
+    Expr as SqlExpr, FunctionArg, FunctionArgExpr, ObjectName, Spanned, TableFactor,
+};
+use std::sync::Arc;
+
+/// Most windows that one row may be in.
+pub(crate) const WINDOWS_PER_ROW_MAX: i64 = 1_500;
+
+/// Plans the window functions; leaves everything else to DataFusion.
+#[derive(Debug)]
+pub(super) struct WindowFunctions;
+
+impl RelationPlanner for WindowFunctions {
+    fn plan_relation(
+        &self,
+        relation: TableFactor,
+        context: &mut dyn RelationPlannerContext,
+    ) -> Result<RelationPlanning> {
+        let TableFactor::Table {
+            name,
+            alias,
+            args: Some(args),
+            ..
+        } = &relation
+        else {
+            return Ok(RelationPlanning::Original(Box::new(relation)));
+        };
+        let function = name.to_string().to_lowercase();
+        let names: &[&str] = match &function[..] {
+            "tumble" => &["size"],
+            "hop" => &["slide", "size"],
+            "cumulate" => &["step", "size"],
+            "session" => &["gap"],
+            _ => {
+                let known = "there are TUMBLE, HOP, CUMULATE and SESSION";
+                return at(
+                    plan_err!("there is no function '{name}' in FROM: {known}"),
+                    name,
+                );
+            }
+        };
+        let args: Vec<SqlExpr> = args.args.iter().filter_map(plain).cloned().collect();
+        if args.len() != names.len() + 2 {
+            let form = format!("{}(stream, time, {})", name, names.join(", "));
+            return at(plan_err!("write {form}"), name);
+        }
+        let plan = plan(&function, args, context)?;
+        Ok(RelationPlanning::Planned(Box::new(PlannedRelation::new(
+            plan,
+            alias.clone(),
+        ))))
+    }
+}
+
+/// Puts the place of `item` to an error.
+fn at<T>(result: Result<T>, item: &impl Spanned) -> Result<T> {
+    result.map_err(|error| {
+        let span = Span::try_from_sqlparser_span(item.span());
+        let text = error.strip_backtrace();
+        error.with_diagnostic(datafusion::common::Diagnostic::new_error(text, span))
+    })
+}
+
+fn plain(arg: &FunctionArg) -> Option<&SqlExpr> {
+    match arg {
+        FunctionArg::Unnamed(FunctionArgExpr::Expr(expr)) => Some(expr),
+        _ => None,
+    }
+}
+
+fn plan(
+    function: &str,
+    mut args: Vec<SqlExpr>,
+    context: &mut dyn RelationPlannerContext,
+) -> Result<LogicalPlan> {
+    let bounds = args.split_off(2);
+    let mut lengths = Vec::new();
+    for bound in bounds {
+        let expr = context.sql_to_expr(bound.clone(), &DFSchema::empty())?;
+        match literal::of_expr(&expr) {
+            Ok(Some(ms)) if ms > 0 => lengths.push(ms),
+            Ok(_) => return at(plan_err!("expected an INTERVAL '...' over 0"), &bound),
+            Err(text) => return at(plan_err!("{text}"), &bound),
+        }
+    }
+    let kind = match (function, &lengths[..]) {
+        ("tumble", &[size_ms]) => WindowKind::Tumble { size_ms },
+        ("hop", &[slide_ms, size_ms]) => WindowKind::Hop { slide_ms, size_ms },
+        ("cumulate", &[step_ms, size_ms]) => WindowKind::Cumulate { step_ms, size_ms },
+        ("session", &[gap_ms]) => WindowKind::Session { gap_ms },
+        _ => return plan_err!("window function '{function}' has other arguments"),
+    };
+    at(check(kind), &args[0])?;
+    let input = input(&args[0], context)?;
+    let time = context.sql_to_expr(args[1].clone(), input.schema())?;
+    let Expr::Column(time) = time else {
+        return at(plan_err!("expected the name of a time column"), &args[1]);
+    };
+    let time = Column::new(time.relation, time.name);
+    let node = at(WindowNode::new(input, kind, time), &args[0])?;
+    Ok(LogicalPlan::Extension(Extension {
+        node: Arc::new(node),
+    }))
+}
+
+fn check(kind: WindowKind) -> Result<()> {
+    let (part_ms, size_ms, what) = match kind {
+        WindowKind::Tumble { .. } | WindowKind::Session { .. } => return Ok(()),
+        WindowKind::Hop { slide_ms, size_ms } => (slide_ms, size_ms, "slide"),
+        WindowKind::Cumulate { step_ms, size_ms } => (step_ms, size_ms, "step"),
+    };
+    if size_ms % part_ms != 0 {
+        return plan_err!("the size of a window must be a multiple of the {what}");
+    }
+    if size_ms / part_ms > WINDOWS_PER_ROW_MAX {
+        return plan_err!(
+            "a row would be in {} windows, over the limit of {WINDOWS_PER_ROW_MAX}: make the {what} \
+             longer",
+            size_ms / part_ms
+        );
+    }
+    Ok(())
+}
+
+/// The first argument: a stream, a WITH query, or a query in parentheses.
+fn input(arg: &SqlExpr, context: &mut dyn RelationPlannerContext) -> Result<LogicalPlan> {
+    let name = match arg {
+        SqlExpr::Identifier(name) => ObjectName::from(vec![name.clone()]),
+        SqlExpr::CompoundIdentifier(names) => ObjectName::from(names.clone()),
+        SqlExpr::Subquery(query) => {
+            return context.plan(TableFactor::Derived {
+                lateral: false,
+                subquery: query.clone(),
+                alias: None,
+                sample: None,
+            });
+        }
+        _ => return at(plan_err!("expected the name of a stream"), arg),
+    };
+    context.plan(TableFactor::Table {
+        name,
+        alias: None,
+        args: None,
+        with_hints: Vec::new(),
+        version: None,
+        with_ordinality: false,
+        partitions: Vec::new(),
+        json_path: None,
+        sample: None,
+        index_hints: Vec::new(),
+    })
+}

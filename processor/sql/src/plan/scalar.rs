@@ -1,0 +1,41 @@
+//! Expressions of DataFusion, made ready to be computed.
+
+use super::provider::is_pure;
+use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
+use datafusion::common::{DFSchema, DataFusionError, Result, plan_err};
+use datafusion::execution::context::ExecutionProps;
+use datafusion::logical_expr::Expr;
+use datafusion::physical_expr::{PhysicalExpr, create_physical_expr};
+use std::sync::Arc;
+
+/// The expression over rows of `schema`.
+pub(super) fn physical(expr: &Expr, schema: &DFSchema) -> Result<Arc<dyn PhysicalExpr>> {
+    check(expr)?;
+    create_physical_expr(expr, schema, &ExecutionProps::new(), &Default::default())
+}
+
+/// Refuses what would not say the same when records are read again.
+pub(super) fn check(expr: &Expr) -> Result<()> {
+    expr.apply(|e| {
+        match e {
+            Expr::ScalarFunction(call) if !is_pure(call.func.signature().volatility) => {
+                let name = call.func.name();
+                return plan_err!(
+                    "{name}() depends on when or where it is computed: take a column of the record"
+                );
+            }
+            Expr::ScalarSubquery(_)
+            | Expr::Exists(_)
+            | Expr::InSubquery(_)
+            | Expr::OuterReferenceColumn(..) => {
+                return plan_err!("a query inside of an expression is not supported");
+            }
+            Expr::ScalarVariable(..) | Expr::Placeholder(_) => {
+                return plan_err!("'{e}' has no value here");
+            }
+            _ => {}
+        }
+        Ok::<_, DataFusionError>(TreeNodeRecursion::Continue)
+    })?;
+    Ok(())
+}

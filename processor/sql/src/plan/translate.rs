@@ -1,0 +1,273 @@
+//! From an optimized logical plan to operators that rows are pushed through.
+
+mod column;
+mod grouping;
+mod joining;
+mod ranking;
+
+use super::scalar;
+use super::window::WindowNode;
+use crate::flow::Node;
+use crate::operator::{Filter, Operator, Project, Window};
+use crate::stream::Stream;
+use column::Columns;
+use datafusion::arrow::datatypes::{Schema, SchemaRef};
+use datafusion::common::{DFSchema, Result, plan_err};
+use datafusion::logical_expr::{Expr, LogicalPlan, TableScan};
+use std::sync::Arc;
+
+/// Most operators of a query; also keeps their numbers within a byte.
+const OPERATORS_MAX: usize = 64;
+
+/// Where rows of a stream come in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Scan {
+    /// Index of the stream.
+    pub(crate) stream: usize,
+    /// Which columns of the stream.
+    pub(crate) columns: Vec<usize>,
+    pub(crate) schema: SchemaRef,
+    /// The operator that takes the rows.
+    pub(crate) node: usize,
+}
+
+/// A query as operators; each stands behind those that push to it.
+pub(crate) struct Translated {
+    pub(crate) nodes: Vec<Node>,
+    pub(crate) scans: Vec<Scan>,
+    pub(crate) schema: SchemaRef,
+    /// Results change: records are keyed, and a later one replaces an earlier one.
+    pub(crate) updating: bool,
+    /// Rows that belong together may lie in different partitions: all must be on one shard.
+    pub(crate) gathers: bool,
+    /// There is a window whose closing can be waited for.
+    pub(crate) windowed: bool,
+}
+
+/// What the query says about when results are given out.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct EmitRules {
+    pub(crate) changes: bool,
+    pub(crate) lateness_ms: i64,
+}
+
+/// Translates a plan over these streams.
+pub(crate) fn translate(
+    plan: &LogicalPlan,
+    streams: &[Stream],
+    emit: EmitRules,
+) -> Result<Translated> {
+    let mut build = Build {
+        streams,
+        emit,
+        nodes: Vec::new(),
+        scans: Vec::new(),
+        gathers: false,
+        windowed: false,
+        wanted: None,
+    };
+    let built = build.plan(plan)?;
+    built.columns.no_session("SELECT")?;
+    Ok(Translated {
+        nodes: build.nodes,
+        scans: build.scans,
+        schema: Arc::new(plan.schema().as_arrow().clone()),
+        updating: built.updating,
+        gathers: build.gathers,
+        windowed: build.windowed,
+    })
+}
+
+/// What a part of the plan has become.
+struct Built {
+    /// The operator that gives its rows.
+    node: usize,
+    columns: Columns,
+    updating: bool,
+}
+
+struct Build<'s> {
+    streams: &'s [Stream],
+    emit: EmitRules,
+    nodes: Vec<Node>,
+    scans: Vec<Scan>,
+    gathers: bool,
+    windowed: bool,
+    /// How many rows the filter wants that stands right above a ranking.
+    wanted: Option<u64>,
+}
+
+impl Build<'_> {
+    /// Adds an operator behind others.
+    fn add(&mut self, operator: Operator, behind: &[usize]) -> Result<usize> {
+        if self.nodes.len() == OPERATORS_MAX {
+            return plan_err!("the query takes more than {OPERATORS_MAX} operators: split it");
+        }
+        let number = self.nodes.len();
+        for node in behind {
+            self.nodes[*node].next = Some(number);
+        }
+        self.nodes.push(Node {
+            operator,
+            next: None,
+            port: 0,
+        });
+        Ok(number)
+    }
+
+    fn plan(&mut self, plan: &LogicalPlan) -> Result<Built> {
+        match plan {
+            LogicalPlan::TableScan(scan) => self.scan(scan),
+            LogicalPlan::SubqueryAlias(alias) => self.plan(&alias.input),
+            LogicalPlan::Filter(filter) => self.filter(filter),
+            LogicalPlan::Projection(projection) => self.project(projection),
+            LogicalPlan::Aggregate(aggregate) => self.aggregate(aggregate),
+            LogicalPlan::Union(union) => self.union(union),
+            LogicalPlan::Extension(extension) => {
+                match extension.node.as_any().downcast_ref::<WindowNode>() {
+                    Some(window) => self.window(window),
+                    None => plan_err!("'{}' is not supported", extension.node.name()),
+                }
+            }
+            LogicalPlan::Join(join) => self.join(join),
+            LogicalPlan::Window(window) => self.rank(window),
+            LogicalPlan::Unnest(_) => plan_err!("UNNEST is not supported"),
+            other => {
+                let text = other.display().to_string();
+                plan_err!(
+                    "'{}' is not supported",
+                    text.split(':').next().unwrap_or(&text)
+                )
+            }
+        }
+    }
+
+    fn scan(&mut self, scan: &TableScan) -> Result<Built> {
+        let name = scan.table_name.table();
+        let Some(number) = self.streams.iter().position(|s| s.name == name) else {
+            return plan_err!("there is no stream '{name}'");
+        };
+        if !scan.filters.is_empty() || scan.fetch.is_some() {
+            return plan_err!("a stream takes no filter or limit by itself");
+        }
+        let stream = &self.streams[number];
+        let all = || (0..stream.columns.len()).collect();
+        let columns: Vec<usize> = scan.projection.clone().unwrap_or_else(all);
+        let node = self.add(Operator::Pass, &[])?;
+        self.scans.push(Scan {
+            stream: number,
+            schema: Arc::new(scan.projected_schema.as_arrow().clone()),
+            columns: columns.clone(),
+            node,
+        });
+        Ok(Built {
+            node,
+            columns: Columns::of_stream(&self.streams[number], &columns),
+            updating: false,
+        })
+    }
+
+    fn filter(&mut self, filter: &datafusion::logical_expr::Filter) -> Result<Built> {
+        if let Some((_, first)) = ranking::wanted(filter) {
+            self.wanted = Some(first);
+        }
+        let input = self.plan(&filter.input)?;
+        input
+            .columns
+            .no_session_in(&filter.predicate, filter.input.schema())?;
+        let condition = scalar::physical(&filter.predicate, filter.input.schema())?;
+        let node = self.add(Operator::Filter(Filter { condition }), &[input.node])?;
+        Ok(Built { node, ..input })
+    }
+
+    fn project(&mut self, projection: &datafusion::logical_expr::Projection) -> Result<Built> {
+        let input = self.plan(&projection.input)?;
+        let schema = projection.input.schema();
+        for expr in &projection.expr {
+            if !matches!(unaliased(expr), Expr::Column(_)) {
+                input.columns.no_session_in(expr, schema)?;
+            }
+        }
+        let exprs = projection.expr.iter().map(|e| scalar::physical(e, schema));
+        let project = Project {
+            exprs: exprs.collect::<Result<_>>()?,
+            schema: arrow(&projection.schema),
+        };
+        let columns = input.columns.project(&projection.expr, schema);
+        let node = self.add(Operator::Project(project), &[input.node])?;
+        Ok(Built {
+            node,
+            columns,
+            updating: input.updating,
+        })
+    }
+
+    fn union(&mut self, union: &datafusion::logical_expr::Union) -> Result<Built> {
+        let mut inputs = Vec::new();
+        for input in &union.inputs {
+            inputs.push(self.plan(input)?);
+        }
+        if inputs.iter().any(|i| i.updating) {
+            return plan_err!("UNION ALL of results that change is not supported");
+        }
+        for input in &inputs {
+            input.columns.no_session("UNION ALL")?;
+        }
+        // Names differ from input to input: the rows get those of the union.
+        let schema = arrow(&union.schema);
+        let mut nodes = Vec::new();
+        for (input, plan) in inputs.iter().zip(&union.inputs) {
+            let exprs = plan.schema().columns().into_iter().map(Expr::Column);
+            let exprs = exprs
+                .map(|e| scalar::physical(&e, plan.schema()))
+                .collect::<Result<_>>()?;
+            let project = Project {
+                exprs,
+                schema: schema.clone(),
+            };
+            nodes.push(self.add(Operator::Project(project), &[input.node])?);
+        }
+        let node = self.add(Operator::Pass, &nodes)?;
+        let columns = inputs.iter().map(|i| &i.columns);
+        Ok(Built {
+            node,
+            columns: Columns::common(columns),
+            updating: false,
+        })
+    }
+
+    fn window(&mut self, window: &WindowNode) -> Result<Built> {
+        let input = self.plan(&window.input)?;
+        if input.updating {
+            return plan_err!("a window over results that change is not supported");
+        }
+        input.columns.no_session("a window function")?;
+        let time = window.input.schema().index_of_column(&window.time)?;
+        input.columns.check_time(time, &window.time.name)?;
+        self.windowed = true;
+        let schema = datafusion::logical_expr::UserDefinedLogicalNodeCore::schema(window);
+        let operator = Window {
+            kind: window.kind,
+            time,
+            schema: arrow(schema),
+        };
+        let node = self.add(Operator::Window(operator), &[input.node])?;
+        Ok(Built {
+            node,
+            columns: input.columns.windowed(window.kind),
+            updating: false,
+        })
+    }
+}
+
+fn unaliased(expr: &Expr) -> &Expr {
+    match expr {
+        Expr::Alias(alias) => unaliased(&alias.expr),
+        other => other,
+    }
+}
+
+fn arrow(schema: &DFSchema) -> SchemaRef {
+    let schema: &Schema = schema.as_arrow();
+    Arc::new(schema.clone())
+}

@@ -1,0 +1,158 @@
+//! GROUP BY and DISTINCT.
+
+use super::column::{Columns, Meaning};
+use super::{Build, Built, arrow};
+use crate::cell::is_storable;
+use crate::operator::{Aggregate, GroupColumn, Operator, Session, WindowColumns};
+use crate::plan::{WindowKind, aggregate, scalar};
+use datafusion::common::{Result, plan_err};
+use datafusion::logical_expr::Expr;
+
+/// The columns of GROUP BY, and where the bounds of windows are among those of the input.
+struct Grouping {
+    columns: Vec<GroupColumn>,
+    start: Option<usize>,
+    end: Option<usize>,
+    /// The key of the record is one of them.
+    has_key: bool,
+}
+
+impl Build<'_> {
+    pub(super) fn aggregate(
+        &mut self,
+        plan: &datafusion::logical_expr::Aggregate,
+    ) -> Result<Built> {
+        let input = self.plan(&plan.input)?;
+        if input.updating {
+            return plan_err!("grouping results that change is not supported: use a window first");
+        }
+        let schema = plan.input.schema();
+        for expr in plan.aggr_expr.iter() {
+            input.columns.no_session_in(expr, schema)?;
+        }
+        let grouping = grouping(&plan.group_expr, &input.columns, plan.input.schema())?;
+        self.gathers |= !grouping.has_key;
+        let aggregates = aggregate::aggregates(&plan.aggr_expr, schema)?;
+        let window = self.window_columns(&grouping, &input.columns)?;
+        let distinct = plan.aggr_expr.is_empty();
+        if window.is_none() && !distinct && !self.emit.changes {
+            return plan_err!(
+                "a GROUP BY without a window never ends: write EMIT CHANGES, or group by window_start \
+                 and window_end of a window function"
+            );
+        }
+        let output = arrow(&plan.schema);
+        if let Some(field) = output
+            .fields()
+            .iter()
+            .take(plan.group_expr.len())
+            .find(|f| !is_storable(f.data_type()))
+        {
+            return plan_err!("GROUP BY of type {} is not supported", field.data_type());
+        }
+        let columns = output_columns(&grouping, plan.schema.fields().len(), window.is_some());
+        let changes = self.emit.changes && !distinct;
+        let operator = match (window, input.columns.window) {
+            (Some(window), Some(WindowKind::Session { gap_ms })) => {
+                if self.emit.changes {
+                    return plan_err!(
+                        "EMIT CHANGES over SESSION is not supported: EMIT ON WINDOW CLOSE"
+                    );
+                }
+                Operator::Session(Box::new(Session {
+                    columns: grouping.columns,
+                    start: window.start,
+                    gap_ms,
+                    lateness_ms: window.lateness_ms,
+                    aggregates,
+                    schema: output,
+                }))
+            }
+            _ => Operator::Aggregate(Box::new(Aggregate {
+                columns: grouping.columns,
+                window,
+                aggregates,
+                schema: output,
+                changes,
+            })),
+        };
+        let node = self.add(operator, &[input.node])?;
+        Ok(Built {
+            node,
+            columns,
+            updating: changes,
+        })
+    }
+
+    /// The bounds of the windows that are grouped by; both, or there is no window.
+    fn window_columns(
+        &self,
+        grouping: &Grouping,
+        input: &Columns,
+    ) -> Result<Option<WindowColumns>> {
+        match (grouping.start, grouping.end) {
+            (Some(start), Some(end)) => Ok(Some(WindowColumns {
+                start,
+                end,
+                lateness_ms: self.emit.lateness_ms,
+            })),
+            (None, None) if input.window.is_none() => Ok(None),
+            (None, None) if self.emit.changes => {
+                input.no_session("a grouping without them")?;
+                Ok(None)
+            }
+            _ => plan_err!("group by both window_start and window_end"),
+        }
+    }
+}
+
+fn grouping(
+    exprs: &[Expr],
+    input: &Columns,
+    schema: &datafusion::common::DFSchema,
+) -> Result<Grouping> {
+    let mut grouping = Grouping {
+        columns: Vec::new(),
+        start: None,
+        end: None,
+        has_key: false,
+    };
+    for expr in exprs {
+        if matches!(expr, Expr::GroupingSet(_)) {
+            return plan_err!("GROUPING SETS, CUBE and ROLLUP are not supported");
+        }
+        let column = match input.shown(expr, schema) {
+            Some((at, meaning)) if meaning.start => {
+                grouping.start = Some(at);
+                GroupColumn::Start
+            }
+            Some((at, meaning)) if meaning.end => {
+                grouping.end = Some(at);
+                GroupColumn::End
+            }
+            shown => {
+                input.no_session_in(expr, schema)?;
+                grouping.has_key |= shown.is_some_and(|(_, meaning)| meaning.key);
+                GroupColumn::Value(scalar::physical(expr, schema)?)
+            }
+        };
+        grouping.columns.push(column);
+    }
+    Ok(grouping)
+}
+
+/// What the columns of the result stand for.
+fn output_columns(grouping: &Grouping, count: usize, windowed: bool) -> Columns {
+    let meaning = |c: &GroupColumn| Meaning {
+        time: windowed && matches!(c, GroupColumn::End),
+        began: windowed && matches!(c, GroupColumn::Start),
+        ended: windowed && matches!(c, GroupColumn::End),
+        ..Meaning::default()
+    };
+    let mut meanings: Vec<Meaning> = grouping.columns.iter().map(meaning).collect();
+    meanings.resize(count, Meaning::default());
+    Columns {
+        meanings,
+        window: None,
+    }
+}

@@ -1,0 +1,183 @@
+//! A query at work: the stage of a pipeline.
+
+use crate::flow::{Down, Flow, Node, reject};
+use crate::format::{Decoded, Decoder};
+use crate::operator::{Operator, Sink};
+use crate::pipeline::OutputFormat;
+use crate::plan::{Scan, Translated};
+use crate::rows::{Change, Marks, Rows};
+use crate::stream::Stream;
+use datafusion::arrow::array::{RecordBatch, RecordBatchOptions};
+use flowstone_processor::{Bulk, BulkProcessor, BulkRecord, Cause, Context, ProcessError, Timer};
+use std::sync::Arc;
+
+/// The operators of a query, and how the records of its streams are read.
+#[derive(Clone)]
+pub(crate) struct Program {
+    nodes: Vec<Node>,
+    scans: Vec<Scan>,
+    /// One for each source.
+    decoders: Vec<Decoder>,
+    /// What was read last, for each source.
+    decoded: Vec<Arc<Decoded>>,
+    /// Why it could not be read as a whole.
+    fault: Option<ProcessError>,
+}
+
+impl Program {
+    pub(crate) fn new(translated: Translated, streams: &[Stream], format: OutputFormat) -> Self {
+        let Translated {
+            mut nodes,
+            mut scans,
+            ..
+        } = translated;
+        let last = nodes.len();
+        if let Some(root) = nodes.last_mut() {
+            root.next = Some(last);
+        }
+        nodes.push(Node {
+            operator: Operator::Sink(Sink::new(format)),
+            next: None,
+            port: 0,
+        });
+        let mut used: Vec<usize> = scans.iter().map(|s| s.stream).collect();
+        used.sort_unstable();
+        used.dedup();
+        let decoder = |stream: &usize| {
+            let scans = scans.iter().filter(|s| s.stream == *stream);
+            let columns: Vec<usize> = scans.flat_map(|s| s.columns.clone()).collect();
+            Decoder::new(&streams[*stream], &columns)
+        };
+        let decoders: Vec<Decoder> = used.iter().map(decoder).collect();
+        for scan in &mut scans {
+            // From here on: the number of the source.
+            scan.stream = used.binary_search(&scan.stream).unwrap_or_default();
+        }
+        Self {
+            nodes,
+            scans,
+            decoders,
+            decoded: Vec::new(),
+            fault: None,
+        }
+    }
+
+    /// The streams that are read, by source.
+    pub(crate) fn streams(&self) -> impl Iterator<Item = &Stream> {
+        self.decoders.iter().map(Decoder::stream)
+    }
+
+    /// The rows of one scan.
+    fn rows(&self, scan: &Scan, bulk: &Bulk<'_>) -> Result<Rows, ProcessError> {
+        let (decoder, decoded) = (&self.decoders[scan.stream], &self.decoded[scan.stream]);
+        let place = |c: &usize| decoder.place(*c);
+        let columns = scan
+            .columns
+            .iter()
+            .filter_map(place)
+            .map(|p| decoded.batch.column(p).clone());
+        let options = RecordBatchOptions::new().with_row_count(Some(decoded.causes.len()));
+        let batch =
+            RecordBatch::try_new_with_options(scan.schema.clone(), columns.collect(), &options);
+        let watermark = |row: &u32| bulk.watermarks[*row as usize];
+        let marks = Marks {
+            times_ms: decoded.times_ms.clone(),
+            watermarks_ms: decoded.causes.iter().map(watermark).collect(),
+            causes: decoded.causes.clone(),
+            groups: Vec::new(),
+            keys: None,
+        };
+        Ok(Rows {
+            batch: batch.map_err(reject)?,
+            marks: Arc::new(marks),
+            change: Change::Insert,
+            report_late: true,
+        })
+    }
+}
+
+impl BulkProcessor for Program {
+    fn read(&mut self, records: &[BulkRecord<'_>]) -> Vec<Result<Option<i64>, String>> {
+        let mut readings = vec![Ok(None); records.len()];
+        self.decoded.clear();
+        self.fault = None;
+        for (source, decoder) in self.decoders.iter().enumerate() {
+            match decoder.decode(source as u16, records, &mut readings) {
+                Ok(decoded) => self.decoded.push(Arc::new(decoded)),
+                Err(error) => self.fault = Some(reject(error)),
+            }
+        }
+        if self.streams().any(|s| s.watermark.is_some()) {
+            // What says nothing about time does not hold it back.
+            for (reading, record) in readings.iter_mut().zip(records) {
+                let timeless = self.decoders.get(usize::from(record.source));
+                if timeless.is_some_and(|d| d.stream().watermark.is_none()) && reading.is_ok() {
+                    *reading = Ok(Some(i64::MAX));
+                }
+            }
+        }
+        readings
+    }
+
+    fn process(&mut self, bulk: &Bulk<'_>, ctx: &mut Context<'_>) -> Result<(), ProcessError> {
+        if let Some(fault) = self.fault.take() {
+            return Err(fault);
+        }
+        for number in 0..self.scans.len() {
+            let rows = self.rows(&self.scans[number], bulk)?;
+            if rows.len() == 0 {
+                continue;
+            }
+            let cause = ctx.cause();
+            let mut flow = Flow {
+                ctx: &mut *ctx,
+                bulk: Some(*bulk),
+                cause,
+            };
+            Down::all(&mut self.nodes, self.scans[number].node).push(rows, &mut flow)?;
+        }
+        Ok(())
+    }
+
+    fn on_timer(&mut self, timer: &Timer, ctx: &mut Context<'_>) -> Result<(), ProcessError> {
+        let Some((number, key)) = timer.key.split_first() else {
+            return Err(reject("a timer has no operator"));
+        };
+        let cause = Cause {
+            rekeyed: true,
+            ..ctx.cause()
+        };
+        let mut flow = Flow {
+            ctx,
+            bulk: None,
+            cause,
+        };
+        let number = usize::from(*number);
+        if number >= self.nodes.len() {
+            return Err(reject(
+                "a timer is of an operator that the plan does not have",
+            ));
+        }
+        match Down::all(&mut self.nodes, number).split() {
+            Some((number, operator, mut down)) => {
+                operator.on_timer(number, timer.at_ms, key, &mut flow, &mut down)
+            }
+            None => Ok(()),
+        }
+    }
+
+    fn on_timer_rejected(&mut self, timer: &Timer, ctx: &mut Context<'_>) -> Option<Vec<u8>> {
+        // What the window held is told by its keys; it is gone, so that time can go on.
+        let keys: Vec<Vec<u8>> = ctx
+            .scan(&timer.key)
+            .take(REJECTED_MAX)
+            .map(|(k, _)| k.to_vec())
+            .collect();
+        keys.iter().for_each(|key| ctx.delete(key));
+        None
+    }
+}
+
+/// Most groups that are forgotten when the closing of a window fails for good; the rest stays
+/// stored, unused.
+const REJECTED_MAX: usize = 4096;

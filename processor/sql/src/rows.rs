@@ -1,0 +1,104 @@
+//! Rows on their way through the operators: columns, and what is known of each row beside them.
+
+use datafusion::arrow::array::{Array, ArrayRef, BinaryArray, RecordBatch, UInt32Array};
+use datafusion::arrow::compute::take;
+use datafusion::common::Result;
+use std::sync::Arc;
+
+/// A cause that is no record of the input: a timer.
+pub(crate) const NO_RECORD: u32 = u32::MAX;
+
+/// What a row means to the result.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Change {
+    /// It is added.
+    Insert,
+    /// It was part of the result until now. Rows of this kind are followed by those that take their
+    /// place, in a piece of their own.
+    Before,
+    /// It is part of the result from now on.
+    After,
+}
+
+/// What is known of each row beside its columns.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Marks {
+    /// Event time, milliseconds since 1970.
+    pub(crate) times_ms: Vec<i64>,
+    /// The watermark before the row.
+    pub(crate) watermarks_ms: Vec<i64>,
+    /// The record that the row comes from: an index into the records of the unit.
+    pub(crate) causes: Vec<u32>,
+    /// Which rows of `Before` and `After` belong together.
+    pub(crate) groups: Vec<u32>,
+    /// The key of the resulting record; without it that of the causing record.
+    pub(crate) keys: Option<BinaryArray>,
+}
+
+/// Some rows.
+#[derive(Clone, Debug)]
+pub(crate) struct Rows {
+    pub(crate) batch: RecordBatch,
+    pub(crate) marks: Arc<Marks>,
+    pub(crate) change: Change,
+    /// Whether a row that is late here is late altogether, and not only for one of its windows.
+    pub(crate) report_late: bool,
+}
+
+impl Rows {
+    pub(crate) fn len(&self) -> usize {
+        self.batch.num_rows()
+    }
+
+    /// The same rows with other columns.
+    pub(crate) fn with_batch(&self, batch: RecordBatch) -> Self {
+        Self {
+            batch,
+            ..self.clone()
+        }
+    }
+
+    /// Only these rows, in this order.
+    pub(crate) fn pick(&self, rows: &UInt32Array) -> Result<Self> {
+        let pick = |c: &ArrayRef| take(c, rows, None);
+        let columns = self
+            .batch
+            .columns()
+            .iter()
+            .map(pick)
+            .collect::<std::result::Result<_, _>>()?;
+        let options =
+            datafusion::arrow::array::RecordBatchOptions::new().with_row_count(Some(rows.len()));
+        let batch = RecordBatch::try_new_with_options(self.batch.schema(), columns, &options)?;
+        Ok(Self {
+            batch,
+            marks: Arc::new(self.marks.pick(rows)?),
+            ..*self
+        })
+    }
+}
+
+impl Marks {
+    fn pick(&self, rows: &UInt32Array) -> Result<Self> {
+        fn some<T: Copy>(from: &[T], rows: &UInt32Array) -> Vec<T> {
+            if from.is_empty() {
+                return Vec::new();
+            }
+            rows.values()
+                .iter()
+                .map(|row| from[*row as usize])
+                .collect()
+        }
+        let keys = match &self.keys {
+            Some(keys) => Some(BinaryArray::from(take(keys, rows, None)?.to_data())),
+            None => None,
+        };
+        Ok(Self {
+            times_ms: some(&self.times_ms, rows),
+            watermarks_ms: some(&self.watermarks_ms, rows),
+            causes: some(&self.causes, rows),
+            groups: some(&self.groups, rows),
+            keys,
+        })
+    }
+}

@@ -1,0 +1,305 @@
+//! What the parser knows and we do not: refused, because DataFusion leaves some of it out silently.
+//!
+//! Every part of the syntax tree of a query is named here, so that a part that a later version of
+//! sqlparser adds does not compile before somebody has decided about it.
+
+use crate::error::{Error, Result};
+use datafusion::sql::sqlparser::ast::{
+    Cte, Distinct, GroupByExpr, Join, JoinConstraint, JoinOperator, Query, Select, SelectFlavor,
+    SelectItem, SetExpr, SetOperator, SetQuantifier, Spanned, TableAlias, TableFactor,
+    TableWithJoins, WildcardAdditionalOptions, With,
+};
+use datafusion::sql::sqlparser::tokenizer::Location;
+
+fn no(present: bool, place: Location, what: &str) -> Result<()> {
+    if present {
+        return Err(Error::at(
+            place,
+            format!("{what} is not supported here: leave it out"),
+        ));
+    }
+    Ok(())
+}
+
+fn place_of(item: &impl Spanned, fallback: Location) -> Location {
+    let start = item.span().start;
+    if start.line > 0 { start } else { fallback }
+}
+
+/// Refuses what is not supported in a query that begins at `place`.
+pub(super) fn query(query: &Query, place: Location) -> Result<()> {
+    let Query {
+        with,
+        body,
+        order_by,
+        limit_clause,
+        fetch,
+        locks,
+        for_clause,
+        settings,
+        format_clause,
+        pipe_operators,
+    } = query;
+    if let Some(order_by) = order_by {
+        let text = "ORDER BY over a stream never ends: leave it out, or rank rows within windows";
+        return Err(Error::at(place_of(order_by, place), text));
+    }
+    if let Some(limit) = limit_clause {
+        let text = "LIMIT over a stream is not supported: leave it out";
+        return Err(Error::at(place_of(limit, place), text));
+    }
+    no(fetch.is_some(), place, "FETCH")?;
+    no(!locks.is_empty() || for_clause.is_some(), place, "FOR")?;
+    no(settings.is_some(), place, "SETTINGS")?;
+    no(format_clause.is_some(), place, "FORMAT")?;
+    no(!pipe_operators.is_empty(), place, "|>")?;
+    if let Some(with) = with {
+        let With {
+            with_token: _,
+            recursive,
+            cte_tables,
+        } = with;
+        no(*recursive, place, "WITH RECURSIVE")?;
+        for cte in cte_tables {
+            self::cte(cte, place)?;
+        }
+    }
+    set_expr(body, place)
+}
+
+fn cte(cte: &Cte, place: Location) -> Result<()> {
+    let Cte {
+        alias,
+        query,
+        from,
+        materialized,
+        closing_paren_token: _,
+    } = cte;
+    table_alias(Some(alias), place)?;
+    no(from.is_some(), place, "FROM of a WITH query")?;
+    no(materialized.is_some(), place, "MATERIALIZED")?;
+    self::query(query, place_of(&**query, place))
+}
+
+fn set_expr(expr: &SetExpr, place: Location) -> Result<()> {
+    match expr {
+        SetExpr::Select(select) => self::select(select, place_of(&**select, place)),
+        SetExpr::Query(query) => self::query(query, place_of(&**query, place)),
+        SetExpr::SetOperation {
+            left,
+            op,
+            set_quantifier,
+            right,
+        } => {
+            let all = *set_quantifier == SetQuantifier::All;
+            if *op != SetOperator::Union || !all {
+                let at = place_of(&**right, place);
+                let text = format!("{op} {set_quantifier} is not supported: there is UNION ALL");
+                return Err(Error::at(at, text.replace("  ", " ")));
+            }
+            set_expr(left, place)?;
+            set_expr(right, place)
+        }
+        SetExpr::Values(_) => no(true, place, "VALUES"),
+        SetExpr::Table(_) => no(true, place, "TABLE"),
+        SetExpr::Insert(_) | SetExpr::Update(_) | SetExpr::Delete(_) | SetExpr::Merge(_) => {
+            no(true, place, "a statement that changes a table")
+        }
+    }
+}
+
+fn select(select: &Select, place: Location) -> Result<()> {
+    let Select {
+        select_token: _,
+        optimizer_hints,
+        distinct,
+        select_modifiers,
+        top,
+        top_before_distinct: _,
+        projection,
+        exclude,
+        into,
+        from,
+        lateral_views,
+        prewhere,
+        selection: _,
+        connect_by,
+        group_by,
+        cluster_by,
+        distribute_by,
+        sort_by,
+        having: _,
+        named_window,
+        qualify,
+        window_before_qualify: _,
+        value_table_mode,
+        flavor,
+    } = select;
+    no(!optimizer_hints.is_empty(), place, "a hint")?;
+    no(
+        matches!(distinct, Some(Distinct::On(_))),
+        place,
+        "DISTINCT ON",
+    )?;
+    no(select_modifiers.is_some(), place, "a modifier of SELECT")?;
+    no(top.is_some(), place, "TOP")?;
+    no(exclude.is_some(), place, "EXCLUDE")?;
+    no(into.is_some(), place, "INTO")?;
+    no(!lateral_views.is_empty(), place, "LATERAL VIEW")?;
+    no(prewhere.is_some(), place, "PREWHERE")?;
+    no(!connect_by.is_empty(), place, "CONNECT BY")?;
+    no(!cluster_by.is_empty(), place, "CLUSTER BY")?;
+    no(!distribute_by.is_empty(), place, "DISTRIBUTE BY")?;
+    no(!sort_by.is_empty(), place, "SORT BY")?;
+    no(!named_window.is_empty(), place, "WINDOW")?;
+    no(qualify.is_some(), place, "QUALIFY")?;
+    no(value_table_mode.is_some(), place, "AS VALUE or AS STRUCT")?;
+    no(
+        *flavor != SelectFlavor::Standard,
+        place,
+        "FROM before SELECT",
+    )?;
+    match group_by {
+        GroupByExpr::All(_) => no(true, place, "GROUP BY ALL")?,
+        GroupByExpr::Expressions(_, modifiers) => {
+            no(!modifiers.is_empty(), place, "a modifier of GROUP BY")?;
+        }
+    }
+    projection
+        .iter()
+        .try_for_each(|item| select_item(item, place))?;
+    no(from.is_empty(), place, "a query without FROM")?;
+    no(
+        from.len() > 1,
+        place,
+        "a list of tables in FROM (write JOIN ... ON)",
+    )?;
+    from.iter().try_for_each(|t| table_with_joins(t, place))
+}
+
+fn select_item(item: &SelectItem, place: Location) -> Result<()> {
+    let options = match item {
+        SelectItem::UnnamedExpr(_) | SelectItem::ExprWithAlias { .. } => return Ok(()),
+        SelectItem::ExprWithAliases { .. } => {
+            return no(true, place_of(item, place), "a list of names");
+        }
+        SelectItem::QualifiedWildcard(_, options) | SelectItem::Wildcard(options) => options,
+    };
+    let WildcardAdditionalOptions {
+        wildcard_token: _,
+        opt_ilike,
+        opt_exclude,
+        opt_except,
+        opt_replace,
+        opt_rename,
+        opt_alias,
+    } = options;
+    let any = opt_ilike.is_some()
+        || opt_exclude.is_some()
+        || opt_except.is_some()
+        || opt_replace.is_some()
+        || opt_rename.is_some()
+        || opt_alias.is_some();
+    no(any, place_of(item, place), "an option of *")
+}
+
+fn table_with_joins(table: &TableWithJoins, place: Location) -> Result<()> {
+    let TableWithJoins { relation, joins } = table;
+    table_factor(relation, place)?;
+    for Join {
+        relation,
+        global,
+        join_operator,
+    } in joins
+    {
+        let place = place_of(relation, place);
+        no(*global, place, "GLOBAL")?;
+        table_factor(relation, place)?;
+        join(join_operator, place)?;
+    }
+    Ok(())
+}
+
+fn join(operator: &JoinOperator, place: Location) -> Result<()> {
+    let constraint = match operator {
+        JoinOperator::Join(c) | JoinOperator::Inner(c) => c,
+        JoinOperator::Left(c) | JoinOperator::LeftOuter(c) => c,
+        JoinOperator::Right(c) | JoinOperator::RightOuter(c) => c,
+        JoinOperator::FullOuter(c) => c,
+        _ => return no(true, place, "this kind of join"),
+    };
+    match constraint {
+        JoinConstraint::On(_) => Ok(()),
+        _ => no(true, place, "a join without ON"),
+    }
+}
+
+fn table_factor(table: &TableFactor, place: Location) -> Result<()> {
+    let place = place_of(table, place);
+    match table {
+        TableFactor::Table {
+            name: _,
+            alias,
+            args,
+            with_hints,
+            version,
+            with_ordinality,
+            partitions,
+            json_path,
+            sample,
+            index_hints,
+        } => {
+            table_alias(alias.as_ref(), place)?;
+            no(
+                args.as_ref().is_some_and(|a| a.settings.is_some()),
+                place,
+                "SETTINGS",
+            )?;
+            no(
+                !with_hints.is_empty() || !index_hints.is_empty(),
+                place,
+                "a hint",
+            )?;
+            no(version.is_some(), place, "FOR SYSTEM_TIME")?;
+            no(*with_ordinality, place, "WITH ORDINALITY")?;
+            no(!partitions.is_empty(), place, "PARTITION")?;
+            no(json_path.is_some(), place, "a path behind a table")?;
+            no(sample.is_some(), place, "TABLESAMPLE")
+        }
+        TableFactor::Derived {
+            lateral,
+            subquery,
+            alias,
+            sample,
+        } => {
+            no(*lateral, place, "LATERAL")?;
+            no(sample.is_some(), place, "TABLESAMPLE")?;
+            table_alias(alias.as_ref(), place)?;
+            query(subquery, place)
+        }
+        TableFactor::NestedJoin {
+            table_with_joins: nested,
+            alias,
+        } => {
+            table_alias(alias.as_ref(), place)?;
+            table_with_joins(nested, place)
+        }
+        _ => no(true, place, "this form of FROM"),
+    }
+}
+
+fn table_alias(alias: Option<&TableAlias>, place: Location) -> Result<()> {
+    let Some(alias) = alias else { return Ok(()) };
+    let TableAlias {
+        explicit: _,
+        name: _,
+        columns,
+        at,
+    } = alias;
+    no(
+        columns.iter().any(|c| c.data_type.is_some()),
+        place,
+        "a type in an alias",
+    )?;
+    no(at.is_some(), place, "AT")
+}

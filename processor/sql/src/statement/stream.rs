@@ -1,0 +1,162 @@
+//! `CREATE STREAM`: a topic seen as rows.
+
+use super::cursor::Cursor;
+use super::{Options, options};
+use crate::error::{Error, Result};
+use datafusion::sql::sqlparser::ast::{DataType, Expr};
+use datafusion::sql::sqlparser::tokenizer::{Location, Token};
+
+/// Most columns of a stream.
+const COLUMNS_MAX: usize = 512;
+
+/// A topic seen as rows.
+#[derive(Clone, Debug)]
+pub struct StreamStatement {
+    /// Name of the stream.
+    pub name: String,
+    /// Where the name stands.
+    pub place: Location,
+    /// The columns.
+    pub columns: Vec<ColumnStatement>,
+    /// How far event time has come when a row is there.
+    pub watermark: Option<WatermarkStatement>,
+    /// What is set with `WITH`.
+    pub options: Options,
+}
+
+/// A column.
+#[derive(Clone, Debug)]
+pub struct ColumnStatement {
+    /// Its name.
+    pub name: String,
+    /// Where the name stands.
+    pub place: Location,
+    /// Its type.
+    pub data_type: DataType,
+    /// What of the record it shows.
+    pub source: ColumnSource,
+}
+
+/// What of a record a column shows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ColumnSource {
+    /// A field of the value.
+    Value,
+    /// The key.
+    Key,
+    /// The timestamp.
+    Timestamp,
+    /// The number of the partition's place in its topic.
+    Partition,
+    /// The offset in the partition.
+    Offset,
+    /// The first header of this name.
+    Header(String),
+}
+
+/// `WATERMARK FOR column AS expr`.
+#[derive(Clone, Debug)]
+pub struct WatermarkStatement {
+    /// The column.
+    pub column: String,
+    /// Where its name stands.
+    pub place: Location,
+    /// The expression.
+    pub expr: Expr,
+    /// Where the expression stands.
+    pub expr_place: Location,
+}
+
+pub(super) fn parse(mut cursor: Cursor) -> Result<StreamStatement> {
+    let (name, span) = cursor.name()?;
+    flowstone_wire::name::check("stream", &name).map_err(|f| Error::at(span.start, f.message))?;
+    let mut columns = Vec::new();
+    let mut watermark = None;
+    cursor.expect(&Token::LParen)?;
+    loop {
+        let place = cursor.place();
+        if cursor.take_word("WATERMARK") {
+            if watermark.is_some() {
+                return Err(Error::at(place, "a stream has one WATERMARK"));
+            }
+            watermark = Some(parse_watermark(&mut cursor)?);
+        } else {
+            columns.push(parse_column(&mut cursor, &columns)?);
+        }
+        if !cursor.take(&Token::Comma) {
+            break;
+        }
+    }
+    cursor.expect(&Token::RParen)?;
+    let options = options::parse(&mut cursor)?;
+    cursor.finish()?;
+    Ok(StreamStatement {
+        name,
+        place: span.start,
+        columns,
+        watermark,
+        options,
+    })
+}
+
+fn parse_column(cursor: &mut Cursor, before: &[ColumnStatement]) -> Result<ColumnStatement> {
+    let (name, span) = cursor.name()?;
+    if before.iter().any(|c| c.name == name) {
+        return Err(Error::at(
+            span.start,
+            format!("column '{name}' is there twice"),
+        ));
+    }
+    if before.len() == COLUMNS_MAX {
+        return Err(Error::at(
+            span.start,
+            format!("a stream has at most {COLUMNS_MAX} columns"),
+        ));
+    }
+    let data_type = cursor.part(|p| p.parse_data_type())?;
+    Ok(ColumnStatement {
+        name,
+        place: span.start,
+        data_type,
+        source: parse_source(cursor)?,
+    })
+}
+
+fn parse_source(cursor: &mut Cursor) -> Result<ColumnSource> {
+    if !cursor.take_word("FROM") {
+        return Ok(ColumnSource::Value);
+    }
+    let plain = [
+        ("KEY", ColumnSource::Key),
+        ("TIMESTAMP", ColumnSource::Timestamp),
+        ("PARTITION", ColumnSource::Partition),
+        ("OFFSET", ColumnSource::Offset),
+    ];
+    for (word, source) in plain {
+        if cursor.take_word(word) {
+            return Ok(source);
+        }
+    }
+    if !cursor.take_word("HEADER") {
+        return Err(cursor.expected("KEY, TIMESTAMP, PARTITION, OFFSET or HEADER 'name'"));
+    }
+    let place = cursor.place();
+    match cursor.next().token {
+        Token::SingleQuotedString(name) => Ok(ColumnSource::Header(name)),
+        _ => Err(Error::at(place, "expected the name of a header in quotes")),
+    }
+}
+
+fn parse_watermark(cursor: &mut Cursor) -> Result<WatermarkStatement> {
+    cursor.expect_word("FOR")?;
+    let (column, span) = cursor.name()?;
+    cursor.expect_word("AS")?;
+    let expr_place = cursor.place();
+    let expr = cursor.part(|p| p.parse_expr())?;
+    Ok(WatermarkStatement {
+        column,
+        place: span.start,
+        expr,
+        expr_place,
+    })
+}

@@ -1,0 +1,224 @@
+//! A stream: a topic seen as rows, with names, types and a watermark that are checked.
+
+use crate::error::{Error, Result};
+use crate::plan::literal;
+use crate::statement::{ColumnSource, ColumnStatement, StreamStatement, WatermarkStatement};
+use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
+use datafusion::sql::sqlparser::ast::{BinaryOperator, DataType as SqlType, Expr, TimezoneInfo};
+use std::sync::Arc;
+
+/// How the value of a record is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    /// A JSON object; columns are its members.
+    Json,
+    /// One line of separated values; columns are its fields in order.
+    Csv {
+        /// Between the fields.
+        delimiter: u8,
+    },
+    /// The bytes as they are, in one column.
+    Raw,
+}
+
+/// A column of a stream.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Column {
+    /// Its name.
+    pub name: String,
+    /// Its type.
+    pub data_type: DataType,
+    /// What of the record it shows.
+    pub source: ColumnSource,
+}
+
+/// How event time follows from the rows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Watermark {
+    /// Index of the column with the event time.
+    pub column: usize,
+    /// How far the watermark stays behind it, in milliseconds.
+    pub delay_ms: i64,
+}
+
+/// A topic seen as rows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stream {
+    /// Its name.
+    pub name: String,
+    /// The topic.
+    pub topic: String,
+    /// How values are written.
+    pub format: Format,
+    /// The columns.
+    pub columns: Vec<Column>,
+    /// How event time follows from the rows, if it does.
+    pub watermark: Option<Watermark>,
+}
+
+/// The one type of times: milliseconds since 1970, without a zone.
+pub(crate) const TIMESTAMP: DataType = DataType::Timestamp(TimeUnit::Millisecond, None);
+
+impl Stream {
+    /// The stream that a statement describes.
+    ///
+    /// # Errors
+    /// What does not fit together, with its place.
+    pub fn new(statement: &StreamStatement) -> Result<Self> {
+        let mut options = statement.options.clone();
+        let topic = options
+            .take("topic")
+            .unwrap_or_else(|| statement.name.clone());
+        flowstone_wire::name::check("topic", &topic)
+            .map_err(|f| Error::at(statement.place, f.message))?;
+        let format = match options.take_choice("format", &["json", "csv", "raw"])? {
+            None | Some(0) => Format::Json,
+            Some(1) => Format::Csv {
+                delimiter: delimiter(options.take("delimiter"), statement)?,
+            },
+            Some(_) => Format::Raw,
+        };
+        options.finish("topic, format and, for csv, delimiter")?;
+        let columns = statement
+            .columns
+            .iter()
+            .map(column)
+            .collect::<Result<Vec<_>>>()?;
+        check_values(format, statement, &columns)?;
+        let watermark = statement
+            .watermark
+            .as_ref()
+            .map(|w| watermark(w, &columns))
+            .transpose()?;
+        Ok(Self {
+            name: statement.name.clone(),
+            topic,
+            format,
+            columns,
+            watermark,
+        })
+    }
+
+    /// The columns as Arrow sees them; every one may be null.
+    pub fn schema(&self) -> SchemaRef {
+        let field = |c: &Column| Field::new(&c.name, c.data_type.clone(), true);
+        Arc::new(Schema::new(
+            self.columns.iter().map(field).collect::<Vec<_>>(),
+        ))
+    }
+}
+
+fn delimiter(given: Option<String>, statement: &StreamStatement) -> Result<u8> {
+    match given.as_deref().map(str::as_bytes) {
+        None => Ok(b','),
+        Some(&[one]) if one.is_ascii() && one != b'"' => Ok(one),
+        Some(_) => {
+            let text = "option 'delimiter' is one ASCII character, and not a double quote";
+            Err(Error::at(statement.place, text))
+        }
+    }
+}
+
+/// What a format asks of the columns that show the value.
+fn check_values(format: Format, statement: &StreamStatement, columns: &[Column]) -> Result<()> {
+    let mut values = columns.iter().filter(|c| c.source == ColumnSource::Value);
+    let (first, count) = (values.next(), 1 + values.count());
+    if format == Format::Raw && first.is_some() {
+        let text = first.is_some_and(|c| matches!(c.data_type, DataType::Utf8 | DataType::Binary));
+        if count > 1 || !text {
+            let text = "a raw stream shows its value in one column, VARCHAR or VARBINARY";
+            return Err(Error::at(statement.place, text));
+        }
+    }
+    let binary = columns
+        .iter()
+        .position(|c| c.source == ColumnSource::Value && c.data_type == DataType::Binary);
+    match binary {
+        Some(at) if format != Format::Raw => {
+            let text = "a VARBINARY column shows a KEY, a HEADER or a raw value: give VARCHAR";
+            Err(Error::at(statement.columns[at].place, text))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn column(statement: &ColumnStatement) -> Result<Column> {
+    let data_type = data_type(&statement.data_type).ok_or_else(|| {
+        let text = format!(
+            "type {} is not supported: there are BOOLEAN, SMALLINT, INT, BIGINT, REAL, DOUBLE, \
+             VARCHAR, VARBINARY, DATE and TIMESTAMP",
+            statement.data_type
+        );
+        Error::at(statement.place, text)
+    })?;
+    let fits = match statement.source {
+        ColumnSource::Value => true,
+        ColumnSource::Key | ColumnSource::Header(_) => {
+            matches!(data_type, DataType::Utf8 | DataType::Binary)
+        }
+        ColumnSource::Timestamp => data_type == TIMESTAMP,
+        ColumnSource::Partition | ColumnSource::Offset => data_type == DataType::Int64,
+    };
+    if !fits {
+        let text = "KEY and HEADER are VARCHAR or VARBINARY, TIMESTAMP is TIMESTAMP, PARTITION and \
+                    OFFSET are BIGINT";
+        return Err(Error::at(statement.place, text));
+    }
+    Ok(Column {
+        name: statement.name.clone(),
+        data_type,
+        source: statement.source.clone(),
+    })
+}
+
+fn data_type(sql: &SqlType) -> Option<DataType> {
+    Some(match sql {
+        SqlType::Boolean | SqlType::Bool => DataType::Boolean,
+        SqlType::SmallInt(None) => DataType::Int16,
+        SqlType::Int(None) | SqlType::Integer(None) => DataType::Int32,
+        SqlType::BigInt(None) => DataType::Int64,
+        SqlType::Real => DataType::Float32,
+        SqlType::Double(_) | SqlType::DoublePrecision => DataType::Float64,
+        SqlType::Varchar(None) | SqlType::Text | SqlType::String(None) => DataType::Utf8,
+        SqlType::Varbinary(None) | SqlType::Bytea => DataType::Binary,
+        SqlType::Date => DataType::Date32,
+        SqlType::Timestamp(None | Some(3), TimezoneInfo::None | TimezoneInfo::WithoutTimeZone) => {
+            TIMESTAMP
+        }
+        _ => return None,
+    })
+}
+
+fn watermark(statement: &WatermarkStatement, columns: &[Column]) -> Result<Watermark> {
+    let name = &statement.column;
+    let Some(column) = columns.iter().position(|c| c.name == *name) else {
+        return Err(Error::at(
+            statement.place,
+            format!("there is no column '{name}'"),
+        ));
+    };
+    if columns[column].data_type != TIMESTAMP {
+        return Err(Error::at(
+            statement.place,
+            format!("column '{name}' is not a TIMESTAMP"),
+        ));
+    }
+    let names_it =
+        |e: &Expr| matches!(e, Expr::Identifier(i) if crate::statement::name_of(i) == *name);
+    let delay_ms = match &statement.expr {
+        e if names_it(e) => Some(0),
+        Expr::BinaryOp {
+            left,
+            op: BinaryOperator::Minus,
+            right,
+        } if names_it(left) => {
+            literal::interval_ms(right, statement.expr_place)?.filter(|ms| *ms >= 0)
+        }
+        _ => None,
+    };
+    let Some(delay_ms) = delay_ms else {
+        let text = format!("a watermark is {name}, or {name} - INTERVAL '...' of 0 or more");
+        return Err(Error::at(statement.expr_place, text));
+    };
+    Ok(Watermark { column, delay_ms })
+}

@@ -1,0 +1,177 @@
+//! A planned pipeline on a log in memory, cut into steps and killed as a test wants it.
+
+use flowstone_processor::{DeltaState, Input, StepLimits, Task, TaskStats};
+use flowstone_sql::Planned;
+use flowstone_wire::batch::HEADER_BYTES;
+use flowstone_wire::{
+    BatchBuilder, BatchHeader, Codec, Epoch, Header, Lsn, Offset, PartitionId, Stamp,
+};
+use std::collections::BTreeMap;
+
+/// A record to be read.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Record {
+    pub(crate) timestamp: i64,
+    pub(crate) key: Option<String>,
+    pub(crate) value: Option<Vec<u8>>,
+    pub(crate) headers: Vec<(String, String)>,
+}
+
+impl Record {
+    pub(crate) fn of(value: impl Into<String>) -> Self {
+        Self {
+            value: Some(value.into().into_bytes()),
+            ..Self::default()
+        }
+    }
+}
+
+/// A record that came out.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Out {
+    pub(crate) topic: String,
+    pub(crate) timestamp: i64,
+    pub(crate) key: Option<String>,
+    pub(crate) value: Option<String>,
+    pub(crate) headers: BTreeMap<String, String>,
+}
+
+struct Batch {
+    header: BatchHeader,
+    body: Vec<u8>,
+}
+
+pub(crate) struct Rig {
+    planned: Planned,
+    pub(crate) task: Task,
+    batches: Vec<Batch>,
+    next: BTreeMap<u32, u64>,
+    sources: BTreeMap<u32, u16>,
+    deltas: Vec<Vec<u8>>,
+    pub(crate) outs: Vec<Out>,
+    pub(crate) limits: StepLimits,
+    pub(crate) now_ms: i64,
+}
+
+impl Rig {
+    /// A rig whose input partitions belong to these sources.
+    pub(crate) fn new(planned: &Planned, partitions: &[(u32, u16)]) -> Self {
+        let starts: Vec<_> = partitions
+            .iter()
+            .map(|(p, _)| (PartitionId(*p), Offset(0)))
+            .collect();
+        let mut rig = Self {
+            task: Task::new(&planned.pipeline, &starts),
+            planned: planned.clone(),
+            batches: Vec::new(),
+            next: BTreeMap::new(),
+            sources: partitions.iter().copied().collect(),
+            deltas: Vec::new(),
+            outs: Vec::new(),
+            limits: StepLimits::default(),
+            now_ms: 4_000_000_000_000,
+        };
+        rig.set_sources();
+        rig
+    }
+
+    fn set_sources(&mut self) {
+        for (partition, source) in &self.sources {
+            self.task.set_source(PartitionId(*partition), *source);
+        }
+    }
+
+    /// Appends records as one batch.
+    pub(crate) fn send(&mut self, partition: u32, records: &[Record]) {
+        let mut builder = BatchBuilder::new(Codec::None);
+        for r in records {
+            let headers: Vec<Header<'_>> = r
+                .headers
+                .iter()
+                .map(|(name, value)| Header {
+                    name: name.as_bytes(),
+                    value: Some(value.as_bytes()),
+                })
+                .collect();
+            let key = r.key.as_deref().map(str::as_bytes);
+            assert!(builder.push(r.timestamp, key, r.value.as_deref(), &headers));
+        }
+        let next = self.next.entry(partition).or_default();
+        let stamp = Stamp {
+            partition: PartitionId(partition),
+            base_offset: Offset(*next),
+            lsn: Lsn(*next + 1),
+            epoch: Epoch(1),
+        };
+        *next += records.len() as u64;
+        let (header, bytes) = builder.finish().stamp(stamp);
+        let body = bytes[HEADER_BYTES..].to_vec();
+        self.batches.push(Batch { header, body });
+    }
+
+    /// One step over all that was sent; says whether it did something.
+    pub(crate) fn step(&mut self) -> bool {
+        let input: Vec<Input<'_>> = self
+            .batches
+            .iter()
+            .map(|b| Input {
+                partition: b.header.partition,
+                header: b.header,
+                body: &b.body,
+            })
+            .collect();
+        let Some(delta) = self.task.step(self.now_ms, &input, self.limits).unwrap() else {
+            return false;
+        };
+        let mut bytes = Vec::new();
+        delta.state.encode(&mut bytes);
+        self.deltas.push(bytes);
+        let text = |b: &[u8]| String::from_utf8_lossy(b).into_owned();
+        for out in delta.outputs.iter() {
+            let headers = out
+                .headers()
+                .map(|h| (text(h.name), h.value.map(text).unwrap_or_default()));
+            self.outs.push(Out {
+                topic: self.planned.pipeline.sinks()[out.sink.index()].clone(),
+                timestamp: out.timestamp,
+                key: out.key.map(text),
+                value: out.value.map(text),
+                headers: headers.collect(),
+            });
+        }
+        true
+    }
+
+    /// Steps until nothing is left to do.
+    pub(crate) fn run(&mut self) {
+        while self.step() {}
+    }
+
+    /// The process dies: all that is left is what was appended.
+    pub(crate) fn crash(&mut self) {
+        self.task = Task::new(&self.planned.pipeline, &[]);
+        for bytes in &self.deltas {
+            self.task.apply(&DeltaState::decode(bytes).unwrap());
+        }
+        self.set_sources();
+    }
+
+    pub(crate) fn stats(&self) -> TaskStats {
+        self.task.stats()
+    }
+
+    /// The values of the records of a topic.
+    pub(crate) fn values(&self, topic: &str) -> Vec<String> {
+        let of = self.outs.iter().filter(|o| o.topic == topic);
+        of.map(|o| o.value.clone().unwrap_or_else(|| "(none)".into()))
+            .collect()
+    }
+}
+
+/// The pipelines of a text that must be right.
+pub(crate) fn plan(text: &str) -> Vec<Planned> {
+    match flowstone_sql::plan_file(text) {
+        Ok((_, planned)) => planned,
+        Err(error) => panic!("{error}\n{text}"),
+    }
+}

@@ -1,0 +1,4 @@
+CREATE STREAM t (ts TIMESTAMP, k VARCHAR, n BIGINT, WATERMARK FOR ts AS ts);
+CREATE PIPELINE p AS SELECT k FROM t UNION SELECT k FROM t;
+--- error
+line 2, column 44: UNION is not supported: there is UNION ALL
