@@ -2,6 +2,7 @@
 //!
 //! `UPDATE=1` rewrites the golden files. A change of one is a change of the format: it takes a new magic.
 
+mod catalog;
 mod data_dir;
 
 use flowstone_storage::log::LogConfig;

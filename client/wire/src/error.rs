@@ -96,6 +96,10 @@ errors! {
     IdempotencyMismatch = 23, "idempotency-mismatch", Never, 422;
     /// The record is in the tier only, which does not answer.
     TierUnavailable = 24, "tier-unavailable", Later, 503;
+    /// No majority of the cluster's voters answers, so nothing can be agreed on.
+    CatalogUnavailable = 30, "catalog-unavailable", Later, 503;
+    /// What was to be changed has changed since it was read.
+    Stale = 31, "stale", Never, 409;
 }
 
 impl fmt::Display for ErrorCode {
