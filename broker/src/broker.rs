@@ -17,6 +17,7 @@ use crate::worker::{self, Message, WorkerStart};
 use accept::Acceptor;
 use flowstone_client::Client;
 use flowstone_core::Shard;
+use flowstone_core::catalog::{Addresses, ClusterCommand, Command, NodeSpec, Role};
 use flowstone_processor::Pipeline;
 use flowstone_storage::disk::create_dir_durably;
 use flowstone_storage::settled::remove_orphans;
@@ -202,9 +203,9 @@ impl Broker {
 
     /// Tells the shards which partitions exist, and that they know all.
     fn open_partitions(&self) {
-        for topic in self.service.catalog().topics() {
-            self.service.open_partitions(topic);
-        }
+        self.service.follow_catalog();
+        let following = Service::keep_following(Arc::downgrade(&self.service));
+        self.service.runtime().spawn(following);
         for mailbox in &self.mailboxes {
             mailbox.send_waiting(Message::CloseUnknown);
         }
@@ -407,6 +408,7 @@ pub(crate) fn open(data: &DataDir, config: &Config) -> Result<Opened, StartError
     let reserve = Arc::new(reserve.map_err(|e| StartError::Catalog(e.to_string()))?);
     let (path, count) = (data.path.join("catalog.redb"), data.identity.shards);
     let catalog = CatalogStore::open(&path, count, reserve.clone()).map_err(StartError::Catalog)?;
+    found(&catalog, data, config);
     let (mut shards, mut broken) = (Vec::new(), Vec::new());
     for id in (0..count).map(ShardId) {
         match open_shard(&disk, id, config, &reserve) {
@@ -431,6 +433,31 @@ pub(crate) fn open(data: &DataDir, config: &Config) -> Result<Opened, StartError
         shards,
         broken,
     })
+}
+
+/// Makes the first node of a cluster of one, at the first start. Nothing fails for its sake: a full disk
+/// has it tried again at the next start.
+fn found(catalog: &CatalogStore, data: &DataDir, config: &Config) {
+    if catalog.current().cluster().is_some() {
+        return;
+    }
+    let identity = &data.identity;
+    let name = identity.node_id.get(..8).unwrap_or(&identity.node_id);
+    let node = NodeSpec {
+        name: format!("node-{name}"),
+        addresses: Addresses {
+            peer: String::new(),
+            native: config.node.native.clone(),
+            http: config.node.http.clone(),
+        },
+        role: Role::Data,
+        fingerprint: None,
+    };
+    let id = identity.cluster_id.clone();
+    let command = ClusterCommand::Found { id, node };
+    if let Err(e) = catalog.apply(Command::Cluster(command)) {
+        tracing::warn!("the cluster of this node is not founded yet: {e}");
+    }
 }
 
 fn open_shard(

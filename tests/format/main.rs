@@ -150,6 +150,8 @@ fn the_page_says_the_numbers_of_the_code() {
         (native::Fetch::API, "Fetch"),
         (native::ListShards::API, "ListShards"),
         (native::GetTier::API, "GetTier"),
+        (native::GetCluster::API, "GetCluster"),
+        (native::ChangeCluster::API, "ChangeCluster"),
     ] {
         assert!(
             page.contains(&format!("| {api} | {name} |")),
