@@ -1,6 +1,7 @@
 //! Starting and stopping a node.
 
 mod accept;
+mod found;
 
 use crate::catalog_store::CatalogStore;
 use crate::config::{self, Config};
@@ -17,7 +18,6 @@ use crate::worker::{self, Message, WorkerStart};
 use accept::Acceptor;
 use flowstone_client::Client;
 use flowstone_core::Shard;
-use flowstone_core::catalog::{Addresses, ClusterCommand, Command, NodeSpec, Role};
 use flowstone_processor::Pipeline;
 use flowstone_storage::disk::create_dir_durably;
 use flowstone_storage::settled::remove_orphans;
@@ -408,7 +408,7 @@ pub(crate) fn open(data: &DataDir, config: &Config) -> Result<Opened, StartError
     let reserve = Arc::new(reserve.map_err(|e| StartError::Catalog(e.to_string()))?);
     let (path, count) = (data.path.join("catalog.redb"), data.identity.shards);
     let catalog = CatalogStore::open(&path, count, reserve.clone()).map_err(StartError::Catalog)?;
-    found(&catalog, data, config);
+    found::found(&catalog, data, config);
     let (mut shards, mut broken) = (Vec::new(), Vec::new());
     for id in (0..count).map(ShardId) {
         match open_shard(&disk, id, config, &reserve) {
@@ -433,31 +433,6 @@ pub(crate) fn open(data: &DataDir, config: &Config) -> Result<Opened, StartError
         shards,
         broken,
     })
-}
-
-/// Makes the first node of a cluster of one, at the first start. Nothing fails for its sake: a full disk
-/// has it tried again at the next start.
-fn found(catalog: &CatalogStore, data: &DataDir, config: &Config) {
-    if catalog.current().cluster().is_some() {
-        return;
-    }
-    let identity = &data.identity;
-    let name = identity.node_id.get(..8).unwrap_or(&identity.node_id);
-    let node = NodeSpec {
-        name: format!("node-{name}"),
-        addresses: Addresses {
-            peer: String::new(),
-            native: config.node.native.clone(),
-            http: config.node.http.clone(),
-        },
-        role: Role::Data,
-        fingerprint: None,
-    };
-    let id = identity.cluster_id.clone();
-    let command = ClusterCommand::Found { id, node };
-    if let Err(e) = catalog.apply(Command::Cluster(command)) {
-        tracing::warn!("the cluster of this node is not founded yet: {e}");
-    }
 }
 
 fn open_shard(
