@@ -10,6 +10,7 @@ mod consume;
 mod demo;
 mod format;
 mod inspect;
+mod pipeline;
 mod produce;
 mod repair;
 mod restore;
@@ -84,6 +85,9 @@ enum Command {
     /// Make, list, describe and delete topics.
     #[command(subcommand)]
     Topic(topic::Command),
+    /// Deploy, list, describe, pause, resume and delete pipelines of SQL.
+    #[command(subcommand)]
+    Pipeline(pipeline::Command),
     /// Send records, one a line.
     Produce(produce::Args),
     /// Print records.
@@ -114,6 +118,7 @@ pub fn main() -> ExitCode {
     let outcome = match Cli::parse().command {
         Command::Serve(args) => serve::run(args),
         Command::Topic(command) => topic::run(command),
+        Command::Pipeline(command) => pipeline::run(command),
         Command::Produce(args) => produce::run(args),
         Command::Consume(args) => consume::run(args),
         Command::Bench(command) => bench::run(command),

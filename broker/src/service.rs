@@ -6,6 +6,7 @@
 mod carry;
 mod describe;
 mod native_requests;
+mod sql;
 mod topics;
 
 use crate::catalog_store::CatalogStore;

@@ -3,19 +3,18 @@
 //! A pure state machine: a [`Command`] is checked and applied, and answered with an [`Event`] and
 //! the rows that changed. The driver stores the rows durably before it tells anybody.
 
+mod pipelines;
 mod rows;
 mod topics;
 
+pub use pipelines::Deployed;
 pub use rows::Row;
 
 use crate::input::PartitionConfig;
 use flowstone_wire::native::{Topic, TopicSettings};
-use flowstone_wire::{ErrorCode, Failure, PartitionId, ProducerId, ShardId, TopicId, name};
+use flowstone_wire::{Failure, PartitionId, ProducerId, ShardId, TopicId};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-
-/// Most pipelines that are remembered.
-const PIPELINES_MAX: usize = 10_000;
 
 /// A change of the catalog.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -58,6 +57,32 @@ pub enum Command {
         /// Its name.
         name: String,
     },
+    /// Keep a pipeline of SQL, under a number of its own.
+    DeployPipeline {
+        /// Its name.
+        name: String,
+        /// What was said.
+        deployed: Deployed,
+    },
+    /// Keep that a deployed pipeline runs, or that it does not.
+    PausePipeline {
+        /// Its name.
+        name: String,
+        /// Whether it rests.
+        paused: bool,
+    },
+    /// Forget a deployed pipeline and its number.
+    ForgetPipeline {
+        /// Its name.
+        name: String,
+    },
+    /// Keep a stream, in place of an earlier one of this name.
+    SetStream {
+        /// Its name.
+        name: String,
+        /// The statement.
+        statement: String,
+    },
 }
 
 /// What a command did.
@@ -75,6 +100,10 @@ pub enum Event {
     Skipped,
     /// The number of the pipeline.
     PipelineRegistered(u32),
+    /// The number that the pipeline had.
+    PipelineForgotten(u32),
+    /// The stream is kept.
+    StreamSet,
 }
 
 /// Counters of things that are never numbered twice.
@@ -108,6 +137,9 @@ pub struct Catalog {
     /// Home shard of each placement group.
     homes: BTreeMap<String, u32>,
     pipelines: BTreeMap<String, u32>,
+    /// Pipelines of SQL, and the streams that new ones can name.
+    deployed: BTreeMap<String, Deployed>,
+    streams: BTreeMap<String, String>,
     /// Partitions of deleted topics that the tier may still have something of.
     left_in_tier: BTreeMap<TopicId, Vec<PartitionId>>,
 }
@@ -121,6 +153,8 @@ impl Catalog {
             topics: BTreeMap::new(),
             homes: BTreeMap::new(),
             pipelines: BTreeMap::new(),
+            deployed: BTreeMap::new(),
+            streams: BTreeMap::new(),
             left_in_tier: BTreeMap::new(),
         }
     }
@@ -156,23 +190,11 @@ impl Catalog {
                 Ok((Event::Skipped, vec![self.counters_row()]))
             }
             Command::RegisterPipeline { name } => self.register_pipeline(name),
+            Command::DeployPipeline { name, deployed } => self.deploy(name, deployed),
+            Command::PausePipeline { name, paused } => self.pause(&name, paused),
+            Command::ForgetPipeline { name } => self.forget_pipeline(&name),
+            Command::SetStream { name, statement } => self.set_stream(name, statement),
         }
-    }
-
-    fn register_pipeline(&mut self, pipeline: String) -> Result<(Event, Vec<Row>), Failure> {
-        name::check("pipeline", &pipeline)?;
-        if let Some(id) = self.pipelines.get(&pipeline) {
-            return Ok((Event::PipelineRegistered(*id), Vec::new()));
-        }
-        if self.pipelines.len() >= PIPELINES_MAX {
-            let what = format!("there are {PIPELINES_MAX} pipelines already");
-            return Err(Failure::new(ErrorCode::LimitReached, what));
-        }
-        let id = self.counters.next_pipeline;
-        self.counters.next_pipeline += 1;
-        self.pipelines.insert(pipeline.clone(), id);
-        let rows = vec![self.counters_row(), Row::pipeline(&pipeline, id)];
-        Ok((Event::PipelineRegistered(id), rows))
     }
 
     /// All topics, by name.
@@ -188,7 +210,7 @@ impl Catalog {
     /// The topic of this name.
     ///
     /// # Errors
-    /// [`ErrorCode::UnknownTopic`].
+    /// [`flowstone_wire::ErrorCode::UnknownTopic`].
     pub fn topic(&self, name: &str) -> Result<&Topic, Failure> {
         self.topics
             .get(name)

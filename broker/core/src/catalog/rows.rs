@@ -6,11 +6,13 @@
 //! topic/NAME          FirstTopic, as written before there was a tier
 //! home/GROUP          u32
 //! pipeline/NAME       u32
+//! deployed/NAME       Deployed
+//! stream/NAME         text of the statement
 //! in-tier/TOPIC       partitions of a deleted topic that the tier may still have
 //! ```
 //! Values are postcard.
 
-use super::{Catalog, Counters};
+use super::{Catalog, Counters, Deployed};
 use flowstone_wire::native::{Partition, Topic, TopicSettings, Visibility};
 use flowstone_wire::{PartitionId, TopicId};
 use serde::de::DeserializeOwned;
@@ -63,6 +65,26 @@ impl Row {
 
     pub(super) fn pipeline(name: &str, id: u32) -> Self {
         some(format!("pipeline/{name}"), &id)
+    }
+
+    pub(super) fn no_pipeline(name: &str) -> Self {
+        Self {
+            key: format!("pipeline/{name}"),
+            value: None,
+        }
+    }
+
+    /// Removes it where there is none.
+    pub(super) fn deployed(name: &str, deployed: Option<&Deployed>) -> Self {
+        let key = format!("deployed/{name}");
+        match deployed {
+            Some(deployed) => some(key, deployed),
+            None => Self { key, value: None },
+        }
+    }
+
+    pub(super) fn stream(name: &str, statement: &str) -> Self {
+        some(format!("stream/{name}"), &statement)
     }
 }
 
@@ -143,6 +165,12 @@ impl Catalog {
                     catalog
                         .pipelines
                         .insert(name.to_string(), read(key, value)?);
+                }
+                Some(("deployed", name)) => {
+                    catalog.deployed.insert(name.to_string(), read(key, value)?);
+                }
+                Some(("stream", name)) => {
+                    catalog.streams.insert(name.to_string(), read(key, value)?);
                 }
                 Some(("in-tier", topic)) => {
                     let bad = |e| format!("row '{key}' of the catalog names no topic: {e}");
