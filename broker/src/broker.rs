@@ -220,6 +220,8 @@ impl Broker {
                 .and_then(|pipeline| self.deploy(pipeline))
                 .map_err(|source| StartError::Pipeline { name, source })?;
         }
+        let runtime = self.service.runtime();
+        runtime.block_on(self.service.clone().start_deployed());
         Ok(())
     }
 

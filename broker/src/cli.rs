@@ -11,6 +11,7 @@ mod consume;
 mod demo;
 mod format;
 mod inspect;
+mod pipeline;
 mod produce;
 mod repair;
 mod restore;
@@ -88,6 +89,9 @@ enum Command {
     /// Look at the cluster, and change it: copies, nodes, leaders.
     #[command(subcommand)]
     Cluster(cluster::Command),
+    /// Deploy, list, describe, pause, resume and delete pipelines of SQL.
+    #[command(subcommand)]
+    Pipeline(pipeline::Command),
     /// Send records, one a line.
     Produce(produce::Args),
     /// Print records.
@@ -119,6 +123,7 @@ pub fn main() -> ExitCode {
         Command::Serve(args) => serve::run(args),
         Command::Topic(command) => topic::run(command),
         Command::Cluster(command) => cluster::run(command),
+        Command::Pipeline(command) => pipeline::run(command),
         Command::Produce(args) => produce::run(args),
         Command::Consume(args) => consume::run(args),
         Command::Bench(command) => bench::run(command),

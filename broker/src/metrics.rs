@@ -164,7 +164,7 @@ impl Metrics {
 
     pub(crate) fn request(&self, api: u16) {
         // Numbers of no request share a label: a peer must not make up labels.
-        const NAMES: [&str; 16] = [
+        const NAMES: [&str; 19] = [
             "other",
             "hello",
             "list-topics",
@@ -181,6 +181,9 @@ impl Metrics {
             "list-groups",
             "list-shards",
             "get-tier",
+            "deploy-pipelines",
+            "describe-pipelines",
+            "control-pipeline",
         ];
         let name = NAMES.get(usize::from(api)).copied().unwrap_or(NAMES[0]);
         self.requests.with_label_values(&[name]).inc();

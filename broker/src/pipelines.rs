@@ -11,8 +11,7 @@ use std::sync::Arc;
 
 impl Service {
     /// Deploys a pipeline: it goes on from where a pipeline of this name stopped. Topics that are not
-    /// there are made: sources with one partition, sinks like the first source, in its placement
-    /// group.
+    /// there are made, as [`Self::start_pipeline`] says.
     ///
     /// # Errors
     /// What the catalog says.
@@ -28,6 +27,19 @@ impl Service {
                 "the catalog gave no number",
             ));
         };
+        self.start_pipeline(id, pipeline).await
+    }
+
+    /// Starts the tasks of a pipeline. Topics that are not there are made: sources with one
+    /// partition, sinks like the first source, in its placement group.
+    ///
+    /// # Errors
+    /// What the catalog says.
+    pub(crate) async fn start_pipeline(
+        self: Arc<Self>,
+        id: u32,
+        pipeline: Pipeline,
+    ) -> Result<(), Failure> {
         let mut sources = Vec::new();
         for source in pipeline.sources() {
             sources.push(
@@ -93,14 +105,14 @@ pub(crate) fn task_config(
     sources: &[Topic],
     sinks: &[Topic],
 ) -> TaskConfig {
-    let inputs = sources.iter().flat_map(|t| {
-        let here = t
-            .partitions
-            .iter()
-            .enumerate()
-            .filter(|(_, p)| p.shard == shard);
-        here.map(|(index, p)| (p.id, index as u32))
-    });
+    let (mut inputs, mut of_source) = (Vec::new(), Vec::new());
+    for (source, topic) in sources.iter().enumerate() {
+        let all = topic.partitions.iter().enumerate();
+        for (index, p) in all.filter(|(_, p)| p.shard == shard) {
+            inputs.push((p.id, index as u32));
+            of_source.push(source as u16);
+        }
+    }
     let sink = |t: &Topic| {
         let place = |p: &flowstone_wire::native::Partition| SinkPartition {
             id: p.id,
@@ -111,7 +123,8 @@ pub(crate) fn task_config(
     TaskConfig {
         id,
         pipeline: pipeline.clone(),
-        inputs: inputs.collect(),
+        inputs,
+        sources: of_source,
         sinks: sinks.iter().map(sink).collect(),
     }
 }

@@ -7,6 +7,7 @@ mod carry;
 mod cluster;
 mod describe;
 mod native_requests;
+mod sql;
 mod topics;
 
 use crate::catalog_store::CatalogStore;

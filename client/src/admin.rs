@@ -5,8 +5,9 @@ use crate::error::Error;
 use crate::transport::Route;
 use bytes::Bytes;
 use flowstone_wire::native::{
-    ChangeCluster, ClusterChange, ClusterStatus, CreateTopic, DeleteTopic, DescribeTopic,
-    FindOffset, GetCluster, GetTier, ListGroups, ListPipelines, ListShards, ListTopics, Partition,
+    ChangeCluster, ClusterChange, ClusterStatus, ControlPipeline, CreateTopic, DeleteTopic,
+    DeployPipelines, DescribePipelines, DescribeTopic, FindOffset, GetCluster, GetTier, ListGroups,
+    ListPipelines, ListShards, ListTopics, Partition, PipelineAction, PipelineDescription,
     PipelineStatus, Place, Request, ShardStatus, TierStatus, Topic, TopicSettings, TopicStatus,
 };
 use flowstone_wire::{ErrorCode, Failure, Offset, name};
@@ -81,6 +82,41 @@ impl Client {
     /// As [`Client::call`].
     pub async fn pipelines(&self) -> Result<Vec<PipelineStatus>, Error> {
         self.ask(&ListPipelines {}).await
+    }
+
+    /// Deploys the pipelines of a text of SQL; with `dry_run` only says what would be deployed.
+    ///
+    /// # Errors
+    /// The broker refuses with [`ErrorCode::InvalidRequest`] what it does not understand, with line
+    /// and column.
+    pub async fn deploy_pipelines(
+        &self,
+        text: &str,
+        dry_run: bool,
+    ) -> Result<Vec<PipelineDescription>, Error> {
+        let text = text.to_owned();
+        self.ask(&DeployPipelines { text, dry_run }).await
+    }
+
+    /// What was deployed: the pipeline of this name, or all.
+    ///
+    /// # Errors
+    /// The broker refuses with [`ErrorCode::InvalidRequest`] if there is none of this name.
+    pub async fn describe_pipelines(
+        &self,
+        name: Option<&str>,
+    ) -> Result<Vec<PipelineDescription>, Error> {
+        let name = name.map(ToOwned::to_owned);
+        self.ask(&DescribePipelines { name }).await
+    }
+
+    /// Pauses, resumes or deletes a pipeline that was deployed.
+    ///
+    /// # Errors
+    /// The broker refuses with [`ErrorCode::InvalidRequest`] if there is none of this name.
+    pub async fn control_pipeline(&self, name: &str, action: PipelineAction) -> Result<(), Error> {
+        let name = name.to_owned();
+        self.ask(&ControlPipeline { name, action }).await
     }
 
     /// Names of the consumer groups that have positions.

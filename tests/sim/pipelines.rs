@@ -77,6 +77,7 @@ impl Deployed {
             id,
             pipeline: self.pipeline.clone(),
             inputs,
+            sources: Vec::new(),
             sinks: sinks.collect(),
         })
     }

@@ -51,6 +51,9 @@ pub struct TaskConfig {
     pub pipeline: Pipeline,
     /// Input partitions on this shard, each with its index in its topic.
     pub inputs: Vec<(PartitionId, u32)>,
+    /// For each input the source that it belongs to, an index into the pipeline's sources; shorter
+    /// where the rest belongs to the first.
+    pub sources: Vec<u16>,
     /// For each sink, the partitions of its topic, in order of their index.
     pub sinks: Vec<Vec<SinkPartition>>,
 }

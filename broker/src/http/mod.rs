@@ -7,6 +7,7 @@ mod cluster;
 mod events;
 mod groups;
 mod idempotency;
+mod pipelines;
 mod problem;
 mod read;
 mod status;
@@ -19,7 +20,7 @@ use axum::Router;
 use axum::extract::{DefaultBodyLimit, MatchedPath, Request, State};
 use axum::middleware::Next;
 use axum::response::Response;
-use axum::routing::{get, put};
+use axum::routing::{get, post, put};
 use flowstone_wire::limits::HTTP_BODY_BYTES_MAX;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
@@ -75,7 +76,19 @@ fn router(door: Arc<Door>) -> Router {
             "/api/v1/groups/{group}/offsets",
             get(groups::read).put(groups::commit),
         )
-        .route("/api/v1/pipelines", get(status::pipelines))
+        .route(
+            "/api/v1/pipelines",
+            get(status::pipelines).post(pipelines::deploy),
+        )
+        .route(
+            "/api/v1/pipelines/{pipeline}",
+            get(pipelines::describe).delete(pipelines::delete),
+        )
+        .route("/api/v1/pipelines/{pipeline}/pause", post(pipelines::pause))
+        .route(
+            "/api/v1/pipelines/{pipeline}/resume",
+            post(pipelines::resume),
+        )
         .route("/api/v1/shards", get(status::shards))
         .route("/api/v1/tier", get(status::tier))
         .route("/api/v1/cluster", get(cluster::status))

@@ -85,6 +85,18 @@ impl Service {
                 answer::<native::DescribeTopic>(self.describe_topic(&r.name).await)
             }
             native::ListPipelines::API => answer::<native::ListPipelines>(self.pipelines().await),
+            native::DeployPipelines::API => {
+                let r: native::DeployPipelines = decode(&header)?;
+                answer::<native::DeployPipelines>(self.deploy_sql(r.text, r.dry_run).await)
+            }
+            native::DescribePipelines::API => {
+                let r: native::DescribePipelines = decode(&header)?;
+                answer::<native::DescribePipelines>(self.describe_sql(r.name).await)
+            }
+            native::ControlPipeline::API => {
+                let r: native::ControlPipeline = decode(&header)?;
+                answer::<native::ControlPipeline>(self.control_sql(r.name, r.action).await)
+            }
             native::ListGroups::API => answer::<native::ListGroups>(self.groups().await),
             native::ListShards::API => {
                 let all = self.statuses().await;

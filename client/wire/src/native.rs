@@ -319,6 +319,62 @@ pub struct PipelineStatus {
     pub latency_p99_us: f64,
 }
 
+/// Deploys the pipelines of a text of SQL, and keeps its streams.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeployPipelines {
+    /// The statements.
+    pub text: String,
+    /// Only say what would be deployed, and how it would run.
+    pub dry_run: bool,
+}
+request!(DeployPipelines = 18 -> Vec<PipelineDescription>);
+
+/// Asks what was deployed: of this pipeline, or of all.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DescribePipelines {
+    /// Its name; `None` for all.
+    pub name: Option<String>,
+}
+request!(DescribePipelines = 19 -> Vec<PipelineDescription>);
+
+/// A pipeline of SQL.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PipelineDescription {
+    /// Its name.
+    pub name: String,
+    /// `running`, `paused`, `planned` if it was not deployed, or `refused` and why.
+    pub state: String,
+    /// Its statement.
+    pub statement: String,
+    /// How it runs: its operators, one a line.
+    pub plan: String,
+    /// Topics that it reads.
+    pub sources: Vec<String>,
+    /// Topics that it writes.
+    pub sinks: Vec<String>,
+}
+
+/// Pauses, resumes or deletes a pipeline that was deployed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ControlPipeline {
+    /// Its name.
+    pub name: String,
+    /// What is to be done.
+    pub action: PipelineAction,
+}
+request!(ControlPipeline = 20 -> ());
+
+/// What can be done to a pipeline.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum PipelineAction {
+    /// It rests where it is.
+    Pause,
+    /// It goes on from there.
+    Resume,
+    /// It stops and is forgotten, with its state; its topics stay.
+    Delete,
+}
+
 /// Asks for the consumer groups that have positions.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ListGroups {}
@@ -451,8 +507,11 @@ mod tests {
             GetTier::API,
             GetCluster::API,
             ChangeCluster::API,
+            DeployPipelines::API,
+            DescribePipelines::API,
+            ControlPipeline::API,
         ];
-        assert_eq!(all.to_vec(), (1..=17).collect::<Vec<u16>>());
+        assert_eq!(all.to_vec(), (1..=20).collect::<Vec<u16>>());
     }
 
     #[test]

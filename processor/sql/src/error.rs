@@ -56,7 +56,9 @@ impl Error {
 /// The message without what DataFusion puts before and behind it.
 fn first_line(error: &DataFusionError) -> String {
     let text = error.strip_backtrace();
-    let text = text.lines().next().unwrap_or_default();
+    // The rules that were at work stand before what they found.
+    let found = text.rsplit("caused by\n").next().unwrap_or_default();
+    let text = found.lines().next().unwrap_or_default();
     let known = [
         "Error during planning: ",
         "Schema error: ",

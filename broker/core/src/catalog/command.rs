@@ -5,6 +5,7 @@
 
 use super::cluster::ClusterCommand;
 use super::nodes::NodeCommand;
+use super::pipelines::Deployed;
 use super::shards::ShardCommand;
 use crate::replica::Config;
 use flowstone_wire::native::{Topic, TopicSettings};
@@ -58,6 +59,32 @@ pub enum Command {
     Node(NodeCommand),
     /// Something of a shard.
     Shard(ShardCommand),
+    /// Keep a pipeline of SQL, under a number of its own.
+    DeployPipeline {
+        /// Its name.
+        name: String,
+        /// What was said.
+        deployed: Deployed,
+    },
+    /// Keep that a deployed pipeline runs, or that it does not.
+    PausePipeline {
+        /// Its name.
+        name: String,
+        /// Whether it rests.
+        paused: bool,
+    },
+    /// Forget a deployed pipeline and its number.
+    ForgetPipeline {
+        /// Its name.
+        name: String,
+    },
+    /// Keep a stream, in place of an earlier one of this name.
+    SetStream {
+        /// Its name.
+        name: String,
+        /// The statement.
+        statement: String,
+    },
 }
 
 /// What a command did.
@@ -87,4 +114,8 @@ pub enum Event {
     Activated(Epoch),
     /// A shard's place has changed as was asked.
     Placed,
+    /// The number that the pipeline had.
+    PipelineForgotten(u32),
+    /// The stream is kept.
+    StreamSet,
 }

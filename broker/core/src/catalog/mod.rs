@@ -7,6 +7,7 @@
 mod cluster;
 mod command;
 mod nodes;
+mod pipelines;
 pub mod placement;
 mod rows;
 mod shards;
@@ -15,17 +16,15 @@ mod topics;
 pub use cluster::{Authority, COPIES_MAX, Cluster, ClusterCommand, Hash, Token};
 pub use command::{Command, Event};
 pub use nodes::{Addresses, Node, NodeCommand, NodeSpec, NodeState, Role};
+pub use pipelines::Deployed;
 pub use rows::Row;
 pub use shards::{Active, Appointment, Placed, REPLICAS_MAX, ShardCommand, UNKNOWN_LIFE};
 
 use crate::input::PartitionConfig;
 use flowstone_wire::native::{Topic, TopicSettings};
-use flowstone_wire::{ErrorCode, Failure, NodeId, PartitionId, ProducerId, ShardId, TopicId, name};
+use flowstone_wire::{Failure, NodeId, PartitionId, ProducerId, ShardId, TopicId};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-
-/// Most pipelines that are remembered.
-const PIPELINES_MAX: usize = 10_000;
 
 /// Counters of things that are never numbered twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -58,6 +57,9 @@ pub struct Catalog {
     /// Home shard of each placement group.
     homes: BTreeMap<String, u32>,
     pipelines: BTreeMap<String, u32>,
+    /// Pipelines of SQL, and the streams that new ones can name.
+    deployed: BTreeMap<String, Deployed>,
+    streams: BTreeMap<String, String>,
     /// Partitions of deleted topics that the tier may still have something of.
     left_in_tier: BTreeMap<TopicId, Vec<PartitionId>>,
     /// `None` before the first node has founded it.
@@ -79,6 +81,8 @@ impl Catalog {
             topics: BTreeMap::new(),
             homes: BTreeMap::new(),
             pipelines: BTreeMap::new(),
+            deployed: BTreeMap::new(),
+            streams: BTreeMap::new(),
             left_in_tier: BTreeMap::new(),
             cluster: None,
             authority: None,
@@ -123,23 +127,11 @@ impl Catalog {
             Command::Cluster(command) => self.apply_to_cluster(command),
             Command::Node(command) => self.apply_to_node(command),
             Command::Shard(command) => self.apply_to_shard(command),
+            Command::DeployPipeline { name, deployed } => self.deploy(name, deployed),
+            Command::PausePipeline { name, paused } => self.pause(&name, paused),
+            Command::ForgetPipeline { name } => self.forget_pipeline(&name),
+            Command::SetStream { name, statement } => self.set_stream(name, statement),
         }
-    }
-
-    fn register_pipeline(&mut self, pipeline: String) -> Result<(Event, Vec<Row>), Failure> {
-        name::check("pipeline", &pipeline)?;
-        if let Some(id) = self.pipelines.get(&pipeline) {
-            return Ok((Event::PipelineRegistered(*id), Vec::new()));
-        }
-        if self.pipelines.len() >= PIPELINES_MAX {
-            let what = format!("there are {PIPELINES_MAX} pipelines already");
-            return Err(Failure::new(ErrorCode::LimitReached, what));
-        }
-        let id = self.counters.next_pipeline;
-        self.counters.next_pipeline += 1;
-        self.pipelines.insert(pipeline.clone(), id);
-        let rows = vec![self.counters_row(), Row::pipeline(&pipeline, id)];
-        Ok((Event::PipelineRegistered(id), rows))
     }
 
     /// All topics, by name.
@@ -155,7 +147,7 @@ impl Catalog {
     /// The topic of this name.
     ///
     /// # Errors
-    /// [`ErrorCode::UnknownTopic`].
+    /// [`flowstone_wire::ErrorCode::UnknownTopic`].
     pub fn topic(&self, name: &str) -> Result<&Topic, Failure> {
         self.topics
             .get(name)

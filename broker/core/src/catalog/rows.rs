@@ -6,6 +6,8 @@
 //! topic/NAME          FirstTopic, as written before there was a tier
 //! home/GROUP          u32
 //! pipeline/NAME       u32
+//! deployed/NAME       Deployed
+//! stream/NAME         text of the statement
 //! in-tier/TOPIC       partitions of a deleted topic that the tier may still have
 //! cluster             Cluster
 //! authority           Authority
@@ -16,7 +18,7 @@
 //! ```
 //! Values are postcard.
 
-use super::{Authority, Catalog, Cluster, Counters, Hash, Node, Placed, Token};
+use super::{Authority, Catalog, Cluster, Counters, Deployed, Hash, Node, Placed, Token};
 use flowstone_wire::native::{Partition, Topic, TopicSettings, Visibility};
 use flowstone_wire::{NodeId, PartitionId, ShardId, TopicId};
 use serde::de::DeserializeOwned;
@@ -111,6 +113,26 @@ impl Row {
 
     pub(super) fn pipeline(name: &str, id: u32) -> Self {
         some(format!("pipeline/{name}"), &id)
+    }
+
+    pub(super) fn no_pipeline(name: &str) -> Self {
+        Self {
+            key: format!("pipeline/{name}"),
+            value: None,
+        }
+    }
+
+    /// Removes it where there is none.
+    pub(super) fn deployed(name: &str, deployed: Option<&Deployed>) -> Self {
+        let key = format!("deployed/{name}");
+        match deployed {
+            Some(deployed) => some(key, deployed),
+            None => Self { key, value: None },
+        }
+    }
+
+    pub(super) fn stream(name: &str, statement: &str) -> Self {
+        some(format!("stream/{name}"), &statement)
     }
 }
 
@@ -207,6 +229,8 @@ impl Catalog {
             }
             ("home", group) => drop(self.homes.insert(group.into(), read(key, value)?)),
             ("pipeline", name) => drop(self.pipelines.insert(name.into(), read(key, value)?)),
+            ("deployed", name) => drop(self.deployed.insert(name.into(), read(key, value)?)),
+            ("stream", name) => drop(self.streams.insert(name.into(), read(key, value)?)),
             ("in-tier", topic) => {
                 let topic = TopicId(topic.parse().map_err(bad)?);
                 self.left_in_tier.insert(topic, read(key, value)?);

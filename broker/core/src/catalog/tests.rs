@@ -1,6 +1,7 @@
 //! The catalog never numbers two things alike, and its rows are all it is.
 
 use super::*;
+use flowstone_wire::ErrorCode;
 use proptest::prelude::*;
 use std::collections::BTreeSet;
 
@@ -202,4 +203,50 @@ proptest! {
             prop_assert_eq!(&Catalog::from_rows(4, stored).unwrap(), &c);
         }
     }
+}
+
+#[test]
+fn deployed_pipelines_are_kept_paused_and_forgotten() {
+    let mut c = Catalog::new(1);
+    let deployed = Deployed {
+        streams: [("s".to_string(), "CREATE STREAM s".to_string())].into(),
+        statement: "CREATE PIPELINE p".into(),
+        plan: "sink".into(),
+        paused: false,
+    };
+    let deploy = || Command::DeployPipeline {
+        name: "p".into(),
+        deployed: deployed.clone(),
+    };
+    let mut rows: BTreeMap<String, Vec<u8>> = BTreeMap::new();
+    let mut apply = |c: &mut Catalog, command| -> Event {
+        let (event, changed) = c.apply(command).unwrap();
+        for row in changed {
+            match row.value {
+                Some(value) => drop(rows.insert(row.key, value)),
+                None => drop(rows.remove(&row.key)),
+            }
+        }
+        let stored = rows.iter().map(|(k, v)| (&k[..], &v[..]));
+        assert_eq!(Catalog::from_rows(1, stored).unwrap(), *c);
+        event
+    };
+    let stream = Command::SetStream {
+        name: "s".into(),
+        statement: "CREATE STREAM s".into(),
+    };
+    apply(&mut c, stream);
+    assert_eq!(apply(&mut c, deploy()), Event::PipelineRegistered(1));
+    assert!(c.clone().apply(deploy()).is_err(), "it is there already");
+    let pause = Command::PausePipeline {
+        name: "p".into(),
+        paused: true,
+    };
+    apply(&mut c, pause);
+    assert!(c.deployed_as("p").unwrap().paused);
+    let forget = || Command::ForgetPipeline { name: "p".into() };
+    assert_eq!(apply(&mut c, forget()), Event::PipelineForgotten(1));
+    assert!(c.clone().apply(forget()).is_err());
+    let again = apply(&mut c, deploy());
+    assert_eq!(again, Event::PipelineRegistered(2), "a number of its own");
 }

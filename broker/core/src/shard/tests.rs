@@ -819,6 +819,7 @@ fn numbers(sink: PartitionId) -> TaskConfig {
         id: 1,
         pipeline: chain.options(options).build().unwrap(),
         inputs: vec![(A, 0)],
+        sources: Vec::new(),
         sinks: vec![local(DLQ), local(LATE), local(sink)],
     }
 }

@@ -25,20 +25,15 @@ pub(super) fn read(
         .iter()
         .filter(|c| c.source == ColumnSource::Value)
         .count();
-    let mut count = 0;
-    for (at, _) in stream
-        .columns
-        .iter()
-        .enumerate()
-        .filter(|(_, c)| c.source == ColumnSource::Value)
-    {
+    let values = stream.columns.iter().enumerate();
+    let values = values.filter(|(_, c)| c.source == ColumnSource::Value);
+    for (count, (at, _)) in values.enumerate() {
         let Some(line) = rest else {
             return Err(format!(
                 "the line has {count} fields, and the stream {expected} columns"
             ));
         };
         let (field, quoted, behind) = field(line, char::from(delimiter))?;
-        count += 1;
         rest = behind;
         if let Ok(place) = columns.binary_search(&at) {
             set(place, &field, quoted, table)?;

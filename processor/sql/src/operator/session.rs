@@ -56,13 +56,13 @@ impl Session {
         let at = times(rows.batch.column(self.start));
         let mut kept = Vec::with_capacity(rows.len());
         let mut joined = Vec::with_capacity(rows.len());
-        for row in 0..rows.len() {
-            match spans.join(groups.numbers[row], at[row], rows.marks.watermarks_ms[row]) {
+        for (row, time_ms) in at.iter().copied().enumerate() {
+            match spans.join(groups.numbers[row], time_ms, rows.marks.watermarks_ms[row]) {
                 Some(span) => {
                     kept.push(row as u32);
                     joined.push(span);
                 }
-                None => flow.late(&rows, row, (at[row], at[row].saturating_add(self.gap_ms))),
+                None => flow.late(&rows, row, (time_ms, time_ms.saturating_add(self.gap_ms))),
             }
         }
         if kept.is_empty() {

@@ -18,7 +18,7 @@ pub enum Emit {
         /// Where it is said.
         place: Location,
         /// How much longer windows stay open, if that is said.
-        allow_lateness: Option<Expr>,
+        allow_lateness: Option<Box<Expr>>,
     },
 }
 
@@ -39,7 +39,7 @@ pub(super) fn parse(cursor: &mut Cursor) -> Result<Emit> {
     }
     let allow_lateness = if cursor.take_word("ALLOW") {
         cursor.expect_word("LATENESS")?;
-        Some(cursor.part(|p| p.parse_expr())?)
+        Some(Box::new(cursor.part(|p| p.parse_expr())?))
     } else {
         None
     };

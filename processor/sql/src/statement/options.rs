@@ -34,9 +34,9 @@ pub(super) fn parse(cursor: &mut Cursor) -> Result<Options> {
         let (name, span) = cursor.name()?;
         cursor.expect(&Token::Eq)?;
         let value_place = cursor.place();
-        let value = match cursor.next().token {
-            Token::SingleQuotedString(text) | Token::Number(text, false) => text,
-            _ => return Err(Error::at(value_place, "expected a 'text' or a number")),
+        let (Token::SingleQuotedString(value) | Token::Number(value, false)) = cursor.next().token
+        else {
+            return Err(Error::at(value_place, "expected a 'text' or a number"));
         };
         if options.given.iter().any(|o| o.name == name) {
             return Err(Error::at(

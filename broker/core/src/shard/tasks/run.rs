@@ -42,6 +42,9 @@ impl Shard {
                 self.tasks.folded.push((config.id, orphan.lsn));
             }
         }
+        for ((partition, _), source) in config.inputs.iter().zip(&config.sources) {
+            task.set_source(*partition, *source);
+        }
         let slot = self.tasks.running.len();
         for (partition, _) in &config.inputs {
             self.partitions

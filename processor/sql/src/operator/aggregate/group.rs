@@ -49,7 +49,7 @@ impl Groups {
     }
 
     fn number(bytes: Vec<u8>, ranges: Vec<Range<usize>>) -> Self {
-        let mut known: HashMap<&[u8], usize, BuildHasherDefault<Mixer>> = HashMap::default();
+        let mut known: HashMap<&[u8], usize, BuildHasherDefault<Mixer>> = Default::default();
         let mut numbers = Vec::with_capacity(ranges.len());
         let (mut firsts, mut keys) = (Vec::new(), Vec::new());
         for (row, range) in ranges.into_iter().enumerate() {

@@ -1,0 +1,141 @@
+//! `flowstone pipeline`: deploy, list, describe, pause, resume, delete.
+
+use super::connect::{Connect, block_on};
+use super::{Failed, Outcome};
+use comfy_table::{Table, presets};
+use flowstone_client::{PipelineAction, PipelineDescription};
+use std::io::Read;
+use std::path::PathBuf;
+
+#[derive(clap::Subcommand)]
+pub(super) enum Command {
+    /// Deploy the pipelines of a file of SQL and keep its streams.
+    Deploy {
+        /// The file; `-` for standard input.
+        file: PathBuf,
+        /// Only say what would be deployed, and how it would run.
+        #[arg(long)]
+        dry_run: bool,
+        #[command(flatten)]
+        options: Options,
+    },
+    /// List the pipelines that were deployed.
+    List {
+        #[command(flatten)]
+        options: Options,
+    },
+    /// Show a pipeline: its statement and how it runs.
+    Describe {
+        /// Its name.
+        name: String,
+        #[command(flatten)]
+        options: Options,
+    },
+    /// Let a pipeline rest where it is.
+    Pause {
+        /// Its name.
+        name: String,
+        #[command(flatten)]
+        options: Options,
+    },
+    /// Let a pipeline go on.
+    Resume {
+        /// Its name.
+        name: String,
+        #[command(flatten)]
+        options: Options,
+    },
+    /// Stop a pipeline and forget its state; its topics stay.
+    Delete {
+        /// Its name.
+        name: String,
+        #[command(flatten)]
+        options: Options,
+    },
+}
+
+#[derive(clap::Args)]
+pub(super) struct Options {
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    connect: Connect,
+}
+
+pub(super) fn run(command: Command) -> Outcome {
+    block_on(async {
+        match command {
+            Command::Deploy {
+                file,
+                dry_run,
+                options,
+            } => {
+                let text = read(&file)?;
+                let client = options.connect.client().await?;
+                let deployed = client.deploy_pipelines(&text, dry_run).await?;
+                print(&deployed, options.json, dry_run)
+            }
+            Command::List { options } => {
+                let client = options.connect.client().await?;
+                print(&client.describe_pipelines(None).await?, options.json, false)
+            }
+            Command::Describe { name, options } => {
+                let client = options.connect.client().await?;
+                let described = client.describe_pipelines(Some(&name)).await?;
+                print(&described, options.json, true)
+            }
+            Command::Pause { name, options } => {
+                control(&name, PipelineAction::Pause, &options).await
+            }
+            Command::Resume { name, options } => {
+                control(&name, PipelineAction::Resume, &options).await
+            }
+            Command::Delete { name, options } => {
+                control(&name, PipelineAction::Delete, &options).await
+            }
+        }
+    })
+}
+
+fn read(file: &std::path::Path) -> Result<String, Failed> {
+    let mut text = String::new();
+    let result = if file.as_os_str() == "-" {
+        std::io::stdin().read_to_string(&mut text)
+    } else {
+        std::fs::File::open(file).and_then(|mut f| f.read_to_string(&mut text))
+    };
+    match result {
+        Ok(_) => Ok(text),
+        Err(e) => Err(Failed::new(1, format!("'{}': {e}", file.display()))),
+    }
+}
+
+async fn control(name: &str, action: PipelineAction, options: &Options) -> Outcome {
+    let client = options.connect.client().await?;
+    client.control_pipeline(name, action).await?;
+    Ok(())
+}
+
+fn print(pipelines: &[PipelineDescription], json: bool, whole: bool) -> Outcome {
+    if json {
+        let text = serde_json::to_string(pipelines).map_err(|e| Failed::new(1, e.to_string()))?;
+        println!("{text}");
+        return Ok(());
+    }
+    if whole {
+        for p in pipelines {
+            println!("{} ({})\n\n{}\n\n{}", p.name, p.state, p.statement, p.plan);
+        }
+        return Ok(());
+    }
+    let mut table = Table::new();
+    table.load_style(presets::NOTHING);
+    table.set_header(["pipeline", "state", "reads", "writes"]);
+    for p in pipelines {
+        let (reads, writes) = (p.sources.join(", "), p.sinks.join(", "));
+        table.add_row([&p.name, &p.state, &reads, &writes]);
+    }
+    println!("{table}");
+    Ok(())
+}

@@ -1,0 +1,69 @@
+//! `/api/v1/pipelines`: deploy, describe, pause, resume, delete.
+
+use super::Shared;
+use super::problem::Answer;
+use axum::Json;
+use axum::extract::rejection::{JsonRejection, PathRejection};
+use axum::extract::{Path, State};
+use axum::http::StatusCode;
+use axum::response::IntoResponse;
+use flowstone_wire::native::PipelineAction;
+use serde::Deserialize;
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Deploy {
+    /// The statements.
+    sql: String,
+    /// Only say what would be deployed.
+    #[serde(default)]
+    dry_run: bool,
+}
+
+pub(super) async fn deploy(
+    State(door): Shared,
+    body: Result<Json<Deploy>, JsonRejection>,
+) -> Answer {
+    let Json(d) = body?;
+    let status = if d.dry_run {
+        StatusCode::OK
+    } else {
+        StatusCode::CREATED
+    };
+    let service = door.service.clone();
+    let deployed = service.deploy_sql(d.sql, d.dry_run).await?;
+    Ok((status, Json(deployed)).into_response())
+}
+
+pub(super) async fn describe(
+    State(door): Shared,
+    pipeline: Result<Path<String>, PathRejection>,
+) -> Answer {
+    let Path(pipeline) = pipeline?;
+    let service = door.service.clone();
+    let mut described = service.describe_sql(Some(pipeline)).await?;
+    Ok(Json(described.pop()).into_response())
+}
+
+pub(super) async fn delete(door: Shared, pipeline: Result<Path<String>, PathRejection>) -> Answer {
+    control(door, pipeline, PipelineAction::Delete).await
+}
+
+pub(super) async fn pause(door: Shared, pipeline: Result<Path<String>, PathRejection>) -> Answer {
+    control(door, pipeline, PipelineAction::Pause).await
+}
+
+pub(super) async fn resume(door: Shared, pipeline: Result<Path<String>, PathRejection>) -> Answer {
+    control(door, pipeline, PipelineAction::Resume).await
+}
+
+async fn control(
+    State(door): Shared,
+    pipeline: Result<Path<String>, PathRejection>,
+    action: PipelineAction,
+) -> Answer {
+    let Path(pipeline) = pipeline?;
+    let service = door.service.clone();
+    service.control_sql(pipeline, action).await?;
+    Ok(StatusCode::NO_CONTENT.into_response())
+}
