@@ -41,6 +41,10 @@ pub(crate) const START: Location = Location { line: 1, column: 1 };
 
 /// One statement.
 #[derive(Clone, Debug)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "statements are few and short-lived"
+)]
 pub enum Statement {
     /// A topic seen as rows.
     CreateStream(StreamStatement),
