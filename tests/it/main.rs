@@ -39,6 +39,7 @@ mod server;
 mod settling;
 mod slow_disk;
 mod slow_readers;
+mod sql;
 mod sync_failure;
 mod tier_back;
 mod tier_faults;

@@ -1,4 +1,5 @@
 //! Pipelines of SQL, from a text to the records that come out.
+#![allow(clippy::unwrap_used, reason = "tests may")]
 
 mod data;
 mod docs;

@@ -53,6 +53,7 @@ pub(super) fn setup(rng: &mut Rng) -> Setup {
             id: 1,
             pipeline: chain.options(PipelineOptions::default()).build().unwrap(),
             inputs: vec![(A, 0)],
+            sources: vec![0],
             sinks: vec![local(DLQ), local(LATE), local(B)],
         },
     }

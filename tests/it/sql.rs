@@ -1,0 +1,244 @@
+//! Pipelines of SQL in the real broker: deployed, paused, killed, started again, deleted.
+
+use crate::child::{run, run_ok};
+use crate::dice::{Dice, kills};
+use crate::http::Http;
+use crate::reading::{Row, read_all};
+use crate::server::{Server, Site, within};
+use flowstone_client::{Client, Record};
+use serde_json::{Value, json};
+
+/// The first event time: long ago, so that no clock of this machine comes near it.
+const START_MS: i64 = 1_600_000_000_000;
+const SINKS: [&str; 4] = ["attempts", "attempts.dlq", "attempts.late", "busy"];
+
+const SQL: &str = "
+CREATE STREAM logins (ts TIMESTAMP, ip VARCHAR, ok BOOLEAN, WATERMARK FOR ts AS ts - INTERVAL '1' SECOND)
+  WITH (topic = 'logins');
+CREATE STREAM counted (ip VARCHAR, attempts BIGINT, failed BIGINT) WITH (topic = 'attempts');
+
+CREATE PIPELINE attempts WITH (idle_ms = 3600000) AS
+  SELECT ip, window_start, window_end, count(*) AS attempts, count(*) FILTER (WHERE NOT ok) AS failed
+  FROM TUMBLE(logins, ts, INTERVAL '10' SECOND) GROUP BY ip, window_start, window_end
+  EMIT ON WINDOW CLOSE;
+-- Reads what the first one writes.
+CREATE PIPELINE busy AS SELECT ip, sum(attempts) AS total FROM counted GROUP BY ip EMIT CHANGES;
+";
+
+fn inputs() -> Vec<String> {
+    let mut dice = Dice::new(9);
+    let mut all = Vec::new();
+    for n in 0..6_000_i64 {
+        let behind = if dice.once_in(89) {
+            20_000
+        } else {
+            dice.below(900) as i64
+        };
+        let ts = START_MS + n * 20 - behind;
+        let line = match dice.once_in(211) {
+            true => "{broken".to_string(),
+            false => {
+                json!({"ts": ts, "ip": format!("10.0.0.{}", dice.below(9)), "ok": dice.once_in(2)})
+                    .to_string()
+            }
+        };
+        all.push(line);
+    }
+    all.push(json!({"ts": START_MS + 1_000_000, "ip": "end", "ok": true}).to_string());
+    all.push(json!({"ts": START_MS + 2_000_000, "ip": "end", "ok": true}).to_string());
+    all
+}
+
+fn deploy(site: &Site, url: &str, sql: &str) {
+    let file = site.file("pipelines.sql");
+    std::fs::write(&file, sql).unwrap();
+    run_ok(
+        &["pipeline", "deploy", file.to_str().unwrap(), "--url", url],
+        b"",
+    );
+}
+
+async fn wait_for(client: &Client, topic: &str, what: &str) {
+    let mut consumer = client.consumer(topic).open().await.unwrap();
+    let found = async {
+        loop {
+            let records = consumer.next_batch().await.unwrap();
+            let is_it = |v: &[u8]| String::from_utf8_lossy(v).contains(what);
+            if (&records).into_iter().any(|r| r.value.is_some_and(is_it)) {
+                return;
+            }
+        }
+    };
+    within(what, found).await;
+}
+
+async fn send_all(site: &Site, client: &Client, mut server: Server, kills: u64) -> Server {
+    let builder = client.producer("logins").retry_for_ms(120_000);
+    let producer = builder.open().await.unwrap();
+    let inputs = inputs();
+    let every = (inputs.len() as u64).checked_div(kills).unwrap_or(u64::MAX);
+    let mut waiting = Vec::new();
+    for (n, line) in (1u64..).zip(&inputs) {
+        waiting.push(producer.enqueue(Record::new(line)).await.unwrap());
+        if n % every == 0 {
+            server.kill();
+            server = site.start();
+        }
+        if waiting.len() > 300 {
+            for ticket in waiting.drain(..200) {
+                within("an acknowledgement", ticket.wait()).await.unwrap();
+            }
+        }
+    }
+    within("the last acknowledgements", producer.close())
+        .await
+        .unwrap();
+    server
+}
+
+async fn outcome(kills: u64) -> Vec<Vec<Row>> {
+    let site = Site::new("", "");
+    let server = site.start();
+    deploy(&site, &server.url(), SQL);
+    let client = Client::connect(&site.unix_url()).await.unwrap();
+    let server = send_all(&site, &client, server, kills).await;
+    wait_for(&client, "busy", r#""ip":"end""#).await;
+    let mut outcome = Vec::new();
+    for sink in SINKS {
+        outcome.push(read_all(&client, sink).await.remove(0));
+    }
+    server.stop();
+    let server = site.start();
+    for (sink, rows) in SINKS.iter().zip(&outcome) {
+        assert!(
+            read_all(&client, sink).await.remove(0) == *rows,
+            "{sink} changed with a restart"
+        );
+    }
+    server.stop();
+    outcome
+}
+
+fn values(rows: &[Row]) -> Vec<String> {
+    let text = |v: &Vec<u8>| String::from_utf8_lossy(v).into_owned();
+    rows.iter()
+        .map(|r| r.value.as_ref().map(text).unwrap_or_default())
+        .collect()
+}
+
+/// The last value of each key: how often a result changed depends on how the input was cut.
+fn last_by_key(rows: &[Row]) -> std::collections::BTreeMap<Vec<u8>, Option<Vec<u8>>> {
+    rows.iter()
+        .map(|r| (r.key.clone().unwrap_or_default(), r.value.clone()))
+        .collect()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn windows_of_sql_under_kill_9_equal_an_unbroken_run() {
+    let unbroken = outcome(0).await;
+    let killed = outcome(kills(12)).await;
+    for (at, sink) in SINKS.iter().enumerate().take(3) {
+        assert!(
+            unbroken[at].len() > 10,
+            "{sink} has {} records: little was compared",
+            unbroken[at].len()
+        );
+        assert_eq!(values(&killed[at]), values(&unbroken[at]), "{sink}");
+    }
+    assert_eq!(last_by_key(&killed[3]), last_by_key(&unbroken[3]));
+    let rows = values(&unbroken[0]);
+    let sum: i64 = rows
+        .iter()
+        .map(|r| {
+            serde_json::from_str::<Value>(r).unwrap()["attempts"]
+                .as_i64()
+                .unwrap()
+        })
+        .sum();
+    let counted = sum + unbroken[1].len() as i64 + unbroken[2].len() as i64;
+    assert_eq!(
+        counted,
+        inputs().len() as i64 - 1,
+        "all but the last one, whose window is open"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn pipelines_are_deployed_paused_resumed_and_deleted() {
+    let site = Site::new("", "");
+    let server = site.start();
+    let url = server.url();
+    let sql = "CREATE STREAM words (word VARCHAR) WITH (format = 'raw');
+               CREATE PIPELINE loud AS SELECT upper(word) AS word FROM words;";
+    deploy(&site, &url, sql);
+    let client = Client::connect(&site.unix_url()).await.unwrap();
+    let producer = client.producer("words").open().await.unwrap();
+    producer.send(Record::new("one")).await.unwrap();
+    wait_for(&client, "loud", "ONE").await;
+
+    let listed = run_ok(&["pipeline", "list", "--json", "--url", &url], b"").json();
+    assert_eq!(
+        (&listed[0]["name"], &listed[0]["state"]),
+        (&json!("loud"), &json!("running"))
+    );
+    let described = run_ok(&["pipeline", "describe", "loud", "--url", &url], b"");
+    assert!(
+        described.text().contains("project: upper(word"),
+        "{}",
+        described.text()
+    );
+
+    run_ok(&["pipeline", "pause", "loud", "--url", &url], b"");
+    producer.send(Record::new("two")).await.unwrap();
+    server.stop();
+    let server = site.start();
+    let url = server.url();
+    let client = Client::connect(&site.unix_url()).await.unwrap();
+    assert_eq!(
+        read_all(&client, "loud").await[0].len(),
+        1,
+        "it rests, also after a restart"
+    );
+    run_ok(&["pipeline", "resume", "loud", "--url", &url], b"");
+    wait_for(&client, "loud", "TWO").await;
+    assert_eq!(read_all(&client, "loud").await[0].len(), 2);
+
+    // The stream is still known, so a pipeline can be deployed over it by itself.
+    deploy(
+        &site,
+        &url,
+        "CREATE PIPELINE long AS SELECT word FROM words WHERE length(word) > 3",
+    );
+    run_ok(&["pipeline", "delete", "loud", "--url", &url], b"");
+    let listed = run_ok(&["pipeline", "list", "--json", "--url", &url], b"").json();
+    assert_eq!(listed.as_array().unwrap().len(), 1, "{listed}");
+    assert_eq!(
+        run(&["pipeline", "describe", "loud", "--url", &url], b"").code,
+        Some(1)
+    );
+    server.stop();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_refused_is_refused_with_its_place_and_changes_nothing() {
+    let site = Site::new("", "");
+    let server = site.start();
+    let bad = "CREATE STREAM t (k VARCHAR);\nCREATE PIPELINE p AS\n  SELECT missing FROM t;";
+    let http = Http(server.http());
+    let path = "/api/v1/pipelines";
+    let answer = http.json("POST", path, &json!({ "sql": bad })).await;
+    answer.is_problem(400, "invalid-request");
+    assert!(
+        answer.text().contains("line 3, column 10"),
+        "{}",
+        answer.text()
+    );
+    let body = json!({ "sql": "CREATE STREAM t (k VARCHAR); CREATE PIPELINE p AS SELECT k FROM t;", "dry_run": true });
+    let answer = http.json("POST", path, &body).await.expect(200);
+    assert_eq!(answer.json()[0]["state"], "planned");
+    let listed = run_ok(&["pipeline", "list", "--json", "--url", &server.url()], b"").json();
+    assert_eq!(listed, json!([]));
+    let topics = run_ok(&["topic", "list", "--json", "--url", &server.url()], b"").json();
+    assert_eq!(topics, json!([]));
+    server.stop();
+}
