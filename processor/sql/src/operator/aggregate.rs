@@ -12,7 +12,7 @@
 
 pub(crate) mod accumulate;
 mod changes;
-mod close;
+pub(crate) mod close;
 pub(crate) mod group;
 
 use crate::flow::{Down, Flow, Result, reject};

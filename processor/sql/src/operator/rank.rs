@@ -10,6 +10,7 @@
 
 use crate::cell::{Reader, Writer};
 use crate::flow::{Down, Flow, Result, reject};
+use crate::operator::aggregate::close::groups_of_window;
 use crate::operator::aggregate::group::Groups;
 use crate::operator::aggregate::{WindowColumns, on_time, times};
 use crate::operator::{from_ordered, prefix};
@@ -156,15 +157,7 @@ impl Rank {
         flow: &mut Flow<'_, '_>,
         down: &mut Down<'_>,
     ) -> Result<()> {
-        let mut window = vec![prefix(number)];
-        window.extend_from_slice(key);
-        let stored = flow.ctx.scan(&window).take(GROUPS_MAX + 1);
-        let mut stored: Vec<(Vec<u8>, Vec<u8>)> =
-            stored.map(|(k, v)| (k.to_vec(), v.to_vec())).collect();
-        if stored.len() > GROUPS_MAX {
-            stored.truncate(GROUPS_MAX);
-            flow.set_timer(at_ms, &window);
-        }
+        let stored = groups_of_window(number, (at_ms, key), GROUPS_MAX, flow);
         let end = key.first_chunk().map_or(at_ms, |end| from_ordered(*end));
         let rows = self.ranked(at_ms, end, &stored)?;
         down.push(rows, flow)?;

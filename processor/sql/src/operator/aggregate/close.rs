@@ -13,6 +13,25 @@ pub(super) const KEY_BYTES: usize = 17;
 /// Most groups that are given out at once; the rest of the window follows in units of its own.
 const GROUPS_MAX: usize = 1024;
 
+/// What is stored of a window whose timer has come, `most` groups of it; for the rest the timer is set
+/// again.
+pub(in crate::operator) fn groups_of_window(
+    number: usize,
+    (at_ms, key): (i64, &[u8]),
+    most: usize,
+    flow: &mut Flow<'_, '_>,
+) -> Vec<(Vec<u8>, Vec<u8>)> {
+    let mut window = vec![prefix(number)];
+    window.extend_from_slice(key);
+    let stored = flow.ctx.scan(&window).take(most + 1);
+    let mut stored: Vec<_> = stored.map(|(k, v)| (k.to_vec(), v.to_vec())).collect();
+    if stored.len() > most {
+        stored.truncate(most);
+        flow.set_timer(at_ms, &window);
+    }
+    stored
+}
+
 impl Aggregate {
     pub(crate) fn close(
         &self,
@@ -22,15 +41,7 @@ impl Aggregate {
         flow: &mut Flow<'_, '_>,
         down: &mut Down<'_>,
     ) -> Result<()> {
-        let mut window = vec![prefix(number)];
-        window.extend_from_slice(key);
-        let stored = flow.ctx.scan(&window).take(GROUPS_MAX + 1);
-        let mut stored: Vec<(Vec<u8>, Vec<u8>)> =
-            stored.map(|(k, v)| (k.to_vec(), v.to_vec())).collect();
-        if stored.len() > GROUPS_MAX {
-            stored.truncate(GROUPS_MAX);
-            flow.set_timer(at_ms, &window);
-        }
+        let stored = groups_of_window(number, (at_ms, key), GROUPS_MAX, flow);
         if !self.changes {
             let rows = self.closed(at_ms, &stored)?;
             down.push(rows, flow)?;
