@@ -1,6 +1,7 @@
 //! Starting and stopping a node.
 
 mod accept;
+mod found;
 
 use crate::catalog_store::CatalogStore;
 use crate::config::{self, Config};
@@ -204,9 +205,9 @@ impl Broker {
 
     /// Tells the shards which partitions exist, and that they know all.
     fn open_partitions(&self) {
-        for topic in self.service.catalog().topics() {
-            self.service.open_partitions(topic);
-        }
+        self.service.follow_catalog();
+        let following = Service::keep_following(Arc::downgrade(&self.service));
+        self.service.runtime().spawn(following);
         for mailbox in &self.mailboxes {
             mailbox.send_waiting(Message::CloseUnknown);
         }
@@ -412,6 +413,7 @@ pub(crate) fn open(data: &DataDir, config: &Config) -> Result<Opened, StartError
     let reserve = Arc::new(reserve.map_err(|e| StartError::Catalog(e.to_string()))?);
     let (path, count) = (data.path.join("catalog.redb"), data.identity.shards);
     let catalog = CatalogStore::open(&path, count, reserve.clone()).map_err(StartError::Catalog)?;
+    found::found(&catalog, data, config);
     let (mut shards, mut broken) = (Vec::new(), Vec::new());
     for id in (0..count).map(ShardId) {
         match open_shard(&disk, id, config, &reserve) {

@@ -1,44 +1,56 @@
-//! The catalog in redb: every command is durable before anybody is told.
+//! The catalog as the rest of a node uses it: read at once, changed by commands that are agreed on.
 
-use crate::catalog_copy;
+use crate::catalog_raft::{
+    CatalogThread, NodeReport, PeerAnswer, PeerRequest, Peers, Role, Standing,
+};
+use crate::data_dir;
 use crate::reserve::Reserve;
 use flowstone_core::Catalog;
-use flowstone_core::catalog::{Command, Event, Row};
-use flowstone_storage::redb_file::{error_of, open_checked};
-use flowstone_storage::{Disk, Error, RealDisk};
-use flowstone_wire::{ErrorCode, Failure};
-use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
-use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, RwLock};
+use flowstone_core::catalog::{Command, Event};
+use flowstone_core::replica::Asked;
+use flowstone_wire::{ErrorCode, Failure, NodeId, ShardId};
+use std::future::Future;
+use std::path::Path;
+use std::sync::Arc;
+use tokio::sync::watch;
 
-const ROWS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("rows");
-const CACHE_BYTES: usize = 1 << 20;
+pub(crate) use crate::catalog_raft::make;
 
-/// The catalog of a node and where it is stored.
+/// The catalog of a node.
 pub(crate) struct CatalogStore {
-    path: PathBuf,
-    reserve: Arc<Reserve>,
-    /// Held while a command is stored: commands happen one after the other.
-    /// `None` after an error that left it unusable: the next command opens it again.
-    writer: Mutex<Option<Database>>,
-    /// What the last stored command left. Readers never wait for the disk.
-    current: RwLock<Arc<Catalog>>,
+    thread: CatalogThread,
+    catalog: watch::Receiver<Arc<Catalog>>,
 }
 
 impl std::fmt::Debug for CatalogStore {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let me = self.me();
         f.debug_struct("CatalogStore")
-            .field("path", &self.path)
+            .field("me", &me)
             .finish_non_exhaustive()
     }
 }
 
 impl CatalogStore {
-    /// Opens the catalog of a data directory with this many shards.
+    /// Opens the catalog of a data directory with this many shards. One that was never of a cluster is
+    /// that of a cluster of one.
     ///
     /// # Errors
     /// What is wrong with it, as text for an operator.
     pub(crate) fn open(path: &Path, shards: u16, reserve: Arc<Reserve>) -> Result<Self, String> {
+        Self::open_as(path, shards, reserve, Role::Founder)
+    }
+
+    /// The same, of a directory that is of a node in this role if it does not say so itself.
+    ///
+    /// # Errors
+    /// As for [`Self::open`].
+    pub(crate) fn open_as(
+        path: &Path,
+        shards: u16,
+        reserve: Arc<Reserve>,
+        role: Role,
+    ) -> Result<Self, String> {
         let broken = |e: &dyn std::fmt::Display| format!("catalog '{}': {e}", path.display());
         let dir = path.parent().unwrap_or(Path::new("."));
         if !path.exists() {
@@ -47,152 +59,94 @@ impl CatalogStore {
             }
             make(path, &[]).map_err(|e| broken(&e))?;
         }
-        let db = open_database(path).map_err(|e| broken(&e))?;
-        let rows = load(&db).map_err(|e| broken(&e))?;
-        let pairs = rows.iter().map(|(k, v)| (&k[..], &v[..]));
-        let catalog = Catalog::from_rows(shards, pairs).map_err(|e| broken(&e))?;
-        // Written only where it differs: a start on a full disk needs no room.
-        if !catalog_copy::read(path).is_ok_and(|old| old == rows) {
-            write_copy(path, &rows);
-        }
-        Ok(Self {
-            path: path.into(),
-            reserve,
-            writer: Mutex::new(Some(db)),
-            current: RwLock::new(Arc::new(catalog)),
-        })
+        let thread = CatalogThread::start(path, shards, reserve, role).map_err(|e| broken(&e))?;
+        let catalog = thread.member.watch();
+        Ok(Self { thread, catalog })
     }
 
-    /// The catalog as it is now.
+    /// The catalog as it is now, as far as this node has heard. Waits for nothing.
     pub(crate) fn current(&self) -> Arc<Catalog> {
-        self.current
-            .read()
-            .expect("nothing panics while it is held")
-            .clone()
+        self.catalog.borrow().clone()
     }
 
-    /// Applies a command and stores it. Waits for the disk.
+    /// The same, and every later one.
+    pub(crate) fn watch(&self) -> watch::Receiver<Arc<Catalog>> {
+        self.catalog.clone()
+    }
+
+    /// Has a command agreed on by the cluster, stored and applied here. Waits for the disk and for other
+    /// nodes, 10 seconds at most. It is applied once, however often it has to be proposed.
     ///
     /// # Errors
-    /// What is wrong with the command, or [`ErrorCode::Internal`] where it could not be stored.
+    /// What is wrong with the command; [`ErrorCode::CatalogUnavailable`], [`ErrorCode::Timeout`],
+    /// [`ErrorCode::DiskFull`] or [`ErrorCode::Internal`] where it could not be agreed on or stored.
     pub(crate) fn apply(&self, command: Command) -> Result<Event, Failure> {
-        let mut db = self.writer.lock().map_err(|_| {
-            Failure::new(
-                ErrorCode::Internal,
-                "the catalog is not usable; restart the broker",
-            )
-        })?;
-        let mut next = Catalog::clone(&self.current());
-        let (event, rows) = next.apply(command)?;
-        if !rows.is_empty() {
-            self.store(&mut db, &rows)?;
-            if let Some(Ok(rows)) = db.as_ref().map(load) {
-                write_copy(&self.path, &rows);
-            }
-        }
-        *self
-            .current
-            .write()
-            .expect("nothing panics while it is held") = Arc::new(next);
-        Ok(event)
-    }
-}
-
-impl CatalogStore {
-    /// Stores rows; where there is no room, with the help of the reserve.
-    fn store(&self, db: &mut Option<Database>, rows: &[Row]) -> Result<(), Failure> {
-        let stored = self.reserve.help(|| {
-            let open = match db.take() {
-                Some(open) => open,
-                None => open_database(&self.path)?,
-            };
-            // After an error it stays closed: redb takes nothing more, and opening needs its lock back.
-            put(&open, rows).map_err(|e| error_of(&self.path, &e))?;
-            *db = Some(open);
-            Ok(())
-        });
-        self.reserve.take();
-        stored.map_err(|e| {
-            let code = match e {
-                Error::NoSpace { .. } => ErrorCode::DiskFull,
-                _ => ErrorCode::Internal,
-            };
-            Failure::new(code, format!("the catalog could not be stored: {e}"))
+        let internal = |what: String| Failure::new(ErrorCode::Internal, what);
+        let id = data_dir::random_id().map_err(|e| internal(e.to_string()))?;
+        let id = u128::from_str_radix(&id, 16).map_err(|e| internal(e.to_string()))?;
+        let member = self.thread.member.clone();
+        let applied = self
+            .thread
+            .wait_for(async move { member.apply(id, command).await });
+        applied.unwrap_or_else(|| {
+            let what = "the catalog is not usable; restart the broker";
+            Err(internal(what.into()))
         })
     }
+
+    /// The number of this node.
+    pub(crate) fn me(&self) -> NodeId {
+        self.thread.member.me()
+    }
+
+    /// How voters stand to each other, as far as this node has heard.
+    pub(crate) fn standing(&self) -> Standing {
+        self.thread.member.standing()
+    }
 }
 
-fn put(db: &Database, rows: &[Row]) -> Result<(), redb::Error> {
-    let tx = db.begin_write()?;
-    {
-        let mut table = tx.open_table(ROWS)?;
-        for row in rows {
-            match &row.value {
-                Some(value) => drop(table.insert(&row.key[..], &value[..])?),
-                None => drop(table.remove(&row.key[..])?),
-            }
+/// What nodes need of each other.
+#[allow(
+    dead_code,
+    reason = "the door for other nodes, and replicas behind it, call these"
+)]
+impl CatalogStore {
+    /// Opens the way to other nodes.
+    pub(crate) fn connect(&self, peers: Arc<dyn Peers>) {
+        self.thread.member.connect(peers);
+    }
+
+    /// Answers a request of another node, which has proven to be `from`. May be polled anywhere.
+    pub(crate) fn serve(
+        &self,
+        from: NodeId,
+        request: PeerRequest,
+    ) -> impl Future<Output = PeerAnswer> + Send + 'static {
+        let member = self.thread.member.clone();
+        let served = self
+            .thread
+            .spawn(async move { member.serve(from, request).await });
+        async move {
+            served.await.unwrap_or_else(|_| {
+                let what = "the broker is shutting down";
+                PeerAnswer::Refused(Failure::new(ErrorCode::ShuttingDown, what))
+            })
         }
     }
-    Ok(tx.commit()?)
-}
 
-fn open_database(path: &Path) -> Result<Database, Error> {
-    let dir = path.parent().unwrap_or(Path::new("."));
-    let name = Path::new(path.file_name().unwrap_or_default());
-    RealDisk::new(dir)
-        .and_then(|disk| disk.open(name)?.drop_cached())
-        .map_err(|source| Error::Io {
-            action: "open",
-            path: path.into(),
-            source,
-        })?;
-    open_checked(path, || {
-        let mut builder = Database::builder();
-        builder.set_cache_size(CACHE_BYTES).open(path)
-    })
-}
+    /// Tells every voter how replicas of this node stand. Waits for nothing; may get lost.
+    pub(crate) fn report(&self, report: NodeReport) {
+        self.thread.spawn(self.thread.member.clone().report(report));
+    }
 
-/// Brings the copy up to date. The catalog itself is stored; the copy is for the day on which it is
-/// damaged, and nothing fails for its sake.
-fn write_copy(path: &Path, rows: &[(String, Vec<u8>)]) {
-    if let Err(e) = catalog_copy::write(path, rows) {
-        tracing::warn!("the copy of the catalog is not up to date: {e}");
+    /// Asks whoever decides, for a replica of this node. Waits for nothing; may get lost. What comes of it
+    /// is seen in [`Self::watch`]: another configuration, or that the epoch is active.
+    pub(crate) fn ask(&self, shard: ShardId, asked: Asked) {
+        let member = self.thread.member.clone();
+        self.thread
+            .spawn(async move { member.ask(shard, asked).await });
     }
-}
-
-/// Makes a catalog file of these rows, under another name first: a crash leaves no half of one.
-///
-/// # Errors
-/// What redb or the disk says.
-pub(crate) fn make(path: &Path, rows: &[(String, Vec<u8>)]) -> Result<(), redb::Error> {
-    let unfinished = path.with_extension("tmp");
-    match std::fs::remove_file(&unfinished) {
-        Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(e.into()),
-        _ => {}
-    }
-    let db = Database::create(&unfinished)?;
-    let tx = db.begin_write()?;
-    {
-        let mut table = tx.open_table(ROWS)?;
-        for (key, value) in rows {
-            table.insert(&key[..], &value[..])?;
-        }
-    }
-    tx.commit()?;
-    drop(db);
-    std::fs::rename(&unfinished, path)?;
-    let dir = path.parent().unwrap_or(Path::new("."));
-    Ok(std::fs::File::open(dir)?.sync_all()?)
 }
 
 const GONE: &str = "it is gone, and without it all data would count as deleted; restore it from a copy, \
                     or see what `flowstone repair` can save";
-
-fn load(db: &Database) -> Result<Vec<(String, Vec<u8>)>, redb::Error> {
-    let mut rows = Vec::new();
-    for entry in db.begin_read()?.open_table(ROWS)?.iter()? {
-        let (key, value) = entry?;
-        rows.push((key.value().to_string(), value.value().to_vec()));
-    }
-    Ok(rows)
-}

@@ -5,6 +5,7 @@
 
 pub(crate) mod bench;
 mod bucket;
+mod cluster;
 mod connect;
 mod consume;
 mod demo;
@@ -84,6 +85,9 @@ enum Command {
     /// Make, list, describe and delete topics.
     #[command(subcommand)]
     Topic(topic::Command),
+    /// Look at the cluster, and change it: copies, nodes, leaders.
+    #[command(subcommand)]
+    Cluster(cluster::Command),
     /// Send records, one a line.
     Produce(produce::Args),
     /// Print records.
@@ -114,6 +118,7 @@ pub fn main() -> ExitCode {
     let outcome = match Cli::parse().command {
         Command::Serve(args) => serve::run(args),
         Command::Topic(command) => topic::run(command),
+        Command::Cluster(command) => cluster::run(command),
         Command::Produce(args) => produce::run(args),
         Command::Consume(args) => consume::run(args),
         Command::Bench(command) => bench::run(command),

@@ -25,6 +25,7 @@ mod background;
 pub mod bench;
 pub mod broker;
 mod catalog_copy;
+mod catalog_raft;
 mod catalog_store;
 pub mod cli;
 mod cold_read;

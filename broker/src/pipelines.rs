@@ -77,7 +77,7 @@ impl Service {
         if let Ok(topic) = self.catalog().topic(name) {
             let topic = topic.clone();
             // Another thread may have made it just now and not have come to its partitions.
-            self.open_partitions(&topic);
+            self.follow_catalog();
             return Ok(topic);
         }
         self.create_topic(name.to_string(), partitions, settings)

@@ -12,6 +12,8 @@ use std::sync::Mutex;
 
 const FILE: &str = "reserve";
 const BYTES: u64 = 32 << 20;
+/// What a change of the catalog may take, with what it makes redb set aside.
+const LITTLE_BYTES: u64 = 1 << 20;
 
 /// The reserve of a data directory.
 #[derive(Debug)]
@@ -60,6 +62,13 @@ impl Reserve {
         if !*held && free > self.min_free_bytes + 2 * BYTES {
             *held = self.disk.create(Path::new(FILE), BYTES).is_ok();
         }
+    }
+
+    /// Whether there is room for a little: on the disk, or here.
+    pub(crate) fn has_room(&self) -> bool {
+        let is_held = self.held.lock().is_ok_and(|held| *held);
+        let free = self.disk.free_bytes();
+        is_held || free.is_ok_and(|free| free > LITTLE_BYTES)
     }
 
     /// Does something that needs a little room, and once more where there was none and the reserve

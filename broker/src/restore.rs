@@ -10,7 +10,7 @@ use crate::data_dir::{self, Unfinished};
 use crate::reserve::Reserve;
 use crate::tiering::{CATALOG, CatalogDocument, GROUPS, GroupsDocument};
 use flowstone_core::Catalog;
-use flowstone_core::catalog::Command;
+use flowstone_core::catalog::{Command, Row};
 use flowstone_core::shard::{group_row, partition_row};
 use flowstone_storage::disk::create_dir_durably;
 use flowstone_storage::settled::{SegmentId, SettledMeta, Tiered};
@@ -261,7 +261,10 @@ fn make_catalog(
     highest: u32,
 ) -> Result<(), Error> {
     let path = dir.join("catalog.redb");
-    catalog_store::make(&path, &document.rows).map_err(|e| Error::Content(e.to_string()))?;
+    let mut rows = document.rows.clone();
+    // It is the first node of a cluster of its own.
+    rows.retain(|(key, _)| !Row::is_of_nodes(key));
+    catalog_store::make(&path, &rows).map_err(|e| Error::Content(e.to_string()))?;
     let reserve = Arc::new(Reserve::open(disk.clone(), config.log.min_free_bytes)?);
     let store = CatalogStore::open(&path, document.shards, reserve).map_err(Error::Content)?;
     let skip = Command::Skip {

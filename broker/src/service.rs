@@ -4,6 +4,7 @@
 //! waits for the reply; what concerns the catalog it does itself, on a thread that may wait.
 
 mod carry;
+mod cluster;
 mod describe;
 mod native_requests;
 mod topics;
@@ -18,8 +19,8 @@ use crate::worker::{ConnectionPermit, Message};
 use flowstone_client::BoxFuture;
 use flowstone_core::catalog::{Command, Event};
 use flowstone_core::{Catalog, Input, Reply, Ticket};
-use flowstone_wire::native::{Acks, HelloAnswer, InitProducerAnswer, ProduceAnswer};
-use flowstone_wire::{CheckedBatch, ErrorCode, Failure, PartitionId, ProducerId, ShardId};
+use flowstone_wire::native::{Acks, HelloAnswer, InitProducerAnswer, ProduceAnswer, Topic};
+use flowstone_wire::{CheckedBatch, ErrorCode, Failure, PartitionId, ProducerId, ShardId, TopicId};
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, RwLock};
@@ -43,6 +44,8 @@ impl Places {
 pub struct Service {
     catalog: CatalogStore,
     places: RwLock<Arc<Places>>,
+    /// Topics whose partitions the shards were told of.
+    known: Mutex<BTreeMap<TopicId, Topic>>,
     mailboxes: Vec<Arc<Mailbox<Message>>>,
     shards: u16,
     runtime: tokio::runtime::Handle,
@@ -78,6 +81,7 @@ impl Service {
             places: RwLock::new(Arc::new(Places::of(&current))),
             shards: current.shards(),
             catalog,
+            known: Mutex::default(),
             mailboxes,
             runtime,
             producers: Mutex::new((ProducerId(0), 0)),
@@ -293,9 +297,7 @@ impl Service {
         let runtime = self.runtime.clone();
         let applied = runtime.spawn_blocking(move || {
             let event = self.catalog.apply(command)?;
-            if let Ok(mut places) = self.places.write() {
-                *places = Arc::new(Places::of(&self.catalog.current()));
-            }
+            self.follow_catalog();
             Ok(event)
         });
         applied.await.unwrap_or_else(|e| {

@@ -5,9 +5,9 @@ use crate::error::Error;
 use crate::transport::Route;
 use bytes::Bytes;
 use flowstone_wire::native::{
-    CreateTopic, DeleteTopic, DescribeTopic, FindOffset, GetTier, ListGroups, ListPipelines,
-    ListShards, ListTopics, Partition, PipelineStatus, Place, Request, ShardStatus, TierStatus,
-    Topic, TopicSettings, TopicStatus,
+    ChangeCluster, ClusterChange, ClusterStatus, CreateTopic, DeleteTopic, DescribeTopic,
+    FindOffset, GetCluster, GetTier, ListGroups, ListPipelines, ListShards, ListTopics, Partition,
+    PipelineStatus, Place, Request, ShardStatus, TierStatus, Topic, TopicSettings, TopicStatus,
 };
 use flowstone_wire::{ErrorCode, Failure, Offset, name};
 
@@ -105,6 +105,23 @@ impl Client {
     /// As [`Client::call`].
     pub async fn tier(&self) -> Result<Option<TierStatus>, Error> {
         self.ask(&GetTier {}).await
+    }
+
+    /// How the cluster stands, as far as the broker has heard.
+    ///
+    /// # Errors
+    /// As [`Client::call`].
+    pub async fn cluster(&self) -> Result<ClusterStatus, Error> {
+        self.ask(&GetCluster {}).await
+    }
+
+    /// Changes the cluster.
+    ///
+    /// # Errors
+    /// What the broker says: [`ErrorCode::InvalidRequest`], [`ErrorCode::NotFound`],
+    /// [`ErrorCode::CatalogUnavailable`].
+    pub async fn change_cluster(&self, change: ClusterChange) -> Result<(), Error> {
+        self.ask(&ChangeCluster { change }).await
     }
 
     /// The offset of a place in the partition with this index in its topic.

@@ -52,8 +52,8 @@ pub use record::{Payload, Record};
 pub use transport::{BoxFuture, RawAnswer, Route, Transport};
 
 pub use flowstone_wire::native::{
-    Acks, GroupOffset, Partition, PartitionStatus, PipelineStatus, Place, ShardStatus, TierStatus,
-    Topic, TopicSettings, TopicStatus, Visibility,
+    Acks, ClusterChange, ClusterStatus, GroupOffset, Partition, PartitionStatus, PipelineStatus,
+    Place, ShardStatus, TierStatus, Topic, TopicSettings, TopicStatus, Visibility,
 };
 pub use flowstone_wire::partitioner::partition_for_key;
 pub use flowstone_wire::{

@@ -2,6 +2,7 @@
 //!
 //! `UPDATE=1` rewrites the golden files. A change of one is a change of the format: it takes a new magic.
 
+mod catalog;
 mod data_dir;
 
 use flowstone_storage::log::LogConfig;
@@ -150,6 +151,8 @@ fn the_page_says_the_numbers_of_the_code() {
         (native::Fetch::API, "Fetch"),
         (native::ListShards::API, "ListShards"),
         (native::GetTier::API, "GetTier"),
+        (native::GetCluster::API, "GetCluster"),
+        (native::ChangeCluster::API, "ChangeCluster"),
     ] {
         assert!(
             page.contains(&format!("| {api} | {name} |")),

@@ -3,6 +3,7 @@
 //! Every error is an RFC 9457 problem document; see `problem`.
 
 mod body;
+mod cluster;
 mod events;
 mod groups;
 mod idempotency;
@@ -18,7 +19,7 @@ use axum::Router;
 use axum::extract::{DefaultBodyLimit, MatchedPath, Request, State};
 use axum::middleware::Next;
 use axum::response::Response;
-use axum::routing::get;
+use axum::routing::{get, put};
 use flowstone_wire::limits::HTTP_BODY_BYTES_MAX;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
@@ -77,6 +78,10 @@ fn router(door: Arc<Door>) -> Router {
         .route("/api/v1/pipelines", get(status::pipelines))
         .route("/api/v1/shards", get(status::shards))
         .route("/api/v1/tier", get(status::tier))
+        .route("/api/v1/cluster", get(cluster::status))
+        .route("/api/v1/cluster/copies", put(cluster::set_copies))
+        .route("/api/v1/cluster/nodes/{node}", put(cluster::set_node))
+        .route("/api/v1/cluster/shards/{shard}", put(cluster::transfer))
         .route("/api/v1/version", get(status::version))
         .route("/healthz", get(status::healthz))
         .route("/readyz", get(status::readyz))

@@ -91,6 +91,11 @@ impl Service {
                 let shards = all.map(|all| all.into_iter().map(|s| s.shard).collect());
                 answer::<native::ListShards>(shards)
             }
+            native::GetCluster::API => answer::<native::GetCluster>(Ok(self.cluster_status())),
+            native::ChangeCluster::API => {
+                let r: native::ChangeCluster = native::decode(&header)?;
+                answer::<native::ChangeCluster>(self.change_cluster(r.change).await)
+            }
             native::GetTier::API => answer::<native::GetTier>(self.tier_status().await),
             other => {
                 let what = format!("request {other} is not known to this broker");

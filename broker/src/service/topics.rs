@@ -1,11 +1,11 @@
 //! Making and deleting topics: the catalog first, then the shards.
 
-use super::Service;
+use super::{Places, Service};
 use flowstone_core::Input;
 use flowstone_core::catalog::{Command, Event, partition_config};
 use flowstone_wire::native::{Topic, TopicSettings};
 use flowstone_wire::{ErrorCode, Failure};
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 impl Service {
     /// Makes a topic. On return its partitions take records.
@@ -18,7 +18,6 @@ impl Service {
         partitions: u32,
         settings: TopicSettings,
     ) -> Result<Topic, Failure> {
-        let this = self.clone();
         let event = self
             .command(Command::CreateTopic {
                 name,
@@ -32,12 +31,49 @@ impl Service {
                 "the catalog made no topic",
             ));
         };
-        this.open_partitions(&topic);
         Ok(topic)
     }
 
+    /// Tells the shards which partitions have come and gone, whoever made or deleted them. They have been
+    /// told when it returns.
+    pub(crate) fn follow_catalog(&self) {
+        // One at a time: else what an old catalog has would be opened after a newer one closed it.
+        let Ok(mut known) = self.known.lock() else {
+            return;
+        };
+        let catalog = self.catalog();
+        if let Ok(mut places) = self.places.write() {
+            *places = Arc::new(Places::of(&catalog));
+        }
+        let gone = std::mem::take(&mut *known);
+        for topic in catalog.topics() {
+            if !gone.contains_key(&topic.id) {
+                self.open_partitions(topic);
+            }
+            known.insert(topic.id, topic.clone());
+        }
+        let gone = gone.into_iter().filter(|(id, _)| !known.contains_key(id));
+        for p in gone.flat_map(|(_, topic)| topic.partitions) {
+            self.tell_shard(p.shard, Input::ClosePartition { partition: p.id });
+        }
+    }
+
+    /// Follows what other nodes change, as long as the service is there.
+    pub(crate) async fn keep_following(this: Weak<Self>) {
+        let changes = this.upgrade().map(|service| service.catalog.watch());
+        let Some(mut changes) = changes else {
+            return;
+        };
+        while changes.changed().await.is_ok() {
+            let Some(service) = this.upgrade() else {
+                return;
+            };
+            service.follow_catalog();
+        }
+    }
+
     /// Tells the shards of a topic's partitions.
-    pub(crate) fn open_partitions(&self, topic: &Topic) {
+    fn open_partitions(&self, topic: &Topic) {
         let config = partition_config(&topic.settings);
         for p in &topic.partitions {
             let input = Input::OpenPartition {
@@ -53,15 +89,9 @@ impl Service {
     /// # Errors
     /// What the catalog says.
     pub async fn delete_topic(self: Arc<Self>, name: String) -> Result<(), Failure> {
-        let this = self.clone();
         let in_tier = self.tiering.is_some();
-        let event = self.command(Command::DeleteTopic { name, in_tier }).await?;
-        if let Event::TopicDeleted(topic) = event {
-            for p in &topic.partitions {
-                this.tell_shard(p.shard, Input::ClosePartition { partition: p.id });
-            }
-        }
-        Ok(())
+        let deleted = self.command(Command::DeleteTopic { name, in_tier });
+        deleted.await.map(drop)
     }
 
     /// The named topics, or all.

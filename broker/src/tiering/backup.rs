@@ -6,6 +6,7 @@ use super::rarely::Rarely;
 use crate::catalog_copy::{self, Rows};
 use crate::service::Service;
 use flowstone_core::Catalog;
+use flowstone_core::catalog::Row;
 use flowstone_wire::native::GroupOffset;
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
@@ -99,10 +100,13 @@ impl Backup {
     }
 
     fn catalog_document(&self, service: &Service) -> Result<Vec<u8>, String> {
+        let mut rows = catalog_copy::read(&self.catalog).map_err(|e| e.to_string())?;
+        // Nodes, and the key of their authority, are of no use to who restores, and not for a bucket.
+        rows.retain(|(key, _)| !Row::is_of_nodes(key));
         let document = CatalogDocument {
             cluster_id: self.cluster_id.clone(),
             shards: service.catalog().shards(),
-            rows: catalog_copy::read(&self.catalog).map_err(|e| e.to_string())?,
+            rows,
         };
         postcard::to_stdvec(&document).map_err(|e| e.to_string())
     }

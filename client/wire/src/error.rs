@@ -100,6 +100,10 @@ errors! {
     NotLeader = 25, "not-leader", Later, 503;
     /// The node stopped leading before the outcome was known.
     LeadershipLost = 26, "leadership-lost", Unknown, 503;
+    /// No majority of the cluster's voters answers, so nothing can be agreed on.
+    CatalogUnavailable = 30, "catalog-unavailable", Later, 503;
+    /// What was to be changed has changed since it was read.
+    Stale = 31, "stale", Never, 409;
 }
 
 impl fmt::Display for ErrorCode {

@@ -394,6 +394,12 @@ pub struct TierStatus {
 pub struct GetTier {}
 request!(GetTier = 15 -> Option<TierStatus>);
 
+mod cluster;
+
+pub use cluster::{
+    ChangeCluster, ClusterChange, ClusterStatus, GetCluster, NodeStatus, ShardPlace,
+};
+
 /// Encodes a header.
 ///
 /// # Errors
@@ -443,8 +449,10 @@ mod tests {
             ListGroups::API,
             ListShards::API,
             GetTier::API,
+            GetCluster::API,
+            ChangeCluster::API,
         ];
-        assert_eq!(all, [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15]);
+        assert_eq!(all.to_vec(), (1..=17).collect::<Vec<u16>>());
     }
 
     #[test]

@@ -1,81 +1,31 @@
-//! The catalog: topics, placement, producer numbers and pipelines, what a cluster agrees on.
+//! The catalog: topics, producer numbers, pipelines, nodes and who holds which shard: what a cluster
+//! agrees on.
 //!
 //! A pure state machine: a [`Command`] is checked and applied, and answered with an [`Event`] and
 //! the rows that changed. The driver stores the rows durably before it tells anybody.
 
+mod cluster;
+mod command;
+mod nodes;
+pub mod placement;
 mod rows;
+mod shards;
 mod topics;
 
+pub use cluster::{Authority, COPIES_MAX, Cluster, ClusterCommand, Hash, Token};
+pub use command::{Command, Event};
+pub use nodes::{Addresses, Node, NodeCommand, NodeSpec, NodeState, Role};
 pub use rows::Row;
+pub use shards::{Active, Appointment, Placed, REPLICAS_MAX, ShardCommand, UNKNOWN_LIFE};
 
 use crate::input::PartitionConfig;
 use flowstone_wire::native::{Topic, TopicSettings};
-use flowstone_wire::{ErrorCode, Failure, PartitionId, ProducerId, ShardId, TopicId, name};
+use flowstone_wire::{ErrorCode, Failure, NodeId, PartitionId, ProducerId, ShardId, TopicId, name};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
 /// Most pipelines that are remembered.
 const PIPELINES_MAX: usize = 10_000;
-
-/// A change of the catalog.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Command {
-    /// Make a topic.
-    CreateTopic {
-        /// Its name.
-        name: String,
-        /// Number of its partitions.
-        partitions: u32,
-        /// Its settings.
-        settings: TopicSettings,
-    },
-    /// Delete a topic.
-    DeleteTopic {
-        /// Its name.
-        name: String,
-        /// Whether a tier may have something of it; then that is remembered.
-        in_tier: bool,
-    },
-    /// The tier has nothing more of a topic that was deleted.
-    ForgetInTier {
-        /// Its number.
-        topic: TopicId,
-    },
-    /// Set aside producer numbers.
-    TakeProducers {
-        /// How many.
-        count: u64,
-    },
-    /// Never give out numbers again that may have been given out after a copy of the catalog was made.
-    Skip {
-        /// Partitions from this one on are free.
-        partition: PartitionId,
-        /// So many producers.
-        producers: u64,
-    },
-    /// Give a pipeline its number, or find the one it has.
-    RegisterPipeline {
-        /// Its name.
-        name: String,
-    },
-}
-
-/// What a command did.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Event {
-    /// The topic was made.
-    TopicCreated(Topic),
-    /// The topic was deleted.
-    TopicDeleted(Topic),
-    /// What the tier had of it is forgotten.
-    ForgottenInTier,
-    /// Numbers from this one on were set aside.
-    ProducersTaken(ProducerId),
-    /// The numbers were left out.
-    Skipped,
-    /// The number of the pipeline.
-    PipelineRegistered(u32),
-}
 
 /// Counters of things that are never numbered twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -110,6 +60,14 @@ pub struct Catalog {
     pipelines: BTreeMap<String, u32>,
     /// Partitions of deleted topics that the tier may still have something of.
     left_in_tier: BTreeMap<TopicId, Vec<PartitionId>>,
+    /// `None` before the first node has founded it.
+    cluster: Option<Cluster>,
+    authority: Option<Authority>,
+    tokens: BTreeMap<Hash, Token>,
+    /// Copies wanted of placement groups that want another number than the cluster.
+    copies: BTreeMap<String, u8>,
+    nodes: BTreeMap<NodeId, Node>,
+    placed: BTreeMap<ShardId, Placed>,
 }
 
 impl Catalog {
@@ -122,6 +80,12 @@ impl Catalog {
             homes: BTreeMap::new(),
             pipelines: BTreeMap::new(),
             left_in_tier: BTreeMap::new(),
+            cluster: None,
+            authority: None,
+            tokens: BTreeMap::new(),
+            copies: BTreeMap::new(),
+            nodes: BTreeMap::new(),
+            placed: BTreeMap::new(),
         }
     }
 
@@ -143,7 +107,7 @@ impl Catalog {
             }
             Command::TakeProducers { count } => {
                 let first = ProducerId(self.counters.next_producer);
-                self.counters.next_producer += count;
+                self.counters.next_producer = first.0.saturating_add(count);
                 Ok((Event::ProducersTaken(first), vec![self.counters_row()]))
             }
             Command::Skip {
@@ -152,10 +116,13 @@ impl Catalog {
             } => {
                 let next = self.counters.next_partition.max(partition.0);
                 self.counters.next_partition = next;
-                self.counters.next_producer += producers;
+                self.counters.next_producer = self.counters.next_producer.saturating_add(producers);
                 Ok((Event::Skipped, vec![self.counters_row()]))
             }
             Command::RegisterPipeline { name } => self.register_pipeline(name),
+            Command::Cluster(command) => self.apply_to_cluster(command),
+            Command::Node(command) => self.apply_to_node(command),
+            Command::Shard(command) => self.apply_to_shard(command),
         }
     }
 

@@ -7,12 +7,18 @@
 //! home/GROUP          u32
 //! pipeline/NAME       u32
 //! in-tier/TOPIC       partitions of a deleted topic that the tier may still have
+//! cluster             Cluster
+//! authority           Authority
+//! token/HASH          Token, by its hash in hexadecimal
+//! copies/GROUP        u8
+//! node/NODE           Node
+//! shard/SHARD         Placed
 //! ```
 //! Values are postcard.
 
-use super::{Catalog, Counters};
+use super::{Authority, Catalog, Cluster, Counters, Hash, Node, Placed, Token};
 use flowstone_wire::native::{Partition, Topic, TopicSettings, Visibility};
-use flowstone_wire::{PartitionId, TopicId};
+use flowstone_wire::{NodeId, PartitionId, ShardId, TopicId};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -61,9 +67,69 @@ impl Row {
         }
     }
 
+    pub(super) fn cluster(cluster: &Cluster) -> Self {
+        some("cluster".into(), cluster)
+    }
+
+    pub(super) fn authority(authority: &Authority) -> Self {
+        some("authority".into(), authority)
+    }
+
+    pub(super) fn token(hash: &Hash, token: &Token) -> Self {
+        some(token_key(hash), token)
+    }
+
+    pub(super) fn no_token(hash: &Hash) -> Self {
+        Self {
+            key: token_key(hash),
+            value: None,
+        }
+    }
+
+    pub(super) fn copies(group: &str, copies: Option<u8>) -> Self {
+        let key = format!("copies/{group}");
+        match copies {
+            Some(copies) => some(key, &copies),
+            None => Self { key, value: None },
+        }
+    }
+
+    pub(super) fn node(node: &Node) -> Self {
+        some(format!("node/{}", node.id), node)
+    }
+
+    pub(super) fn placed(shard: ShardId, placed: &Placed) -> Self {
+        some(format!("shard/{shard}"), placed)
+    }
+
+    /// Whether the row of this key is about one cluster of nodes, not about what they hold: a directory
+    /// that is made of a copy begins without it.
+    pub fn is_of_nodes(key: &str) -> bool {
+        let kind = key.split_once('/').map_or(key, |(kind, _)| kind);
+        ["cluster", "authority", "token", "node", "shard"].contains(&kind)
+    }
+
     pub(super) fn pipeline(name: &str, id: u32) -> Self {
         some(format!("pipeline/{name}"), &id)
     }
+}
+
+fn token_key(hash: &Hash) -> String {
+    let hex: String = hash.iter().map(|b| format!("{b:02x}")).collect();
+    format!("token/{hex}")
+}
+
+fn hash_of(key: &str, hex: &str) -> Result<Hash, String> {
+    let bad = || format!("row '{key}' of the catalog names no token");
+    let mut hash = Hash::default();
+    if hex.len() != 2 * hash.len() || !hex.is_ascii() {
+        return Err(bad());
+    }
+    for (at, byte) in hash.iter_mut().enumerate() {
+        let digits = &hex[2 * at..2 * at + 2];
+        *byte = u8::from_str_radix(digits, 16).map_err(|_| bad())?;
+    }
+    Ok(hash)
 }
 
 /// A topic without the settings of the tier.
@@ -125,33 +191,40 @@ impl Catalog {
     ) -> Result<Self, String> {
         let mut catalog = Self::new(shards);
         for (key, value) in rows {
-            match key.split_once('/') {
-                None if key == "counters" => {
-                    catalog.counters = read::<Counters>(key, value)?;
-                }
-                Some(("topic.2", name)) => {
-                    catalog.topics.insert(name.to_string(), read(key, value)?);
-                }
-                Some(("topic", name)) => {
-                    let topic = read::<FirstTopic>(key, value)?;
-                    catalog.topics.insert(name.to_string(), topic.into());
-                }
-                Some(("home", group)) => {
-                    catalog.homes.insert(group.to_string(), read(key, value)?);
-                }
-                Some(("pipeline", name)) => {
-                    catalog
-                        .pipelines
-                        .insert(name.to_string(), read(key, value)?);
-                }
-                Some(("in-tier", topic)) => {
-                    let bad = |e| format!("row '{key}' of the catalog names no topic: {e}");
-                    let topic = TopicId(topic.parse().map_err(bad)?);
-                    catalog.left_in_tier.insert(topic, read(key, value)?);
-                }
-                _ => return Err(format!("row '{key}' of the catalog is not of this version")),
-            }
+            catalog.take_row(key, value)?;
         }
         Ok(catalog)
+    }
+
+    fn take_row(&mut self, key: &str, value: &[u8]) -> Result<(), String> {
+        let bad = |e| format!("row '{key}' of the catalog has no number: {e}");
+        match key.split_once('/').unwrap_or((key, "")) {
+            ("counters", "") => self.counters = read::<Counters>(key, value)?,
+            ("topic.2", name) => drop(self.topics.insert(name.into(), read(key, value)?)),
+            ("topic", name) => {
+                let topic = read::<FirstTopic>(key, value)?;
+                self.topics.insert(name.into(), topic.into());
+            }
+            ("home", group) => drop(self.homes.insert(group.into(), read(key, value)?)),
+            ("pipeline", name) => drop(self.pipelines.insert(name.into(), read(key, value)?)),
+            ("in-tier", topic) => {
+                let topic = TopicId(topic.parse().map_err(bad)?);
+                self.left_in_tier.insert(topic, read(key, value)?);
+            }
+            ("cluster", "") => self.cluster = Some(read(key, value)?),
+            ("authority", "") => self.authority = Some(read(key, value)?),
+            ("token", hex) => drop(self.tokens.insert(hash_of(key, hex)?, read(key, value)?)),
+            ("copies", group) => drop(self.copies.insert(group.into(), read(key, value)?)),
+            ("node", id) => {
+                let id = NodeId(id.parse().map_err(bad)?);
+                self.nodes.insert(id, read(key, value)?);
+            }
+            ("shard", shard) => {
+                let shard = ShardId(shard.parse().map_err(bad)?);
+                self.placed.insert(shard, read(key, value)?);
+            }
+            _ => return Err(format!("row '{key}' of the catalog is not of this version")),
+        }
+        Ok(())
     }
 }

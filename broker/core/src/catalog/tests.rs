@@ -70,6 +70,109 @@ fn bad_commands_change_nothing() {
     assert_eq!(c, before);
 }
 
+fn spec(name: &str) -> NodeSpec {
+    NodeSpec {
+        name: name.into(),
+        addresses: Addresses::default(),
+        role: Role::Data,
+        fingerprint: Some([7; 32]),
+    }
+}
+
+fn founded() -> Catalog {
+    let mut c = Catalog::new(2);
+    let (id, node) = ("c1".into(), spec("one"));
+    let found = ClusterCommand::Found { id, node };
+    c.apply(Command::Cluster(found)).unwrap();
+    c
+}
+
+fn add_token(expires_ms: u64, now_ms: u64) -> Command {
+    let role = Role::Witness;
+    Command::Cluster(ClusterCommand::AddToken {
+        hash: [9; 32],
+        token: Token { role, expires_ms },
+        now_ms,
+    })
+}
+
+fn join(name: &str, now_ms: u64) -> Command {
+    Command::Node(NodeCommand::Join {
+        token: [9; 32],
+        now_ms,
+        node: spec(name),
+    })
+}
+
+#[test]
+fn a_token_lets_one_node_join_in_time_as_what_it_is_for() {
+    let mut c = founded();
+    let code = |done: Result<(Event, Vec<Row>), Failure>| done.unwrap_err().code;
+    assert_eq!(code(c.apply(join("two", 5))), ErrorCode::NotFound);
+    c.apply(add_token(10, 5)).unwrap();
+    assert_eq!(code(c.apply(join("two", 10))), ErrorCode::NotFound, "late");
+    assert_eq!(
+        code(c.apply(join("one", 9))),
+        ErrorCode::InvalidRequest,
+        "a name twice"
+    );
+    let (event, _) = c.apply(join("two", 9)).unwrap();
+    assert_eq!(event, Event::NodeJoined(NodeId(2)));
+    assert_eq!(c.node(NodeId(2)).unwrap().role, Role::Witness);
+    assert_eq!(
+        code(c.apply(join("three", 9))),
+        ErrorCode::NotFound,
+        "used up"
+    );
+    c.apply(add_token(10, 5)).unwrap();
+    let state = NodeState::Removed;
+    let node = NodeId(2);
+    c.apply(Command::Node(NodeCommand::SetState { node, state }))
+        .unwrap();
+    let (event, _) = c.apply(join("two", 9)).unwrap();
+    assert_eq!(
+        event,
+        Event::NodeJoined(NodeId(3)),
+        "a number is not given twice"
+    );
+}
+
+#[test]
+fn a_cluster_is_founded_once() {
+    let mut c = founded();
+    let (id, node) = ("c2".into(), spec("other"));
+    let again = Command::Cluster(ClusterCommand::Found { id, node });
+    assert_eq!(c.apply(again).unwrap_err().code, ErrorCode::InvalidRequest);
+}
+
+#[test]
+fn a_shard_has_as_many_copies_as_its_most_precious_group_wants() {
+    let mut c = founded();
+    c.apply(create("a", 1, Some("g"))).unwrap();
+    c.apply(create("b", 2, Some("h"))).unwrap();
+    let copies = |group: Option<&str>, n| {
+        let group = group.map(Into::into);
+        let copies = Some(n);
+        Command::Cluster(ClusterCommand::SetCopies { group, copies })
+    };
+    c.apply(copies(None, 2)).unwrap();
+    c.apply(copies(Some("g"), 3)).unwrap();
+    assert_eq!([0, 1].map(|s| c.copies_of(ShardId(s))), [3, 2]);
+    c.apply(copies(Some("h"), 1)).unwrap();
+    assert_eq!([0, 1].map(|s| c.copies_of(ShardId(s))), [3, 1]);
+    assert!(c.apply(copies(None, 0)).is_err());
+}
+
+#[test]
+fn the_key_of_the_authority_is_not_shown() {
+    let authority = Authority {
+        certificate: vec![1],
+        key: b"secret".to_vec(),
+    };
+    let shown = format!("{:?}", ClusterCommand::SetAuthority(authority));
+    assert!(!shown.contains("115"), "{shown}");
+}
+
 proptest! {
     #[test]
     fn numbers_are_never_given_twice_and_rows_are_everything(

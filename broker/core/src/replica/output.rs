@@ -5,6 +5,7 @@ use super::epochs::{LogId, Span};
 use super::input::Promise;
 use super::message::{Envelope, Header};
 use flowstone_wire::{ConfigVersion, Epoch, Lsn};
+use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 /// Something the driver is to do, in the order it is given out.
@@ -57,7 +58,7 @@ pub enum Output {
 }
 
 /// A question with what the asker knows; the catalog ignores it where it knows better.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Asked {
     /// The asker.
     pub from: Member,
@@ -70,7 +71,7 @@ pub struct Asked {
 }
 
 /// What a replica wants of the catalog.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Ask {
     /// The newest configuration: another one was heard of.
     Config,
@@ -95,7 +96,7 @@ pub enum Ask {
 }
 
 /// What a node does for a shard.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Phase {
     /// Nothing: it waits for a leader, or for the catalog.
     Idle,
@@ -112,7 +113,7 @@ pub enum Phase {
 }
 
 /// How a replica stands.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Report {
     /// Who.
     pub me: Member,
@@ -134,7 +135,7 @@ pub struct Report {
 }
 
 /// How a follower stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FollowerReport {
     /// Who.
     pub member: Member,

@@ -1,36 +1,78 @@
-//! The catalog as an oracle: one place, always right, and far away. What it sends and hears is late, so
-//! old configurations linger, and it thinks nodes dead that are not.
+//! The catalog of a run: the real one and the real controller, in one place and far away. What they send
+//! and hear is late, so old configurations linger and nodes are thought dead that are not; and a careless
+//! operator is at work beside them.
 #![cfg(test)]
 
 use super::rng::Rng;
-use crate::replica::{Ask, Asked, Config, Input, LogId, Member, Phase, Report};
-use flowstone_wire::{ConfigVersion, Epoch, Incarnation, NodeId};
-use std::collections::{BTreeMap, BTreeSet};
+use crate::catalog::placement::{Answer, Controller, Now, Policy};
+use crate::catalog::{
+    self, Addresses, Appointment, Cluster, ClusterCommand, Command, Event, Node, NodeState, Role,
+    ShardCommand,
+};
+use crate::replica::{Ask, Asked, Config, Input, Member, Report};
+use flowstone_wire::{ConfigVersion, Epoch, Incarnation, NodeId, ShardId};
+use std::collections::BTreeMap;
 
-/// A node that was not heard for so long is thought dead.
-const SILENT_US: u64 = 120_000;
-/// A leader that is not active after so long is replaced.
-const STUCK_US: u64 = 250_000;
+const SHARD: ShardId = ShardId(0);
+
+/// What is short in a run.
+const POLICY: Policy = Policy {
+    silent_us: 120_000,
+    stuck_us: 250_000,
+    replace_us: 600_000,
+    settle_us: 150_000,
+    near_bytes: 4_000,
+    copies_at_once: 2,
+};
 
 pub(super) struct Catalog {
+    agreed: catalog::Catalog,
+    controller: Controller,
+    nodes: usize,
     pub(super) config: Config,
     /// The newest configuration that was activated.
     pub(super) active: Option<Config>,
     /// Each epoch as it began, and when it was activated.
     pub(super) epochs: BTreeMap<Epoch, Config>,
     pub(super) activated_us: BTreeMap<Epoch, u64>,
-    /// The life of each node, as it has told.
-    lives: Vec<Incarnation>,
-    reports: Vec<Option<(u64, Report)>>,
-    /// Members wanted.
-    wanted: usize,
-    changed_us: u64,
     /// Makes no mistakes and no changes any more, but those that are needed.
     pub(super) is_calm: bool,
 }
 
 /// What is sent, and to whom; `None` is everyone.
 pub(super) type Sent = Vec<(Option<NodeId>, Input)>;
+
+fn now(us: u64) -> Now {
+    Now {
+        us,
+        unix_ms: us / 1000,
+    }
+}
+
+/// A catalog of so many nodes, all of which take shards.
+fn of_nodes(nodes: usize, copies: usize) -> catalog::Catalog {
+    let cluster = Cluster {
+        id: "0".into(),
+        copies: copies as u8,
+        next_node: nodes as u32,
+    };
+    let node = |n: usize| Node {
+        id: NodeId(n as u32),
+        name: format!("n{n}"),
+        addresses: Addresses::default(),
+        role: Role::Data,
+        state: NodeState::Active,
+        fingerprints: Vec::new(),
+    };
+    let node_row = |n| {
+        let value = postcard::to_stdvec(&node(n)).unwrap();
+        (format!("node/{n}"), value)
+    };
+    let mut rows: Vec<(String, Vec<u8>)> = (0..nodes).map(node_row).collect();
+    rows.push(("cluster".into(), postcard::to_stdvec(&cluster).unwrap()));
+    let rows = rows.iter().map(|(k, v)| (&k[..], &v[..]));
+    catalog::Catalog::from_rows(1, rows).unwrap()
+}
 
 impl Catalog {
     pub(super) fn new(
@@ -43,259 +85,149 @@ impl Catalog {
             node: NodeId(n as u32),
             incarnation: lives[n],
         };
-        let config = Config {
-            version: ConfigVersion(1),
-            epoch: Epoch(1),
+        let mut agreed = of_nodes(nodes, wanted);
+        let first = Appointment {
+            shard: SHARD,
+            basis: ConfigVersion(0),
+            above: Epoch(0),
             leader: member(0),
             members: (0..members).map(member).collect(),
             learners: Vec::new(),
-            previous: Vec::new(),
+            now_ms: 0,
         };
+        let first = Command::Shard(ShardCommand::Appoint(first));
+        agreed.apply(first).unwrap();
+        let config = agreed.placed(SHARD).unwrap().config.clone();
         Self {
-            epochs: BTreeMap::from([(Epoch(1), config.clone())]),
+            agreed,
+            controller: Controller::new(POLICY, 0),
+            nodes,
+            epochs: BTreeMap::from([(config.epoch, config.clone())]),
             config,
             active: None,
             activated_us: BTreeMap::new(),
-            lives,
-            reports: vec![None; nodes],
-            wanted,
-            changed_us: 0,
             is_calm: false,
         }
     }
 
-    fn current(&self, node: NodeId) -> Member {
-        Member {
-            node,
-            incarnation: self.lives[node.0 as usize],
-        }
-    }
-
-    fn is_current(&self, member: Member) -> bool {
-        self.current(member.node) == member
-    }
-
-    fn report(&self, member: Member, now_us: u64) -> Option<&Report> {
-        let (at_us, report) = self.reports[member.node.0 as usize].as_ref()?;
-        let is_fresh = now_us < at_us + SILENT_US && report.me == member;
-        is_fresh.then_some(report)
-    }
-
-    fn broadcast(&self) -> Sent {
-        vec![(None, Input::Appointed(self.config.clone()))]
-    }
-
-    /// Begins an epoch.
-    fn appoint(&mut self, leader: Member, members: &[Member], now_us: u64) -> Sent {
-        let current = members.iter().copied().filter(|m| self.is_current(*m));
-        let members: BTreeSet<Member> = current.chain([leader]).collect();
-        let is_listed = |m: &Member| members.contains(m);
-        let learners = self.config.learners.iter().copied();
-        let mut learners: Vec<Member> = learners
-            .filter(|m| self.is_current(*m) && !is_listed(m))
-            .collect();
-        for old in &self.config.members {
-            // A member that is over comes back as a learner.
-            let life = self.current(old.node);
-            if life != *old && !is_listed(&life) && !learners.contains(&life) {
-                learners.push(life);
-            }
-        }
-        self.config = Config {
-            version: ConfigVersion(self.config.version.0 + 1),
-            epoch: Epoch(self.config.epoch.0 + 1),
-            leader,
-            members: members.into_iter().collect(),
-            learners,
-            previous: self
-                .active
-                .as_ref()
-                .map_or(Vec::new(), |a| a.members.clone()),
-        };
-        self.changed_us = now_us;
-        self.epochs.insert(self.config.epoch, self.config.clone());
-        self.broadcast()
-    }
-
-    fn set_learners(&mut self, learners: Vec<Member>) -> Sent {
-        self.config.version.0 += 1;
-        self.config.learners = learners;
-        self.broadcast()
-    }
-
-    /// The best leader to be had: of those whose logs can have everything, the longest.
-    fn candidate(&self, now_us: u64, rng: &mut Rng) -> Option<Member> {
-        // Where no epoch was ever active nothing was committed, and anyone may begin.
-        let all = || {
-            (0..self.lives.len())
-                .map(|n| self.current(NodeId(n as u32)))
-                .collect()
-        };
-        let whole = self
-            .active
-            .as_ref()
-            .map_or_else(all, |a| a.members.clone())
-            .into_iter();
-        let alive = whole.filter(|m| self.is_current(*m));
-        let alive = alive.filter_map(|m| Some((self.report(m, now_us)?, m)));
-        let alive: Vec<(LogId, Member)> = alive
-            .filter(|(r, _)| r.phase != Phase::Stopped)
-            .map(|(r, m)| (r.durable, m))
-            .collect();
-        if alive.is_empty() {
-            return None;
-        }
-        if !self.is_calm && rng.percent(25) {
-            return Some(rng.pick(&alive).1);
-        }
-        alive.iter().max_by_key(|(end, _)| *end).map(|(_, m)| *m)
-    }
-
-    fn replace_leader(&mut self, now_us: u64, rng: &mut Rng) -> Sent {
-        let Some(leader) = self.candidate(now_us, rng) else {
+    /// Agrees on a command, if it is not refused.
+    fn carry_out(&mut self, command: Command, now_us: u64) -> Sent {
+        let Ok((event, _)) = self.agreed.apply(command) else {
             return Vec::new();
         };
-        let mut members = self.config.members.clone();
-        let dead = |c: &Self, m: &Member| c.report(*m, now_us).is_none();
-        if rng.percent(30) || self.is_calm {
-            members.retain(|m| !dead(self, m));
+        match event {
+            Event::Appointed(config) => {
+                self.config = config.clone();
+                self.epochs.entry(config.epoch).or_insert(config.clone());
+                vec![(None, Input::Appointed(config))]
+            }
+            Event::Activated(epoch) => {
+                self.active = Some(self.config.clone());
+                self.activated_us.insert(epoch, now_us);
+                vec![(Some(self.config.leader.node), Input::Activated(epoch))]
+            }
+            _ => Vec::new(),
         }
-        self.appoint(leader, &members, now_us)
+    }
+
+    /// The same, sometimes with the mistakes of a controller that knows little: another leader than the
+    /// best one, a set with the dead in it.
+    fn decide(&mut self, mut command: Command, now_us: u64, rng: &mut Rng) -> Sent {
+        if let Command::Shard(ShardCommand::Appoint(new)) = &mut command
+            && !self.is_calm
+            && new.leader != self.config.leader
+        {
+            if rng.percent(25) {
+                let mut others = new.members.clone();
+                others.extend(self.active.iter().flat_map(|a| &a.members));
+                let other = rng.pick(&others);
+                new.members.retain(|m| m.node != other.node);
+                new.members.push(other);
+                new.leader = other;
+            }
+            if rng.percent(70) {
+                let listed = |m: &Member| new.members.iter().all(|n| n.node != m.node);
+                let rest = self.config.members.iter().copied();
+                let rest: Vec<Member> = rest.filter(listed).collect();
+                new.members.extend(rest);
+            }
+            new.learners
+                .retain(|l| new.members.iter().all(|m| m.node != l.node));
+        }
+        self.carry_out(command, now_us)
     }
 
     pub(super) fn take_report(&mut self, report: Report, now_us: u64) -> Sent {
-        let (node, version) = (report.me.node, report.version);
-        self.reports[node.0 as usize] = Some((now_us, report));
-        if version == self.config.version {
+        let node = report.me.node;
+        let is_behind = self
+            .controller
+            .reported(&self.agreed, SHARD, report, now(now_us));
+        if !is_behind {
             return Vec::new();
         }
         vec![(Some(node), Input::Appointed(self.config.clone()))]
     }
 
     pub(super) fn take_ask(&mut self, asked: Asked, now_us: u64, rng: &mut Rng) -> Sent {
-        let answer =
-            |config: &Config| vec![(Some(asked.from.node), Input::Appointed(config.clone()))];
-        match asked.ask {
-            Ask::Learn => return self.learn(asked.from, now_us, rng),
-            Ask::Activate if self.activated_us.contains_key(&asked.epoch) => {
-                return vec![(Some(asked.from.node), Input::Activated(asked.epoch))];
-            }
-            _ if asked.version < self.config.version || asked.ask == Ask::Config => {
-                return answer(&self.config);
-            }
-            _ if asked.epoch != self.config.epoch || !self.is_current(asked.from) => {
-                return Vec::new();
-            }
-            _ => {}
+        let from = Some(asked.from.node);
+        let answer = self
+            .controller
+            .asked(&self.agreed, SHARD, &asked, now(now_us));
+        match answer {
+            Answer::Nothing => Vec::new(),
+            Answer::Config(config) => vec![(from, Input::Appointed(config))],
+            Answer::Activated(epoch) => vec![(from, Input::Activated(epoch))],
+            Answer::Do(command) if asked.ask == Ask::Activate => self.carry_out(command, now_us),
+            Answer::Do(command) => self.decide(command, now_us, rng),
         }
-        let config = self.config.clone();
-        match asked.ask {
-            Ask::Activate if asked.from == config.leader => {
-                self.active = Some(config);
-                self.activated_us.insert(asked.epoch, now_us);
-                self.changed_us = now_us;
-                vec![(Some(asked.from.node), Input::Activated(asked.epoch))]
-            }
-            Ask::Reappoint => self.replace_leader(now_us, rng),
-            Ask::Lead { member, .. }
-                if !self.is_current(member) || self.report(member, now_us).is_none() =>
-            {
-                self.replace_leader(now_us, rng)
-            }
-            Ask::Lead { member, .. } => self.appoint(member, &config.members, now_us),
-            Ask::Drop(member) if config.members.len() > 1 && member != config.leader => {
-                let rest: Vec<Member> = config
-                    .members
-                    .into_iter()
-                    .filter(|m| *m != member)
-                    .collect();
-                self.appoint(config.leader, &rest, now_us)
-            }
-            Ask::Admit(learner) if config.learners.contains(&learner) => {
-                let mut members = config.members;
-                members.push(learner);
-                self.appoint(config.leader, &members, now_us)
-            }
-            _ => Vec::new(),
-        }
-    }
-
-    /// A node has another life than the one that is listed.
-    fn learn(&mut self, from: Member, now_us: u64, rng: &mut Rng) -> Sent {
-        let life = &mut self.lives[from.node.0 as usize];
-        *life = from.incarnation.max(*life);
-        let learners = self.config.learners.iter().copied();
-        let stale = self
-            .config
-            .listed(from.node)
-            .filter(|m| !self.is_current(*m));
-        let Some(stale) = stale else {
-            return vec![(Some(from.node), Input::Appointed(self.config.clone()))];
-        };
-        if !self.config.has_member(stale) {
-            let learners = learners.map(|m| self.current(m.node)).collect();
-            return self.set_learners(learners);
-        }
-        let members = self.config.members.clone();
-        if stale != self.config.leader {
-            return self.appoint(self.config.leader, &members, now_us);
-        }
-        self.replace_leader(now_us, rng)
     }
 
     /// Looks at what nodes have told.
     pub(super) fn look(&mut self, now_us: u64, rng: &mut Rng) -> Sent {
-        let leader = self.config.leader;
-        let is_active = self
-            .active
-            .as_ref()
-            .is_some_and(|a| a.epoch == self.config.epoch);
-        let dead = self.report(leader, now_us).is_none() && now_us > self.changed_us + SILENT_US;
-        let stuck = !is_active && now_us > self.changed_us + STUCK_US;
-        if dead || stuck {
-            return self.replace_leader(now_us, rng);
-        }
-        let listed = |c: &Self, n: usize| c.config.listed(NodeId(n as u32)).is_some();
-        let count = self.config.members.len() + self.config.learners.len();
-        if is_active && count < self.wanted {
-            let alive = (0..self.lives.len()).map(|n| self.current(NodeId(n as u32)));
-            let free = alive
-                .filter(|m| !listed(self, m.node.0 as usize) && self.report(*m, now_us).is_some());
-            if let Some(learner) =
-                free.max_by_key(|m| m.node.0.wrapping_mul(self.config.version.0 as u32 | 1) % 7)
-            {
-                let mut learners = self.config.learners.clone();
-                learners.push(learner);
-                return self.set_learners(learners);
-            }
-        }
-        Vec::new()
+        let commands = self.controller.look(&self.agreed, now(now_us));
+        let sent = commands.into_iter();
+        sent.flat_map(|command| self.decide(command, now_us, rng))
+            .collect()
     }
 
-    /// An operator moves things: another leader, one member less, other sizes.
+    /// An operator moves things: another leader, one member less, other places, other numbers.
     pub(super) fn meddle(&mut self, now_us: u64, rng: &mut Rng) -> Sent {
         let config = self.config.clone();
-        let others: Vec<Member> = config
-            .members
-            .iter()
-            .copied()
-            .filter(|m| *m != config.leader)
-            .collect();
-        match rng.below(4) {
-            0 if !others.is_empty() => {
-                let leader = rng.pick(&others);
-                if self.is_current(leader) {
-                    return self.appoint(leader, &config.members, now_us);
-                }
-            }
+        let others = config.members.iter().copied();
+        let others: Vec<Member> = others.filter(|m| *m != config.leader).collect();
+        let appoint = |leader: Member, members: Vec<Member>| {
+            Command::Shard(ShardCommand::Appoint(Appointment {
+                shard: SHARD,
+                basis: config.version,
+                above: Epoch(0),
+                leader,
+                members,
+                learners: config.learners.clone(),
+                now_ms: 0,
+            }))
+        };
+        let command = match rng.below(5) {
+            0 if !others.is_empty() => appoint(rng.pick(&others), config.members.clone()),
             1 if !others.is_empty() => {
                 let gone = rng.pick(&others);
-                let rest: Vec<Member> = config.members.into_iter().filter(|m| *m != gone).collect();
-                return self.appoint(config.leader, &rest, now_us);
+                let rest = config.members.iter().copied().filter(|m| *m != gone);
+                appoint(config.leader, rest.collect())
             }
-            2 => self.wanted = rng.between(1, self.lives.len() as u64) as usize,
-            _ => return self.appoint(config.leader, &config.members, now_us),
-        }
-        Vec::new()
+            2 => Command::Cluster(ClusterCommand::SetCopies {
+                group: None,
+                copies: Some(rng.between(1, self.nodes as u64) as u8),
+            }),
+            3 => {
+                let was = self.agreed.placed(SHARD).unwrap().homes.clone();
+                let mut homes = was.clone();
+                let node = NodeId(rng.index(self.nodes) as u32);
+                homes.retain(|n| *n != node);
+                homes.insert(0, node);
+                let shard = SHARD;
+                Command::Shard(ShardCommand::SetHomes { shard, was, homes })
+            }
+            _ => appoint(config.leader, config.members.clone()),
+        };
+        self.carry_out(command, now_us)
     }
 }

@@ -1,0 +1,90 @@
+//! What can be asked of the catalog, and what comes of it. Commands travel in the log that nodes agree on.
+//!
+//! Both are stored and sent as postcard: the number of a variant is its place, so variants are added at
+//! the end and never moved. `tests/golden/format/v1/catalog.txt` holds them.
+
+use super::cluster::ClusterCommand;
+use super::nodes::NodeCommand;
+use super::shards::ShardCommand;
+use crate::replica::Config;
+use flowstone_wire::native::{Topic, TopicSettings};
+use flowstone_wire::{Epoch, NodeId, PartitionId, ProducerId, TopicId};
+use serde::{Deserialize, Serialize};
+
+/// A change of the catalog.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Command {
+    /// Make a topic.
+    CreateTopic {
+        /// Its name.
+        name: String,
+        /// Number of its partitions.
+        partitions: u32,
+        /// Its settings.
+        settings: TopicSettings,
+    },
+    /// Delete a topic.
+    DeleteTopic {
+        /// Its name.
+        name: String,
+        /// Whether a tier may have something of it; then that is remembered.
+        in_tier: bool,
+    },
+    /// The tier has nothing more of a topic that was deleted.
+    ForgetInTier {
+        /// Its number.
+        topic: TopicId,
+    },
+    /// Set aside producer numbers.
+    TakeProducers {
+        /// How many.
+        count: u64,
+    },
+    /// Never give out numbers again that may have been given out after a copy of the catalog was made.
+    Skip {
+        /// Partitions from this one on are free.
+        partition: PartitionId,
+        /// So many producers.
+        producers: u64,
+    },
+    /// Give a pipeline its number, or find the one it has.
+    RegisterPipeline {
+        /// Its name.
+        name: String,
+    },
+    /// Something of the cluster as a whole.
+    Cluster(ClusterCommand),
+    /// Something of a node.
+    Node(NodeCommand),
+    /// Something of a shard.
+    Shard(ShardCommand),
+}
+
+/// What a command did.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Event {
+    /// The topic was made.
+    TopicCreated(Topic),
+    /// The topic was deleted.
+    TopicDeleted(Topic),
+    /// What the tier had of it is forgotten.
+    ForgottenInTier,
+    /// Numbers from this one on were set aside.
+    ProducersTaken(ProducerId),
+    /// The numbers were left out.
+    Skipped,
+    /// The number of the pipeline.
+    PipelineRegistered(u32),
+    /// The cluster has changed as was asked.
+    ClusterChanged,
+    /// A node has this number now.
+    NodeJoined(NodeId),
+    /// A node has changed as was asked.
+    NodeChanged,
+    /// A shard has this configuration now.
+    Appointed(Config),
+    /// This epoch of the shard is active.
+    Activated(Epoch),
+    /// A shard's place has changed as was asked.
+    Placed,
+}

@@ -1,0 +1,104 @@
+//! The cluster: how it stands, and what an operator changes.
+
+use super::Service;
+use crate::catalog_raft::Standing;
+use flowstone_core::Catalog;
+use flowstone_core::catalog::{
+    ClusterCommand, Command, Node, NodeCommand, NodeState, Placed, Role, ShardCommand,
+};
+use flowstone_core::replica::Member;
+use flowstone_wire::native::{ClusterChange, ClusterStatus, NodeStatus, ShardPlace};
+use flowstone_wire::{ErrorCode, Failure, NodeId, ShardId};
+use std::sync::Arc;
+
+impl Service {
+    /// How the cluster stands, as far as this node has heard.
+    pub fn cluster_status(&self) -> ClusterStatus {
+        let (catalog, standing) = (self.catalog(), self.catalog.standing());
+        let cluster = catalog.cluster();
+        let shards = catalog.all_placed();
+        ClusterStatus {
+            cluster: cluster.map_or(String::new(), |c| c.id.clone()),
+            node: self.catalog.me(),
+            leader: standing.leader,
+            term: standing.term,
+            applied: standing.applied,
+            copies: cluster.map_or(1, |c| c.copies),
+            nodes: catalog.nodes().map(|n| node_status(n, &standing)).collect(),
+            shards: shards.map(|(id, p)| place(&catalog, id, p)).collect(),
+        }
+    }
+
+    /// Changes the cluster.
+    ///
+    /// # Errors
+    /// What the catalog says.
+    pub async fn change_cluster(self: Arc<Self>, change: ClusterChange) -> Result<(), Failure> {
+        let set = |node, state| Command::Node(NodeCommand::SetState { node, state });
+        let command = match change {
+            ClusterChange::SetCopies { group, copies } => {
+                Command::Cluster(ClusterCommand::SetCopies { group, copies })
+            }
+            ClusterChange::Drain { node } => set(node, NodeState::Draining),
+            ClusterChange::Undrain { node } => set(node, NodeState::Active),
+            ClusterChange::Remove { node } => set(node, NodeState::Removed),
+            ClusterChange::Transfer { shard, to } => transfer(&self.catalog(), shard, to)?,
+        };
+        self.command(command).await.map(drop)
+    }
+}
+
+fn transfer(catalog: &Catalog, shard: ShardId, to: NodeId) -> Result<Command, Failure> {
+    let placed = catalog.placed(shard);
+    let placed = placed.filter(|p| p.homes.contains(&to)).ok_or_else(|| {
+        let what = format!(
+            "shard {shard} is not wanted on node {to}; `flowstone cluster status` says where"
+        );
+        Failure::new(ErrorCode::InvalidRequest, what)
+    })?;
+    let others = placed.homes.iter().copied().filter(|n| *n != to);
+    Ok(Command::Shard(ShardCommand::SetHomes {
+        shard,
+        was: placed.homes.clone(),
+        homes: std::iter::once(to).chain(others).collect(),
+    }))
+}
+
+fn node_status(node: &Node, standing: &Standing) -> NodeStatus {
+    let role = match node.role {
+        Role::Data => "data",
+        Role::Witness => "witness",
+    };
+    let state = match node.state {
+        NodeState::Joining => "joining",
+        NodeState::Active => "active",
+        NodeState::Draining => "draining",
+        NodeState::Removed => "removed",
+    };
+    NodeStatus {
+        node: node.id,
+        name: node.name.clone(),
+        role: role.into(),
+        state: state.into(),
+        votes: standing.voters.contains(&node.id),
+        peer: node.addresses.peer.clone(),
+        native: node.addresses.native.clone(),
+        http: node.addresses.http.clone(),
+    }
+}
+
+fn place(catalog: &Catalog, shard: ShardId, placed: &Placed) -> ShardPlace {
+    let nodes = |all: &[Member]| all.iter().map(|m| m.node).collect();
+    let config = &placed.config;
+    ShardPlace {
+        shard,
+        epoch: config.epoch,
+        is_active: placed.is_active(),
+        leader: config.leader.node,
+        members: nodes(&config.members),
+        learners: nodes(&config.learners),
+        homes: placed.homes.clone(),
+        copies: u8::try_from(catalog.copies_of(shard)).unwrap_or(u8::MAX),
+        alone_since_ms: placed.alone_since_ms,
+    }
+}

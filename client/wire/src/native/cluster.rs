@@ -1,0 +1,117 @@
+//! The cluster, for operators: how it stands, and what can be changed.
+
+use super::Request;
+use crate::{Epoch, NodeId, ShardId};
+use serde::{Deserialize, Serialize};
+
+/// A node of the cluster.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NodeStatus {
+    /// Its number.
+    pub node: NodeId,
+    /// Its name.
+    pub name: String,
+    /// `data` or `witness`.
+    pub role: String,
+    /// `joining`, `active`, `draining` or `removed`.
+    pub state: String,
+    /// Whether it votes on the catalog.
+    pub votes: bool,
+    /// Where other nodes reach it.
+    pub peer: String,
+    /// Where clients of this protocol reach it.
+    pub native: String,
+    /// Where it is reached over HTTP.
+    pub http: String,
+}
+
+/// Who holds a shard, as the catalog has it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ShardPlace {
+    /// The shard.
+    pub shard: ShardId,
+    /// Its newest epoch.
+    pub epoch: Epoch,
+    /// Whether that one has begun to commit.
+    pub is_active: bool,
+    /// Who leads it.
+    pub leader: NodeId,
+    /// Nodes whose disks count.
+    pub members: Vec<NodeId>,
+    /// Nodes that are brought up.
+    pub learners: Vec<NodeId>,
+    /// Where it is wanted, the preferred leader first.
+    pub homes: Vec<NodeId>,
+    /// How many copies are wanted.
+    pub copies: u8,
+    /// Since when it has one copy although it had more, in milliseconds since 1970.
+    pub alone_since_ms: Option<u64>,
+}
+
+/// How the cluster stands, as far as a node has heard.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClusterStatus {
+    /// The cluster's number.
+    pub cluster: String,
+    /// The node that says this.
+    pub node: NodeId,
+    /// Who leads the catalog; `None` if nobody is known to.
+    pub leader: Option<NodeId>,
+    /// Rises with every leader of the catalog.
+    pub term: u64,
+    /// Changes of the catalog that this node has applied.
+    pub applied: u64,
+    /// How many copies a shard has, if nothing on it wants another number.
+    pub copies: u8,
+    /// All nodes.
+    pub nodes: Vec<NodeStatus>,
+    /// All shards that have had a leader.
+    pub shards: Vec<ShardPlace>,
+}
+
+/// Asks how the cluster stands.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GetCluster {}
+request!(GetCluster = 16 -> ClusterStatus);
+
+/// A change of the cluster.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ClusterChange {
+    /// Have this many copies of what is in a placement group, or of everything else.
+    SetCopies {
+        /// The placement group; `None`: everything else.
+        group: Option<String>,
+        /// How many; `None`: as many as everything else.
+        copies: Option<u8>,
+    },
+    /// Move everything off a node.
+    Drain {
+        /// The node.
+        node: NodeId,
+    },
+    /// Place shards on a node again.
+    Undrain {
+        /// The node.
+        node: NodeId,
+    },
+    /// Remove a node that holds nothing any more; it never comes back under its number.
+    Remove {
+        /// The node.
+        node: NodeId,
+    },
+    /// Prefer a node as the leader of a shard that is wanted there.
+    Transfer {
+        /// The shard.
+        shard: ShardId,
+        /// The node.
+        to: NodeId,
+    },
+}
+
+/// Changes the cluster.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ChangeCluster {
+    /// How.
+    pub change: ClusterChange,
+}
+request!(ChangeCluster = 17 -> ());
