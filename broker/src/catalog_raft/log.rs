@@ -1,4 +1,8 @@
 //! The log and the vote, as openraft wants them stored: durable when a call returns, in the order of calls.
+#![allow(
+    clippy::result_large_err,
+    reason = "it is the error that openraft asks for"
+)]
 
 use super::file::{CatalogFile, LOG, RAFT, decode, encode, get, put};
 use super::{Entry, LogId, StorageError, Types, Vote};

@@ -1,4 +1,8 @@
 //! What the log's commands make: rows, and the catalog that everybody reads.
+#![allow(
+    clippy::result_large_err,
+    reason = "it is the error that openraft asks for"
+)]
 
 use super::file::{CatalogFile, DONE, RAFT, ROWS, Rows, decode, encode, get, put};
 use super::{Entry, LogId, Membership, Outcome, Proposal, StorageError, Types};

@@ -10,6 +10,7 @@ mod clients;
 mod node;
 mod world;
 
+use crate::replica::sim::seeds;
 use std::collections::BTreeSet;
 use world::World;
 
@@ -30,24 +31,9 @@ const RARE: [&str; 11] = [
     "a snapshot was installed",
 ];
 
-fn seeds() -> std::ops::Range<u64> {
-    let number = |text: &str| text.parse().expect("a seed is a number");
-    if let Ok(seed) = std::env::var("FLOWSTONE_SEED") {
-        let seed: u64 = number(&seed);
-        return seed..seed + 1;
-    }
-    match std::env::var("FLOWSTONE_SEEDS") {
-        Err(_) => 0..SEEDS,
-        Ok(text) => match text.split_once("..") {
-            Some((from, to)) => number(from)..number(to),
-            None => 0..number(&text),
-        },
-    }
-}
-
 #[test]
 fn what_is_acknowledged_is_there_once_and_in_order_on_all_copies() {
-    let seeds = seeds();
+    let seeds = seeds(SEEDS);
     let (one, ordinary) = (
         seeds.end - seeds.start == 1,
         seeds.end - seeds.start >= SEEDS,
