@@ -7,7 +7,7 @@
 //! | [`authority`] | the cluster's certificate authority |
 //! | [`trust`] | which authorities are believed, and until when |
 //! | [`credentials`] | what a node shows to others, and when it wants a new one |
-//! | [`check`] | whether a certificate is that of a node of the cluster |
+//! | `check` | whether a certificate is that of a node of the cluster |
 //! | [`files`] | the same on disk |
 
 pub mod authority;

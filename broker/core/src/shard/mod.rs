@@ -128,12 +128,9 @@ pub struct Shard {
 impl Shard {
     /// Takes one input. See the crate docs for the contract.
     pub fn step(&mut self, now: Now, input: Input, out: &mut Outbox) {
-        if let Some(failure) = self.refused_by_role(&input) {
-            if let Some(ticket) = input.ticket() {
-                out.reply(ticket, Err(failure));
-            }
+        let Some(input) = self.allowed(input, out) else {
             return;
-        }
+        };
         match input {
             Input::Replica(input) => self.step_replica(now, input, out),
             Input::Produce {

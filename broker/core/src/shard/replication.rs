@@ -113,7 +113,7 @@ impl Shard {
     }
 
     /// The failure of a request that only a leader takes.
-    pub(super) fn refused_by_role(&self, input: &Input) -> Option<Failure> {
+    fn refused_by_role(&self, input: &Input) -> Option<Failure> {
         let refused = match input {
             Input::Produce { .. } | Input::Deliver { .. } | Input::CommitOffsets { .. } => {
                 !self.leads()
@@ -134,6 +134,17 @@ impl Shard {
             );
             Failure::new(ErrorCode::NotLeader, what)
         })
+    }
+
+    /// The input, unless it is a request that only a leader takes: that is answered.
+    pub(super) fn allowed(&self, input: Input, out: &mut Outbox) -> Option<Input> {
+        let Some(failure) = self.refused_by_role(&input) else {
+            return Some(input);
+        };
+        if let Some(ticket) = input.ticket() {
+            out.reply(ticket, Err(failure));
+        }
+        None
     }
 
     /// Takes what concerns the replica.
