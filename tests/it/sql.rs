@@ -242,3 +242,20 @@ async fn what_is_refused_is_refused_with_its_place_and_changes_nothing() {
     assert_eq!(topics, json!([]));
     server.stop();
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_examples_of_the_reference_are_deployed_together_and_run_after_a_restart() {
+    let reference = include_str!("../../docs/SQL.md");
+    let blocks = reference.split("```sql\n").skip(1);
+    let sql: String = blocks.map(|b| b.split("```").next().unwrap()).collect();
+    let site = Site::new("", "");
+    let server = site.start();
+    deploy(&site, &server.url(), &sql);
+    server.stop();
+    let server = site.start();
+    let listed = run_ok(&["pipeline", "list", "--json", "--url", &server.url()], b"").json();
+    let listed = listed.as_array().unwrap();
+    assert_eq!(listed.len(), sql.matches("CREATE PIPELINE").count());
+    assert!(listed.iter().all(|p| p["state"] == "running"), "{listed:?}");
+    server.stop();
+}
