@@ -131,7 +131,7 @@ fn print(pipelines: &[PipelineDescription], json: bool, whole: bool) -> Outcome 
     }
     let mut table = Table::new();
     table.load_style(presets::NOTHING);
-    table.set_header(["pipeline", "state", "reads", "writes"]);
+    table.set_header(["PIPELINE", "STATE", "READS", "WRITES"]);
     for p in pipelines {
         let (reads, writes) = (p.sources.join(", "), p.sinks.join(", "));
         table.add_row([&p.name, &p.state, &reads, &writes]);

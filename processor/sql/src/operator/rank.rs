@@ -13,7 +13,7 @@ use crate::flow::{Down, Flow, Result, reject};
 use crate::operator::aggregate::close::groups_of_window;
 use crate::operator::aggregate::group::Groups;
 use crate::operator::aggregate::{WindowColumns, on_time, times};
-use crate::operator::{from_ordered, prefix};
+use crate::operator::from_ordered;
 use crate::rows::{Change, Marks, NO_RECORD, Rows};
 use datafusion::arrow::array::{ArrayRef, RecordBatch, UInt64Array};
 use datafusion::arrow::compute::{SortOptions, concat_batches};
