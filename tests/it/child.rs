@@ -30,10 +30,18 @@ fn build() -> PathBuf {
 /// packages to nobody, but it puts them two levels above this test's own: TARGET/debug/deps/it-0123
 /// and TARGET/debug/flowstone. For the whole workspace and with a test or an example among the
 /// targets, the crates of others get the features that `cargo test --workspace` built them with;
-/// for a package alone, all of them would be built again.
+/// for a package alone, all of them would be built again. So they would where what cargo says to
+/// this test about its package were handed on: the script that builds `ring` looks at it.
 pub(crate) fn cargo_build(targets: &[&str]) -> &'static Path {
     let (profile_dir, profile) = profile_dir();
-    let built = Command::new(env!("CARGO"))
+    let mut cargo = Command::new(env!("CARGO"));
+    for (name, _) in std::env::vars_os() {
+        let of_package = |n: &str| n.starts_with("CARGO_PKG_") || n.starts_with("CARGO_MANIFEST_");
+        if name.to_str().is_some_and(of_package) {
+            cargo.env_remove(&name);
+        }
+    }
+    let built = cargo
         .args(["build", "--quiet", "--locked", "--workspace"])
         .args(targets)
         .args(["--profile", profile, "--target-dir"])
