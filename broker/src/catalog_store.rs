@@ -106,10 +106,6 @@ impl CatalogStore {
 }
 
 /// What nodes need of each other.
-#[allow(
-    dead_code,
-    reason = "the door for other nodes, and replicas behind it, call these"
-)]
 impl CatalogStore {
     /// Opens the way to other nodes.
     pub(crate) fn connect(&self, peers: Arc<dyn Peers>) {

@@ -62,10 +62,19 @@ impl Service {
         for shard in self.all_shards() {
             let config = task_config(id, &pipeline, shard, &sources, &sinks);
             if !config.inputs.is_empty() {
+                self.remember_task(shard, &config);
                 self.tell_shard(shard, Input::StartTask(Box::new(config)));
             }
         }
         Ok(())
+    }
+
+    /// A shard that is opened again must hear of its tasks.
+    fn remember_task(&self, shard: ShardId, config: &TaskConfig) {
+        if let Ok(mut tasks) = self.tasks.lock() {
+            let of_shard = tasks.entry(shard).or_default();
+            of_shard.insert(config.id, config.clone());
+        }
     }
 
     async fn topic_or_make(

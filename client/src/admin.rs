@@ -6,8 +6,9 @@ use crate::transport::Route;
 use bytes::Bytes;
 use flowstone_wire::native::{
     ChangeCluster, ClusterChange, ClusterStatus, CreateTopic, DeleteTopic, DescribeTopic,
-    FindOffset, GetCluster, GetTier, ListGroups, ListPipelines, ListShards, ListTopics, Partition,
-    PipelineStatus, Place, Request, ShardStatus, TierStatus, Topic, TopicSettings, TopicStatus,
+    FindOffset, GetCluster, GetTier, ListGroups, ListPipelines, ListShards, ListTopics, MakeToken,
+    Partition, PipelineStatus, Place, Request, ShardStatus, TierStatus, Topic, TopicSettings,
+    TopicStatus,
 };
 use flowstone_wire::{ErrorCode, Failure, Offset, name};
 
@@ -122,6 +123,15 @@ impl Client {
     /// [`ErrorCode::CatalogUnavailable`].
     pub async fn change_cluster(&self, change: ClusterChange) -> Result<(), Error> {
         self.ask(&ChangeCluster { change }).await
+    }
+
+    /// Makes a token, with which one node joins the cluster, once: `TOKEN@HOST:PORT`.
+    ///
+    /// # Errors
+    /// As for [`Self::change_cluster`].
+    pub async fn join_token(&self, witness: bool, valid_s: u64) -> Result<String, Error> {
+        let asked = MakeToken { witness, valid_s };
+        Ok(self.ask(&asked).await?.token)
     }
 
     /// The offset of a place in the partition with this index in its topic.

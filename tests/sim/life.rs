@@ -226,7 +226,9 @@ impl Sim {
         for shard in self.world.all_shards() {
             let mut out = Outbox::default();
             if let Some(node) = &mut self.node {
-                node.host(shard).shard.close_unknown(&mut out);
+                node.host(shard)
+                    .shard
+                    .close_unknown(PartitionId(u32::MAX), &mut out);
             }
             self.see_to(shard, &mut out)?;
         }

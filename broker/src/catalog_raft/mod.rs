@@ -25,7 +25,7 @@ mod serve;
 mod thread;
 mod voters;
 
-pub(crate) use peers::{NodeReport, PeerAnswer, PeerRequest, Peers};
+pub(crate) use peers::{NodeReport, PeerAnswer, PeerError, PeerRequest, Peers};
 
 pub(crate) use file::{Role, make};
 pub(crate) use member::Standing;

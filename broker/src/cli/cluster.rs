@@ -14,6 +14,30 @@ pub(super) enum Command {
         #[command(flatten)]
         output: Options,
     },
+    /// Make a data directory that of the first node of a cluster; the node is not running.
+    Init {
+        #[command(flatten)]
+        node: super::cluster_node::Args,
+    },
+    /// Make a token, with which one node joins: once, and while it is valid.
+    Token {
+        /// The node will vote on the catalog, and hold nothing.
+        #[arg(long)]
+        witness: bool,
+        /// For how many seconds it is valid.
+        #[arg(long, default_value_t = 3600)]
+        valid_s: u64,
+        #[command(flatten)]
+        output: Options,
+    },
+    /// Make an empty data directory that of a new node of a cluster.
+    Join {
+        /// What `flowstone cluster token` prints.
+        #[arg(value_name = "TOKEN@ADDR")]
+        from: String,
+        #[command(flatten)]
+        node: super::cluster_node::Args,
+    },
     /// Set how many copies there are of every shard, or of those of a placement group.
     Copies {
         /// How many.
@@ -62,36 +86,60 @@ pub(super) struct Options {
 }
 
 pub(super) fn run(command: Command) -> Outcome {
-    block_on(async {
-        match command {
-            Command::Status { output } => status(&output).await,
-            Command::Copies {
-                copies,
-                group,
-                output,
-            } => {
-                let copies = Some(copies);
-                change(&output, ClusterChange::SetCopies { group, copies }).await
-            }
-            Command::Drain { node, undo, output } => {
-                let node = NodeId(node);
-                let change_of = if undo {
-                    ClusterChange::Undrain { node }
-                } else {
-                    ClusterChange::Drain { node }
-                };
-                change(&output, change_of).await
-            }
-            Command::Remove { node, output } => {
-                let node = NodeId(node);
-                change(&output, ClusterChange::Remove { node }).await
-            }
-            Command::Transfer { shard, to, output } => {
-                let (shard, to) = (ShardId(shard), NodeId(to));
-                change(&output, ClusterChange::Transfer { shard, to }).await
-            }
+    match command {
+        Command::Init { node } => super::cluster_node::init(node),
+        Command::Join { from, node } => super::cluster_node::join(&from, node),
+        command => block_on(ask(command)),
+    }
+}
+
+async fn ask(command: Command) -> Outcome {
+    match command {
+        // They ask nobody who runs.
+        Command::Init { .. } | Command::Join { .. } => Ok(()),
+        Command::Token {
+            witness,
+            valid_s,
+            output,
+        } => token(&output, witness, valid_s).await,
+        Command::Status { output } => status(&output).await,
+        Command::Copies {
+            copies,
+            group,
+            output,
+        } => {
+            let copies = Some(copies);
+            change(&output, ClusterChange::SetCopies { group, copies }).await
         }
-    })
+        Command::Drain { node, undo, output } => {
+            let node = NodeId(node);
+            let change_of = if undo {
+                ClusterChange::Undrain { node }
+            } else {
+                ClusterChange::Drain { node }
+            };
+            change(&output, change_of).await
+        }
+        Command::Remove { node, output } => {
+            let node = NodeId(node);
+            change(&output, ClusterChange::Remove { node }).await
+        }
+        Command::Transfer { shard, to, output } => {
+            let (shard, to) = (ShardId(shard), NodeId(to));
+            change(&output, ClusterChange::Transfer { shard, to }).await
+        }
+    }
+}
+
+async fn token(output: &Options, witness: bool, valid_s: u64) -> Outcome {
+    let client = output.connect.client().await?;
+    let token = client.join_token(witness, valid_s).await?;
+    if output.json {
+        println!("{}", json!({ "token": token }));
+    } else {
+        println!("{token}");
+    }
+    Ok(())
 }
 
 async fn change(output: &Options, change: ClusterChange) -> Outcome {

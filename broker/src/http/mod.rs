@@ -19,7 +19,7 @@ use axum::Router;
 use axum::extract::{DefaultBodyLimit, MatchedPath, Request, State};
 use axum::middleware::Next;
 use axum::response::Response;
-use axum::routing::{get, put};
+use axum::routing::{get, post, put};
 use flowstone_wire::limits::HTTP_BODY_BYTES_MAX;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
@@ -79,6 +79,7 @@ fn router(door: Arc<Door>) -> Router {
         .route("/api/v1/shards", get(status::shards))
         .route("/api/v1/tier", get(status::tier))
         .route("/api/v1/cluster", get(cluster::status))
+        .route("/api/v1/cluster/tokens", post(cluster::make_token))
         .route("/api/v1/cluster/copies", put(cluster::set_copies))
         .route("/api/v1/cluster/nodes/{node}", put(cluster::set_node))
         .route("/api/v1/cluster/shards/{shard}", put(cluster::transfer))

@@ -45,7 +45,9 @@ impl Service {
         if let Ok(mut places) = self.places.write() {
             *places = Arc::new(Places::of(&catalog));
         }
-        let gone = std::mem::take(&mut *known);
+        self.follow_places(&catalog, &mut known.places);
+        let known = &mut known.topics;
+        let gone = std::mem::take(known);
         for topic in catalog.topics() {
             if !gone.contains_key(&topic.id) {
                 self.open_partitions(topic);

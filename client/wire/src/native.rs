@@ -397,7 +397,8 @@ request!(GetTier = 15 -> Option<TierStatus>);
 mod cluster;
 
 pub use cluster::{
-    ChangeCluster, ClusterChange, ClusterStatus, GetCluster, NodeStatus, ShardPlace,
+    ChangeCluster, ClusterChange, ClusterStatus, GetCluster, MakeToken, NodeStatus, ShardPlace,
+    TokenAnswer,
 };
 
 /// Encodes a header.

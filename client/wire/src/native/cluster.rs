@@ -115,3 +115,26 @@ pub struct ChangeCluster {
     pub change: ClusterChange,
 }
 request!(ChangeCluster = 17 -> ());
+
+/// Makes a token, with which one node joins the cluster, once.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MakeToken {
+    /// The node votes on the catalog, and holds nothing else.
+    pub witness: bool,
+    /// For how long it is valid, in seconds.
+    pub valid_s: u64,
+}
+request!(MakeToken = 21 -> TokenAnswer);
+
+/// A token, and where to go with it.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TokenAnswer {
+    /// `TOKEN@HOST:PORT`, a secret until it is used.
+    pub token: String,
+}
+
+impl std::fmt::Debug for TokenAnswer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("TokenAnswer(hidden)")
+    }
+}

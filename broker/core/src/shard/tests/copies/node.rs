@@ -88,7 +88,8 @@ impl Live {
             let (partition, config) = (*partition, PartitionConfig::default());
             all.extend(self.step(now, Input::OpenPartition { partition, config }));
         }
-        self.shard.close_unknown(&mut Outbox::default());
+        self.shard
+            .close_unknown(PartitionId(u32::MAX), &mut Outbox::default());
         all.extend(self.step(now, Input::StartTask(Box::new(setup.task.clone()))));
         all.extend(self.step(now, Input::Tick));
         all
