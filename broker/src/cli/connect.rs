@@ -6,7 +6,7 @@ use flowstone_client::Client;
 /// Where the broker is.
 #[derive(clap::Args, Clone, Debug)]
 pub(super) struct Connect {
-    /// The broker: tcp://HOST:PORT or unix:///PATH.
+    /// The broker: tcp://HOST:PORT or unix:///PATH; several with commas between them.
     #[arg(
         long,
         env = "FLOWSTONE_URL",

@@ -72,7 +72,7 @@ fn settings(args: &Args) -> Result<Config, Failed> {
 pub(super) fn log_to_stderr(default: &str) {
     let filter =
         tracing_subscriber::EnvFilter::try_from_env("FLOWSTONE_LOG").unwrap_or_else(|_| {
-            tracing_subscriber::EnvFilter::new(format!("{default},object_store=warn,openraft=warn"))
+            tracing_subscriber::EnvFilter::new(format!("{default},object_store=warn,openraft=off"))
         });
     let terminal = std::io::stderr().is_terminal();
     let builder = tracing_subscriber::fmt()
