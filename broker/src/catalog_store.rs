@@ -1,7 +1,7 @@
 //! The catalog as the rest of a node uses it: read at once, changed by commands that are agreed on.
 
 use crate::catalog_raft::{
-    CatalogThread, NodeReport, PeerAnswer, PeerRequest, Peers, Role, Standing,
+    CatalogThread, NodeReport, PeerAnswer, PeerRequest, Peers, Role, Standing, Vitals,
 };
 use crate::data_dir;
 use crate::reserve::Reserve;
@@ -97,6 +97,11 @@ impl CatalogStore {
     /// The number of this node.
     pub(crate) fn me(&self) -> NodeId {
         self.thread.member.me()
+    }
+
+    /// How nodes and shards stand, as far as this node has heard: voters hear all.
+    pub(crate) fn vitals(&self) -> Vitals {
+        self.thread.member.vitals()
     }
 
     /// How voters stand to each other, as far as this node has heard.

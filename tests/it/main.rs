@@ -7,6 +7,8 @@ mod bad_http;
 mod bad_input;
 mod cgroup;
 mod child;
+mod cluster_failover;
+mod cluster_site;
 mod command_line;
 mod confined;
 mod crash;

@@ -95,6 +95,11 @@ impl Process {
         waitid(WaitId::Pid(pid), WaitIdOptions::STOPPED).unwrap();
     }
 
+    /// SIGCONT: it goes on after [`Self::freeze`].
+    pub(crate) fn thaw(&self) {
+        kill_process(Pid::from_child(&self.child), Signal::CONT).unwrap();
+    }
+
     /// SIGTERM. Returns how it ended.
     #[track_caller]
     pub(crate) fn terminate(mut self) -> ExitStatus {

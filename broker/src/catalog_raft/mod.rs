@@ -28,6 +28,7 @@ mod voters;
 pub(crate) use peers::{NodeReport, PeerAnswer, PeerError, PeerRequest, Peers};
 
 pub(crate) use file::{Role, make};
+pub(crate) use keeper::Vitals;
 pub(crate) use member::Standing;
 pub(crate) use thread::CatalogThread;
 

@@ -3,7 +3,7 @@
 use super::Outcome;
 use super::connect::{Connect, block_on};
 use comfy_table::{Table, presets};
-use flowstone_wire::native::{ClusterChange, ClusterStatus};
+use flowstone_wire::native::{ClusterChange, ClusterStatus, ShardPlace};
 use flowstone_wire::{NodeId, ShardId};
 use serde_json::json;
 
@@ -187,7 +187,7 @@ fn table(head: &[&str]) -> Table {
 
 fn nodes(status: &ClusterStatus) -> Table {
     let mut table = table(&[
-        "NODE", "NAME", "ROLE", "STATE", "VOTES", "PEER", "NATIVE", "HTTP",
+        "NODE", "NAME", "ROLE", "STATE", "VOTES", "HEARD", "PEER", "NATIVE", "HTTP",
     ]);
     for n in &status.nodes {
         let votes = if n.votes { "yes" } else { "no" };
@@ -197,6 +197,7 @@ fn nodes(status: &ClusterStatus) -> Table {
             n.role.clone(),
             n.state.clone(),
             votes.into(),
+            heard(n.silent_ms),
             n.peer.clone(),
             n.native.clone(),
             n.http.clone(),
@@ -214,17 +215,53 @@ fn list(nodes: &[NodeId]) -> String {
     }
 }
 
+/// A node that was heard within this is there.
+const HEARD_MS: u64 = 1000;
+
+fn heard(silent_ms: Option<u64>) -> String {
+    match silent_ms {
+        None => "-".into(),
+        Some(ms) if ms < HEARD_MS => "now".into(),
+        Some(ms) => format!("{} s ago", ms / 1000),
+    }
+}
+
+/// What a shard lacks, if anything.
+fn state_of(s: &ShardPlace) -> String {
+    let wanted = usize::from(s.copies);
+    match &s.told {
+        _ if !s.is_active => "beginning".into(),
+        None => "its leader is not heard".into(),
+        Some(_) if s.alone_since_ms.is_some() => "on one copy".into(),
+        Some(told) if (told.copies as usize) < wanted => {
+            format!("{} of {wanted} copies", told.copies)
+        }
+        Some(_) if s.members.len() < wanted => format!("{} of {wanted} copies", s.members.len()),
+        Some(_) => "well".into(),
+    }
+}
+
+/// How far the others are behind.
+fn lag_of(s: &ShardPlace) -> String {
+    let Some(told) = &s.told else {
+        return "-".into();
+    };
+    let behind = told.others.iter().filter(|o| o.lag_bytes > 0);
+    let behind: Vec<String> = behind
+        .map(|o| format!("{}: {} bytes", o.node, o.lag_bytes))
+        .collect();
+    if behind.is_empty() {
+        return "0".into();
+    }
+    behind.join(", ")
+}
+
 fn shards(status: &ClusterStatus) -> Table {
     let mut table = table(&[
-        "SHARD", "EPOCH", "LEADER", "MEMBERS", "LEARNERS", "WANTED", "STATE",
+        "SHARD", "EPOCH", "LEADER", "MEMBERS", "LEARNERS", "WANTED", "LAG", "STATE",
     ]);
     for s in &status.shards {
-        let state = match (s.is_active, s.alone_since_ms) {
-            (false, _) => "beginning",
-            (true, Some(_)) => "on one copy",
-            (true, None) if s.members.len() < usize::from(s.copies) => "short of copies",
-            (true, None) => "well",
-        };
+        let state = state_of(s);
         table.add_row([
             s.shard.to_string(),
             s.epoch.to_string(),
@@ -232,7 +269,8 @@ fn shards(status: &ClusterStatus) -> Table {
             list(&s.members),
             list(&s.learners),
             list(&s.homes),
-            state.into(),
+            lag_of(s),
+            state,
         ]);
     }
     table

@@ -140,11 +140,6 @@ impl Cluster {
         self.reports.take(shard, report);
     }
 
-    /// How the copies of this node stood when they last said so.
-    pub(crate) fn reports(&self) -> Vec<(ShardId, Report)> {
-        self.reports.latest()
-    }
-
     /// Says nothing more to others, and hears nothing.
     pub(crate) fn stop(&self) {
         self.wire.stop();

@@ -397,8 +397,8 @@ request!(GetTier = 15 -> Option<TierStatus>);
 mod cluster;
 
 pub use cluster::{
-    ChangeCluster, ClusterChange, ClusterStatus, GetCluster, MakeToken, NodeStatus, ShardPlace,
-    TokenAnswer,
+    ChangeCluster, ClusterChange, ClusterStatus, CopyLag, GetCluster, LeaderTold, MakeToken,
+    NodeStatus, ShardPlace, TokenAnswer,
 };
 
 /// Encodes a header.

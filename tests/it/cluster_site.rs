@@ -1,0 +1,173 @@
+//! Nodes of a cluster: real processes on loopback, which come and go.
+
+use crate::child;
+use crate::process::Process;
+use crate::server::{Site, within};
+use flowstone_client::Client;
+use flowstone_wire::NodeId;
+use flowstone_wire::native::{ClusterChange, ClusterStatus};
+use std::net::UdpSocket;
+use std::process::Command;
+use std::time::Duration;
+
+const READY_TIMEOUT: Duration = Duration::from_secs(60);
+/// What is waited for is looked at this often.
+const LOOK_EVERY: Duration = Duration::from_millis(20);
+
+/// A node.
+pub(crate) struct Node {
+    site: Site,
+    peer: String,
+    native: String,
+    process: Option<Process>,
+}
+
+/// A cluster; the number of a node is one more than its place.
+pub(crate) struct ClusterSite {
+    nodes: Vec<Node>,
+}
+
+/// A port that nobody has now, and is unlikely to be given to anybody soon.
+fn free_port() -> u16 {
+    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    socket.local_addr().unwrap().port()
+}
+
+impl Node {
+    fn new(log: &str, rest: &str) -> Self {
+        Self {
+            site: Site::new(log, rest),
+            peer: format!("127.0.0.1:{}", free_port()),
+            native: String::new(),
+            process: None,
+        }
+    }
+
+    fn start(&mut self, join: Option<&str>) {
+        let mut doors = vec!["--native", "127.0.0.1:0", "--http", "127.0.0.1:0"];
+        doors.extend(["--peer", &self.peer]);
+        if let Some(token) = join {
+            doors.extend(["--join", token]);
+        }
+        let command = Command::new(child::binary());
+        let mut process = Process::spawn(command, &self.site, &doors);
+        let line = process.ready_line(READY_TIMEOUT);
+        let address = line
+            .split_whitespace()
+            .find_map(|w| w.strip_prefix("native="));
+        let Some(address) = address else {
+            panic!("not ready, it says '{line}'");
+        };
+        self.native = format!("tcp://{address}");
+        self.process = Some(process);
+    }
+}
+
+impl ClusterSite {
+    /// So many nodes, each shard on as many of them as `copies` says. `log` and `rest` are settings.
+    pub(crate) async fn start(count: usize, copies: u8, log: &str, rest: &str) -> Self {
+        let mut first = Node::new(log, rest);
+        first.start(None);
+        let mut cluster = Self { nodes: vec![first] };
+        for _ in 1..count {
+            cluster.add(false, log, rest).await;
+        }
+        let client = cluster.client().await;
+        let copies = Some(copies);
+        let change = ClusterChange::SetCopies {
+            group: None,
+            copies,
+        };
+        client.change_cluster(change).await.unwrap();
+        cluster.well().await;
+        cluster
+    }
+
+    /// One more node.
+    pub(crate) async fn add(&mut self, witness: bool, log: &str, rest: &str) {
+        let token = self.client().await.join_token(witness, 60).await.unwrap();
+        let mut node = Node::new(log, rest);
+        node.start(Some(&token));
+        self.nodes.push(node);
+    }
+
+    /// A client that knows every node that runs.
+    pub(crate) async fn client(&self) -> Client {
+        let running = self.nodes.iter().filter(|n| n.process.is_some());
+        let urls: Vec<&str> = running.map(|n| &n.native[..]).collect();
+        Client::connect(&urls.join(",")).await.unwrap()
+    }
+
+    /// A client that was told of one node only.
+    pub(crate) async fn client_of(&self, node: NodeId) -> Client {
+        Client::connect(&self.at(node).native).await.unwrap()
+    }
+
+    fn at(&self, node: NodeId) -> &Node {
+        &self.nodes[node.0 as usize - 1]
+    }
+
+    fn at_mut(&mut self, node: NodeId) -> &mut Node {
+        &mut self.nodes[node.0 as usize - 1]
+    }
+
+    /// All nodes.
+    pub(crate) fn all(&self) -> impl Iterator<Item = NodeId> + use<> {
+        (1..=self.nodes.len() as u32).map(NodeId)
+    }
+
+    /// SIGKILL.
+    pub(crate) fn kill(&mut self, node: NodeId) {
+        self.at_mut(node).process.take().unwrap().kill();
+    }
+
+    /// SIGTERM; it must end well.
+    pub(crate) fn stop(&mut self, node: NodeId) {
+        let status = self.at_mut(node).process.take().unwrap().terminate();
+        assert_eq!(status.code(), Some(0), "{status}");
+    }
+
+    /// SIGSTOP.
+    pub(crate) fn freeze(&self, node: NodeId) {
+        self.at(node).process.as_ref().unwrap().freeze();
+    }
+
+    /// SIGCONT.
+    pub(crate) fn thaw(&self, node: NodeId) {
+        self.at(node).process.as_ref().unwrap().thaw();
+    }
+
+    /// Starts a node again.
+    pub(crate) fn start_again(&mut self, node: NodeId) {
+        self.at_mut(node).start(None);
+    }
+
+    /// Waits until a status is as wanted, and gives it back.
+    pub(crate) async fn until(&self, what: &str, is: impl Fn(&ClusterStatus) -> bool) {
+        let client = self.client().await;
+        let wait = async {
+            loop {
+                if client.cluster().await.is_ok_and(|status| is(&status)) {
+                    return;
+                }
+                tokio::time::sleep(LOOK_EVERY).await;
+            }
+        };
+        within(what, wait).await;
+    }
+
+    /// Waits until every shard has all copies that are wanted, and none of them lacks anything.
+    pub(crate) async fn well(&self) {
+        self.until("every copy has everything", is_well).await;
+    }
+}
+
+/// Whether every shard has all copies that are wanted, and they have everything that is committed.
+fn is_well(status: &ClusterStatus) -> bool {
+    !status.shards.is_empty()
+        && status.shards.iter().all(|s| {
+            let told = s.told.as_ref();
+            let copies = told.map_or(0, |t| t.copies as usize);
+            s.is_active && s.members.len() == usize::from(s.copies) && copies == s.members.len()
+        })
+}
