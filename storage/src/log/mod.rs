@@ -22,7 +22,7 @@ mod recover_tail;
 mod segment;
 
 pub use append::{Appended, SyncJob, allocate_spare};
-pub use copy::{CopyError, check_copy};
+pub use copy::{CheckedCopy, CopyError};
 pub use cut::{CutJob, CutLog};
 pub use damage::{Hole, LostOffsets};
 pub use index::Run;
