@@ -11,6 +11,7 @@ mod append;
 mod copy;
 mod cut;
 pub(crate) mod damage;
+mod headers;
 mod idx_file;
 mod index;
 mod lsns;

@@ -5,7 +5,7 @@ use super::*;
 use crate::sim_disk::{Fate, SimDisk};
 use bytes::Bytes;
 use flowstone_wire::batch::FLAG_GROUP_CONTINUES;
-use flowstone_wire::{BatchBuilder, Codec, Epoch, Offset, PartitionId};
+use flowstone_wire::{BatchBuilder, BatchHeader, Codec, Epoch, Offset, PartitionId};
 use proptest::prelude::*;
 use std::path::Path;
 
