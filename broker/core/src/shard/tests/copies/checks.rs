@@ -88,7 +88,7 @@ fn named(values: &[String]) -> Vec<&str> {
 
 impl World {
     pub(super) fn check(&mut self) {
-        let leader = self.catalog.config.as_ref().unwrap().leader.node.0 as usize;
+        let leader = self.catalog.config.leader.node.0 as usize;
         while self.clients.seen.len() < self.acked_end() {
             let before = self.clients.seen.len();
             self.read();
@@ -122,7 +122,7 @@ impl World {
         let wanted = seen.iter().enumerate().skip(from);
         let wanted: Vec<String> = wanted.map(|(i, v)| format!("{}:{v}", i + 1)).collect();
         assert_eq!(named(&results), wanted, "what the task gave out");
-        if self.catalog.epochs > 1 {
+        if self.catalog.epochs.len() > 1 {
             self.rare.insert("a task went on elsewhere");
         }
     }
