@@ -1,7 +1,7 @@
 //! `flowstone cluster`: how it stands, and what an operator changes.
 
 use super::Outcome;
-use super::connect::{Connect, block_on};
+use super::connect::{Options, block_on};
 use comfy_table::{Table, presets};
 use flowstone_wire::native::{ClusterChange, ClusterStatus, ShardPlace};
 use flowstone_wire::{NodeId, ShardId};
@@ -74,15 +74,6 @@ pub(super) enum Command {
         #[command(flatten)]
         output: Options,
     },
-}
-
-#[derive(clap::Args)]
-pub(super) struct Options {
-    /// Print JSON.
-    #[arg(long)]
-    json: bool,
-    #[command(flatten)]
-    connect: Connect,
 }
 
 pub(super) fn run(command: Command) -> Outcome {

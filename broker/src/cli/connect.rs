@@ -16,6 +16,16 @@ pub(super) struct Connect {
     pub(super) url: String,
 }
 
+/// Where the broker is, and how its answer is printed.
+#[derive(clap::Args)]
+pub(super) struct Options {
+    /// Print JSON.
+    #[arg(long)]
+    pub(super) json: bool,
+    #[command(flatten)]
+    pub(super) connect: Connect,
+}
+
 impl Connect {
     pub(super) async fn client(&self) -> Result<Client, Failed> {
         Ok(Client::connect(&self.url).await?)
