@@ -365,6 +365,9 @@ impl Broker {
             return true;
         }
         self.write_backup();
+        if let Some(runtime) = &self.runtime {
+            runtime.block_on(self.service.clone().hand_over());
+        }
         self.service.set_draining();
         self.acceptors.clear();
         let (done, drained) = std::sync::mpsc::channel();

@@ -7,6 +7,7 @@ mod carry;
 mod cluster;
 mod copies;
 mod describe;
+mod hand_over;
 mod native_requests;
 mod shards;
 mod topics;

@@ -21,6 +21,8 @@ const PARTITIONS: u32 = 4;
 const PRODUCERS: u32 = 3;
 const SETTINGS: &str = "[node]\nshards = 2\nworkers = 1";
 
+const WAYS: [&str; 3] = ["killed", "frozen", "stopped"];
+
 /// How often a leader is taken away: `FLOWSTONE_FAILOVERS`, or `default`.
 fn failovers(default: u64) -> u64 {
     std::env::var("FLOWSTONE_FAILOVERS").map_or(default, |s| s.parse().unwrap())
@@ -32,7 +34,7 @@ type Seen = (u32, u64, Tag);
 struct Running {
     stop: watch::Sender<bool>,
     producers: JoinSet<Sent>,
-    acks: mpsc::UnboundedReceiver<Acked>,
+    acks: mpsc::UnboundedReceiver<(Instant, Acked)>,
     reads: mpsc::UnboundedReceiver<Seen>,
     acked: Vec<Acked>,
 }
@@ -40,7 +42,7 @@ struct Running {
 impl Running {
     async fn start(client: &Client, dice: &mut Dice) -> Self {
         let (stop, stopped) = watch::channel(false);
-        let (acked, acks) = mpsc::unbounded_channel();
+        let (acked, acks) = timed();
         let mut producers = JoinSet::new();
         for producer in 0..PRODUCERS {
             let load = Load {
@@ -64,24 +66,37 @@ impl Running {
         }
     }
 
-    /// Takes so many acknowledgements; the longest wait for one.
-    async fn take(&mut self, count: usize) -> Duration {
-        let mut longest = Duration::ZERO;
-        for _ in 0..count {
-            let since = Instant::now();
+    /// Takes so many acknowledgements that come from `since` on; the longest time without one.
+    async fn take(&mut self, since: Instant, count: usize) -> Duration {
+        let (mut last, mut longest, mut taken) = (since, Duration::ZERO, 0);
+        while taken < count {
             let ack = within("an acknowledgement", self.acks.recv()).await;
-            self.acked.push(ack.unwrap());
-            longest = longest.max(since.elapsed());
+            let (at, ack) = ack.unwrap();
+            self.acked.push(ack);
+            if at >= since {
+                longest = longest.max(at - last);
+                (last, taken) = (at, taken + 1);
+            }
         }
         longest
     }
+}
 
-    /// Takes what has come already.
-    fn drain(&mut self) {
-        while let Ok(ack) = self.acks.try_recv() {
-            self.acked.push(ack);
+/// A channel for acknowledgements, with the times at which they came.
+fn timed() -> (
+    mpsc::UnboundedSender<Acked>,
+    mpsc::UnboundedReceiver<(Instant, Acked)>,
+) {
+    let (sender, mut acks) = mpsc::unbounded_channel();
+    let (timed, times) = mpsc::unbounded_channel();
+    tokio::spawn(async move {
+        while let Some(ack) = acks.recv().await {
+            if timed.send((Instant::now(), ack)).is_err() {
+                return;
+            }
         }
-    }
+    });
+    (sender, times)
 }
 
 /// Reads the topic as it grows; ends when nobody takes it.
@@ -114,14 +129,14 @@ async fn leader_of_first(cluster: &ClusterSite) -> NodeId {
 /// Takes the leader away in one of three ways and brings it back. Returns how long nothing was acknowledged.
 async fn fail_over(cluster: &mut ClusterSite, running: &mut Running, way: u64) -> Duration {
     let leader = leader_of_first(cluster).await;
-    running.drain();
+    let since = Instant::now();
     match way {
         0 => cluster.kill(leader),
         1 => cluster.freeze(leader),
         _ => cluster.stop(leader),
     }
     // More than was under way: others must have taken over.
-    let outage = running.take(3 * 100 + 200).await;
+    let outage = running.take(since, 3 * 100 + 200).await;
     match way {
         1 => cluster.thaw(leader),
         _ => cluster.start_again(leader),
@@ -143,15 +158,21 @@ async fn leaders_that_go_take_nothing_with_them() {
     let mut running = Running::start(&client, &mut dice).await;
     let mut outages = Vec::new();
     for round in 0..failovers(4) {
-        running.take(dice.below(1500) as usize + 100).await;
+        let count = dice.below(1500) as usize + 100;
+        running.take(Instant::now(), count).await;
         let way = round % 3;
-        outages.push(fail_over(&mut cluster, &mut running, way).await);
+        let outage = fail_over(&mut cluster, &mut running, way).await;
+        eprintln!(
+            "{}: nothing acknowledged for {outage:?}",
+            WAYS[way as usize]
+        );
+        outages.push(outage);
     }
     outages.sort_unstable();
     running.stop.send_replace(true);
     let sent = within("the last acknowledgements", running.producers.join_all()).await;
     while let Some(ack) = running.acks.recv().await {
-        running.acked.push(ack);
+        running.acked.push(ack.1);
     }
     let count = check(&client, &sent, &running.acked).await;
     check_reads(&client, &mut running.reads, count).await;

@@ -16,10 +16,11 @@ const LOOK_EVERY: Duration = Duration::from_millis(20);
 
 /// A node.
 pub(crate) struct Node {
+    /// Before the place that it is on.
+    process: Option<Process>,
     site: Site,
     peer: String,
     native: String,
-    process: Option<Process>,
 }
 
 /// A cluster; the number of a node is one more than its place.

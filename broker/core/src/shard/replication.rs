@@ -155,6 +155,8 @@ impl Shard {
             return;
         }
         match input {
+            // Under load the log of a follower would never stand still.
+            ReplicaInput::Peer { .. } if self.draining => {}
             ReplicaInput::Peer { envelope, bodies } => self.hear(now, envelope, bodies, out),
             ReplicaInput::Appointed(config) => self.tell(now, Told::Appointed(config), out),
             ReplicaInput::Activated(epoch) => self.tell(now, Told::Activated(epoch), out),
