@@ -15,6 +15,7 @@ use flowstone_core::replica::{Header, LogId};
 use flowstone_storage::settled::{
     RewriteJob, RewriteStep, SegmentId, SettleJob, SettleStep, SettledMeta, SettledReader, Tiered,
 };
+use flowstone_storage::snapshot::TailPiece;
 use flowstone_storage::{Error, StateStore};
 use flowstone_wire::{Lsn, ShardId};
 use std::collections::{BTreeMap, VecDeque};
@@ -344,7 +345,8 @@ impl Background {
                 header,
                 least,
                 committed,
-            } => self.send_snapshot(shard, header, &(least..=committed)),
+                tail,
+            } => self.send_snapshot(shard, header, &(least..=committed), tail),
             other => {
                 let Some(files) = self.files.get_mut(&shard) else {
                     return;
@@ -405,13 +407,19 @@ impl Background {
         (self.opened)(shard, result.map_err(|e| e.to_string()));
     }
 
-    fn send_snapshot(&mut self, shard: ShardId, header: Header, useful: &RangeInclusive<Lsn>) {
+    fn send_snapshot(
+        &mut self,
+        shard: ShardId,
+        header: Header,
+        useful: &RangeInclusive<Lsn>,
+        tail: Vec<TailPiece>,
+    ) {
         let (tell, to) = (self.done.clone(), header.to);
         let done = Box::new(move || tell(shard, Done::Replica(ReplicaInput::SnapshotSent(to))));
         let (Some(copies), Some(files)) = (&self.copies, self.files.get(&shard)) else {
             return done();
         };
-        let sending = copies.send_snapshot(files, header, useful, done);
+        let sending = copies.send_snapshot(files, header, (useful, tail), done);
         self.sending.retain(|(_, s)| !cluster::is_over(s));
         self.sending.extend(sending.map(|s| (shard, s)));
     }

@@ -8,7 +8,7 @@ use flowstone_core::{Shard, ShardConfig};
 use flowstone_storage::disk::create_dir_durably;
 use flowstone_storage::settled::remove_orphans;
 use flowstone_storage::snapshot::finish_install;
-use flowstone_storage::{Disk, Error, StateStore, layout};
+use flowstone_storage::{Disk, Error, LogConfig, StateStore, layout};
 use flowstone_wire::{Incarnation, NodeId, ShardId};
 use std::sync::Arc;
 
@@ -35,6 +35,11 @@ impl ShardOpener {
             config: config.shard(),
             node,
         }
+    }
+
+    /// What the log of a shard is like.
+    pub(crate) fn log_config(&self) -> LogConfig {
+        self.config.log
     }
 
     /// Whether there are files of a shard.

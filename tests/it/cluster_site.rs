@@ -1,12 +1,13 @@
 //! Nodes of a cluster: real processes on loopback, which come and go.
 
 use crate::child;
+use crate::http::Http;
 use crate::process::Process;
 use crate::server::{Site, within};
 use flowstone_client::Client;
 use flowstone_wire::NodeId;
 use flowstone_wire::native::{ClusterChange, ClusterStatus};
-use std::net::UdpSocket;
+use std::net::{SocketAddr, UdpSocket};
 use std::process::Command;
 use std::time::Duration;
 
@@ -21,6 +22,7 @@ pub(crate) struct Node {
     site: Site,
     peer: String,
     native: String,
+    http: Option<SocketAddr>,
 }
 
 /// A cluster; the number of a node is one more than its place.
@@ -40,6 +42,7 @@ impl Node {
             site: Site::new(log, rest),
             peer: format!("127.0.0.1:{}", free_port()),
             native: String::new(),
+            http: None,
             process: None,
         }
     }
@@ -53,13 +56,12 @@ impl Node {
         let command = Command::new(child::binary());
         let mut process = Process::spawn(command, &self.site, &doors);
         let line = process.ready_line(READY_TIMEOUT);
-        let address = line
-            .split_whitespace()
-            .find_map(|w| w.strip_prefix("native="));
-        let Some(address) = address else {
+        let word = |name: &str| line.split_whitespace().find_map(|w| w.strip_prefix(name));
+        let (Some(native), Some(http)) = (word("native="), word("http=")) else {
             panic!("not ready, it says '{line}'");
         };
-        self.native = format!("tcp://{address}");
+        self.native = format!("tcp://{native}");
+        self.http = http.parse().ok();
         self.process = Some(process);
     }
 }
@@ -104,6 +106,11 @@ impl ClusterSite {
         Client::connect(&self.at(node).native).await.unwrap()
     }
 
+    /// The HTTP door of a node.
+    pub(crate) fn http(&self, node: NodeId) -> Http {
+        Http(self.at(node).http.unwrap())
+    }
+
     fn at(&self, node: NodeId) -> &Node {
         &self.nodes[node.0 as usize - 1]
     }
@@ -115,6 +122,11 @@ impl ClusterSite {
     /// All nodes.
     pub(crate) fn all(&self) -> impl Iterator<Item = NodeId> + use<> {
         (1..=self.nodes.len() as u32).map(NodeId)
+    }
+
+    /// Changes the settings of a node for its next start.
+    pub(crate) fn set(&mut self, node: NodeId, log: &str, rest: &str) {
+        self.at_mut(node).site.set(log, rest);
     }
 
     /// SIGKILL.

@@ -9,6 +9,7 @@ use flowstone_storage::log::{CutJob, LogConfig, SyncJob};
 use flowstone_storage::settled::{
     RewriteInput, SegmentId, SettleInput, SettledMeta, Source, Tiered,
 };
+use flowstone_storage::snapshot::TailPiece;
 use flowstone_storage::state::Change;
 use flowstone_wire::native::{
     FetchAnswer, GroupOffset, PartitionStatus, PipelineStatus, ProduceAnswer, ShardStatus,
@@ -188,6 +189,8 @@ pub enum Output {
         least: Lsn,
         /// What is committed here: it must not reach further.
         committed: Lsn,
+        /// The log from what is settled on to there.
+        tail: Vec<TailPiece>,
     },
     /// Ask the catalog; may get lost. It answers with a configuration or
     /// [`crate::input::ReplicaInput::Activated`].

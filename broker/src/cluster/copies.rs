@@ -12,7 +12,7 @@ use flowstone_core::Shard;
 use flowstone_core::replica::{Envelope, Header, LogId, Message};
 use flowstone_core::shard::snapshot_id;
 use flowstone_peer::snapshot::{SnapshotHead, SnapshotSource};
-use flowstone_storage::snapshot::{Incoming, Outgoing, install};
+use flowstone_storage::snapshot::{Incoming, Outgoing, TailPiece, install};
 use flowstone_storage::{Error, layout};
 use flowstone_wire::{Lsn, NodeId, ShardId};
 use std::io;
@@ -85,7 +85,8 @@ impl Copies {
     }
 
     pub(super) fn begin_incoming(&self, shard: ShardId) -> Result<Incoming, Error> {
-        Incoming::begin(self.opener.disk.clone(), &layout::shard_dir(shard))
+        let (disk, config) = (self.opener.disk.clone(), self.opener.log_config());
+        Incoming::begin(disk, &layout::shard_dir(shard), config)
     }
 
     /// Sends the state and the settled segments as they are now; `done` is called once, when it is over.
@@ -94,10 +95,10 @@ impl Copies {
         &self,
         files: &ShardFiles,
         header: Header,
-        useful: &RangeInclusive<Lsn>,
+        (useful, tail): (&RangeInclusive<Lsn>, Vec<TailPiece>),
         done: Box<dyn FnOnce() + Send>,
     ) -> Option<Sending> {
-        let begun = Outgoing::begin(files.disk.clone(), &files.dir, &files.state);
+        let begun = Outgoing::begin(files.disk.clone(), &files.dir, &files.state, tail);
         let begun = begun.and_then(|out| Ok((snapshot_id(out.picture())?, out)));
         let (last, outgoing) = match begun {
             Ok((last, out)) if useful.contains(&last.lsn) => (last, out),

@@ -22,10 +22,11 @@ use super::Shard;
 use crate::input::{Input, Now, ReplicaInput};
 use crate::output::{Outbox, Output};
 use crate::replica::{
-    Envelope, Input as Told, LogId, Message, Outbox as Said, Output as Say, Replica,
+    Envelope, Header, Input as Told, LogId, Message, Outbox as Said, Output as Say, Replica,
 };
 use bytes::Bytes;
 use flowstone_storage::log::CheckedCopy;
+use flowstone_storage::snapshot::PART_BYTES;
 use flowstone_wire::{ErrorCode, Failure, Lsn};
 use std::collections::VecDeque;
 
@@ -244,11 +245,7 @@ impl Shard {
                 header,
                 least,
                 committed,
-            } => out.push(Output::SendSnapshot {
-                header,
-                least,
-                committed,
-            }),
+            } => self.send_snapshot(now, header, (least, committed), out),
             Say::Begin(epoch) => self.begin(now, epoch, out),
             Say::Retire => self.retire(out),
             Say::Committed(upto) => self.committed_upto(upto, out),
@@ -280,6 +277,32 @@ impl Shard {
                 "shard {}: nothing is sent to {}: {e}",
                 self.id, envelope.header.to
             ))),
+        }
+    }
+
+    /// Has the state and the settled segments sent, with what of the log is not settled yet.
+    fn send_snapshot(
+        &mut self,
+        now: Now,
+        header: Header,
+        (least, committed): (Lsn, Lsn),
+        out: &mut Outbox,
+    ) {
+        let upto = self.log.written().min(committed);
+        match self.log.tail(self.settled_upto.next(), upto, PART_BYTES) {
+            Ok(tail) => out.push(Output::SendSnapshot {
+                header,
+                least,
+                committed,
+                tail,
+            }),
+            Err(e) => {
+                out.push(Output::Report(format!(
+                    "shard {}: no snapshot is sent to {}: {e}",
+                    self.id, header.to
+                )));
+                self.tell(now, Told::SnapshotEnded(header.to), out);
+            }
         }
     }
 

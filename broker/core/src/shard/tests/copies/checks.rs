@@ -81,6 +81,18 @@ fn hot(shard: &Shard, partition: PartitionId) -> (Offset, Vec<String>) {
     }
 }
 
+/// What is settled and what is hot meet.
+fn no_hole(shard: &Shard) {
+    for (id, p) in &shard.partitions {
+        let settled_end = p.settled.back().map_or(Offset(0), |m| m.next_offset);
+        let hot = shard.log().hot_start(*id).unwrap_or(p.next);
+        assert!(
+            hot <= settled_end.max(p.start),
+            "offsets {settled_end} to {hot} of partition {id} are nowhere"
+        );
+    }
+}
+
 /// Without the padding.
 fn named(values: &[String]) -> Vec<&str> {
     let name = |v: &String| v.len() - v.trim_start_matches(|c| c != ' ').len();
@@ -157,5 +169,9 @@ impl World {
         });
         let one = ends.next().unwrap();
         assert!(ends.all(|e| e == one), "views differ");
+        drop(ends);
+        for node in &self.nodes {
+            no_hole(&node.live.as_ref().unwrap().shard);
+        }
     }
 }

@@ -157,9 +157,10 @@ impl Live {
                 header,
                 least,
                 committed,
+                tail,
             } => {
                 let shared = Arc::new(disk.clone());
-                let mut out = Outgoing::begin(shared, &dir, &self.state).unwrap();
+                let mut out = Outgoing::begin(shared, &dir, &self.state, tail).unwrap();
                 let last = snapshot_id(out.picture()).unwrap();
                 assert!(
                     (least..=committed).contains(&last.lsn),

@@ -355,7 +355,12 @@ impl World {
             return;
         }
         let shared = std::sync::Arc::new(node.disk.clone());
-        let mut incoming = Incoming::begin(shared, &layout::shard_dir(ShardId(0))).unwrap();
+        let mut incoming = Incoming::begin(
+            shared,
+            &layout::shard_dir(ShardId(0)),
+            self.setup.config.log,
+        )
+        .unwrap();
         let taken: Result<(), _> = parts.into_iter().try_for_each(|p| incoming.take(p));
         if taken.is_ok() && incoming.is_whole() {
             let bodies = Vec::new();
