@@ -152,8 +152,8 @@ impl Broker {
             mailboxes.push(Arc::new(mailbox));
             ears.push(ear);
         }
-        let metrics =
-            Metrics::new(config.tier.is_some()).map_err(|e| StartError::Catalog(e.to_string()))?;
+        let metrics = Metrics::new(config.tier.is_some(), cluster.is_some())
+            .map_err(|e| StartError::Catalog(e.to_string()))?;
         let handle = runtime.handle().clone();
         let service = Arc::new(Service::new(
             config.clone(),

@@ -52,13 +52,15 @@ impl Client {
         self.ask(&ListTopics { names: Vec::new() }).await
     }
 
-    /// One topic and where its partitions live.
+    /// One topic and where its partitions live; asked for up to 30 seconds of trouble.
     ///
     /// # Errors
     /// [`ErrorCode::UnknownTopic`] if there is none of this name.
     pub async fn topic(&self, name: &str) -> Result<Topic, Error> {
         let names = vec![name.to_owned()];
-        let topics = self.ask(&ListTopics { names }).await?;
+        let (topics, _) = self
+            .call_retrying(Route::Any, &ListTopics { names })
+            .await?;
         topics.into_iter().find(|t| t.name == name).ok_or_else(|| {
             Error::Refused(Failure::new(
                 ErrorCode::UnknownTopic,

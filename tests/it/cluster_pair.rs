@@ -65,7 +65,7 @@ async fn a_pair_with_a_witness_survives_the_loss_of_either_box() {
         has_all(&cluster.client_of(node).await, count).await;
         let events = format!("/api/v1/events/{TOPIC}?partition=0");
         let answer = cluster.http(node).post(&events, b"over HTTP").await;
-        assert_eq!(answer.status, 200, "{answer:?}");
+        assert_eq!(answer.status, 201, "{answer:?}");
     }
     let http = cluster.http(WITNESS);
     let read = format!("/api/v1/events/{TOPIC}?partition=0&offset={count}&max=9");

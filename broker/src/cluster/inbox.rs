@@ -49,12 +49,8 @@ impl Inbox for NodeInbox {
         }
     }
 
-    fn peer_changed(&self, node: NodeId, is_up: bool) {
-        if is_up {
-            tracing::info!(node = node.0, "connected with another node");
-        } else {
-            tracing::info!(node = node.0, "the connection with another node is lost");
-        }
+    fn peer_changed(&self, _node: NodeId, _is_up: bool) {
+        // What has to be said then is said by its own time.
     }
 
     fn snapshot(&self, head: SnapshotHead) -> Result<Box<dyn SnapshotSink>, String> {
