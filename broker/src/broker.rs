@@ -40,7 +40,7 @@ const BACKUP_TIMEOUT: Duration = Duration::from_secs(5);
 pub(crate) fn init(config: &Config) -> Result<String, StartError> {
     let data = open_data(config)?;
     open(&data, config)?;
-    Ok(data.identity.cluster_id.clone())
+    Ok(data.identity.cluster_id)
 }
 
 fn open_data(config: &Config) -> Result<DataDir, StartError> {

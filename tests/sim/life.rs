@@ -13,7 +13,7 @@ use flowstone_core::{Input, Outbox, Reply};
 use flowstone_storage::settled::SegmentId;
 use flowstone_storage::sim_disk::Fate;
 use flowstone_wire::native::Visibility;
-use flowstone_wire::{Failure, ShardId};
+use flowstone_wire::{Failure, PartitionId, ShardId};
 
 impl Sim {
     /// Steps a shard and sees to its outputs; a turn follows.
