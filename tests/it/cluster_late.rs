@@ -4,6 +4,7 @@
 use crate::cluster_site::ClusterSite;
 use crate::reading::visit_all;
 use crate::server::within;
+use crate::tier_site::until;
 use flowstone_client::{Client, Record, TopicSettings};
 use flowstone_wire::NodeId;
 use flowstone_wire::native::ClusterChange;
@@ -38,12 +39,11 @@ async fn produce(client: &Client, numbers: std::ops::Range<u64>) {
 
 /// Waits until the log no longer begins at its beginning.
 async fn until_settled(client: &Client) {
-    let settled = async {
-        while client.describe(TOPIC).await.unwrap().partitions[0].settled_segments == 0 {
-            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
-        }
+    let asked = async || {
+        let status = client.describe(TOPIC).await.unwrap();
+        status.partitions[0].settled_segments > 0
     };
-    within("settled segments", settled).await;
+    until("settled segments", asked).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

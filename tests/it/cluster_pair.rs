@@ -63,6 +63,8 @@ async fn a_pair_with_a_witness_survives_the_loss_of_either_box() {
     assert!(!status.shards[0].members.contains(&WITNESS), "{status:?}");
     for node in cluster.all() {
         has_all(&cluster.client_of(node).await, count).await;
+    }
+    for node in cluster.all() {
         let events = format!("/api/v1/events/{TOPIC}?partition=0");
         let answer = cluster.http(node).post(&events, b"over HTTP").await;
         assert_eq!(answer.status, 201, "{answer:?}");

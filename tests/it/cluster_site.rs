@@ -3,7 +3,8 @@
 use crate::child;
 use crate::http::Http;
 use crate::process::Process;
-use crate::server::{Site, within};
+use crate::server::Site;
+use crate::tier_site::until;
 use flowstone_client::Client;
 use flowstone_wire::NodeId;
 use flowstone_wire::native::{ClusterChange, ClusterStatus};
@@ -12,8 +13,6 @@ use std::process::Command;
 use std::time::Duration;
 
 const READY_TIMEOUT: Duration = Duration::from_secs(60);
-/// What is waited for is looked at this often.
-const LOOK_EVERY: Duration = Duration::from_millis(20);
 
 /// A node.
 pub(crate) struct Node {
@@ -158,15 +157,8 @@ impl ClusterSite {
     /// Waits until a status is as wanted, and gives it back.
     pub(crate) async fn until(&self, what: &str, is: impl Fn(&ClusterStatus) -> bool) {
         let client = self.client().await;
-        let wait = async {
-            loop {
-                if client.cluster().await.is_ok_and(|status| is(&status)) {
-                    return;
-                }
-                tokio::time::sleep(LOOK_EVERY).await;
-            }
-        };
-        within(what, wait).await;
+        let asked = async || client.cluster().await.is_ok_and(|status| is(&status));
+        until(what, asked).await;
     }
 
     /// Waits until every shard has all copies that are wanted, and none of them lacks anything.
