@@ -22,7 +22,7 @@ use flowstone_client::Client;
 use flowstone_core::Shard;
 use flowstone_processor::Pipeline;
 use flowstone_storage::RealDisk;
-use flowstone_wire::{Failure, ShardId};
+use flowstone_wire::{Failure, NodeId, ShardId};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -195,6 +195,16 @@ impl Broker {
         Ok(broker)
     }
 
+    /// Makes the data directory of these settings, which is empty, that of a new node of a cluster. `from` is
+    /// what `flowstone cluster token` prints. Returns the node's number. Not to be called from an async
+    /// context; what fails can be tried again with the same token.
+    ///
+    /// # Errors
+    /// [`StartError::Cluster`].
+    pub fn join(config: &Config, from: &str) -> Result<NodeId, StartError> {
+        cluster::join(&config.node.data, from, &config.cluster).map_err(StartError::Cluster)
+    }
+
     fn start_workers(
         &mut self,
         config: &Config,
@@ -260,10 +270,18 @@ impl Broker {
 
     fn deploy_configured(&self, config: &Config) -> Result<(), StartError> {
         for spec in &config.pipelines {
-            let name = spec.name.clone();
-            spec.build()
-                .and_then(|pipeline| self.deploy(pipeline))
-                .map_err(|source| StartError::Pipeline { name, source })?;
+            let failed = |source| StartError::Pipeline {
+                name: spec.name.clone(),
+                source,
+            };
+            let pipeline = spec.build().map_err(failed)?;
+            if self.cluster.is_some() {
+                // The others may not be there yet.
+                let deployed = self.service.clone().keep_deploying(pipeline);
+                self.service.runtime().spawn(deployed);
+            } else {
+                self.deploy(pipeline).map_err(failed)?;
+            }
         }
         Ok(())
     }

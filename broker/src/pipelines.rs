@@ -5,9 +5,14 @@ use flowstone_core::Input;
 use flowstone_core::catalog::{Command, Event};
 use flowstone_core::input::{SinkPartition, TaskConfig};
 use flowstone_processor::Pipeline;
+use flowstone_wire::error::Retry;
 use flowstone_wire::native::{Topic, TopicSettings};
 use flowstone_wire::{ErrorCode, Failure, ShardId};
 use std::sync::Arc;
+use std::time::Duration;
+
+/// A pipeline that could not be deployed is deployed again after so long.
+const DEPLOY_EVERY: Duration = Duration::from_secs(1);
 
 impl Service {
     /// Deploys a pipeline: it goes on from where a pipeline of this name stopped. Topics that are not
@@ -67,6 +72,24 @@ impl Service {
             }
         }
         Ok(())
+    }
+
+    /// Deploys a pipeline as soon as the catalog can be asked; what else is wrong with it is said once.
+    pub(crate) async fn keep_deploying(self: Arc<Self>, pipeline: Pipeline) {
+        loop {
+            let Err(e) = self.clone().deploy(pipeline.clone()).await else {
+                return;
+            };
+            let name = pipeline.name();
+            if self.is_draining() {
+                return;
+            }
+            if e.code.retry() == Retry::Never {
+                return tracing::error!("pipeline '{name}' cannot run: {e}");
+            }
+            tracing::warn!("pipeline '{name}' does not run yet: {e}");
+            tokio::time::sleep(DEPLOY_EVERY).await;
+        }
     }
 
     /// A shard that is opened again must hear of its tasks.

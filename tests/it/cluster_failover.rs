@@ -16,22 +16,22 @@ use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
-const TOPIC: &str = "load";
-const PARTITIONS: u32 = 4;
+pub(crate) const TOPIC: &str = "load";
+pub(crate) const PARTITIONS: u32 = 4;
 const PRODUCERS: u32 = 3;
 const SETTINGS: &str = "[node]\nshards = 2\nworkers = 1";
 
 const WAYS: [&str; 3] = ["killed", "frozen", "stopped"];
 
 /// How often a leader is taken away: `FLOWSTONE_FAILOVERS`, or `default`.
-fn failovers(default: u64) -> u64 {
+pub(crate) fn failovers(default: u64) -> u64 {
     std::env::var("FLOWSTONE_FAILOVERS").map_or(default, |s| s.parse().unwrap())
 }
 
 /// A record as it was read: partition, offset, tag.
 type Seen = (u32, u64, Tag);
 
-struct Running {
+pub(crate) struct Running {
     stop: watch::Sender<bool>,
     producers: JoinSet<Sent>,
     acks: mpsc::UnboundedReceiver<(Instant, Acked)>,
@@ -40,7 +40,7 @@ struct Running {
 }
 
 impl Running {
-    async fn start(client: &Client, dice: &mut Dice) -> Self {
+    pub(crate) async fn start(client: &Client, dice: &mut Dice) -> Self {
         let (stop, stopped) = watch::channel(false);
         let (acked, acks) = timed();
         let mut producers = JoinSet::new();
@@ -67,7 +67,7 @@ impl Running {
     }
 
     /// Takes so many acknowledgements that come from `since` on; the longest time without one.
-    async fn take(&mut self, since: Instant, count: usize) -> Duration {
+    pub(crate) async fn take(&mut self, since: Instant, count: usize) -> Duration {
         let (mut last, mut longest, mut taken) = (since, Duration::ZERO, 0);
         while taken < count {
             let ack = within("an acknowledgement", self.acks.recv()).await;
@@ -79,6 +79,27 @@ impl Running {
             }
         }
         longest
+    }
+}
+
+impl Running {
+    /// Stops the producers and holds everything against what is there, by way of every node.
+    pub(crate) async fn finish(mut self, cluster: &ClusterSite) -> usize {
+        self.stop.send_replace(true);
+        let sent = within("the last acknowledgements", self.producers.join_all()).await;
+        while let Some(ack) = self.acks.recv().await {
+            self.acked.push(ack.1);
+        }
+        let client = cluster.client().await;
+        let count = check(&client, &sent, &self.acked).await;
+        check_reads(&client, &mut self.reads, count).await;
+        for node in cluster.all() {
+            let client = cluster.client_of(node).await;
+            let mut seen = 0;
+            visit_all(&client, TOPIC, |_, _| seen += 1).await;
+            assert_eq!(seen, count, "by way of node {node}");
+        }
+        count
     }
 }
 
@@ -121,7 +142,7 @@ fn read_on(client: &Client) -> mpsc::UnboundedReceiver<Seen> {
     reads
 }
 
-async fn leader_of_first(cluster: &ClusterSite) -> NodeId {
+pub(crate) async fn leader_of_first(cluster: &ClusterSite) -> NodeId {
     let status = cluster.client().await.cluster().await.unwrap();
     status.shards[0].leader
 }
@@ -168,20 +189,13 @@ async fn leaders_that_go_take_nothing_with_them() {
         );
         outages.push(outage);
     }
+    let count = running.finish(&cluster).await;
+    tell(count, outages);
+}
+
+/// Prints how long nothing was acknowledged.
+pub(crate) fn tell(count: usize, mut outages: Vec<Duration>) {
     outages.sort_unstable();
-    running.stop.send_replace(true);
-    let sent = within("the last acknowledgements", running.producers.join_all()).await;
-    while let Some(ack) = running.acks.recv().await {
-        running.acked.push(ack.1);
-    }
-    let count = check(&client, &sent, &running.acked).await;
-    check_reads(&client, &mut running.reads, count).await;
-    for node in cluster.all() {
-        let client = cluster.client_of(node).await;
-        let mut seen = 0;
-        visit_all(&client, TOPIC, |_, _| seen += 1).await;
-        assert_eq!(seen, count, "by way of node {node}");
-    }
     let at = |percent: usize| outages[(outages.len() - 1) * percent / 100];
     eprintln!(
         "{count} records, {} leaders taken away; nothing acknowledged for {:?} (p50), {:?} (p99), {:?} at most",

@@ -2,6 +2,7 @@
 
 use crate::child;
 use crate::http::Http;
+use crate::netns::Place;
 use crate::process::Process;
 use crate::server::Site;
 use crate::tier_site::until;
@@ -19,6 +20,7 @@ pub(crate) struct Node {
     /// Before the place that it is on.
     process: Option<Process>,
     site: Site,
+    place: Option<Place>,
     peer: String,
     native: String,
     http: Option<SocketAddr>,
@@ -36,10 +38,16 @@ fn free_port() -> u16 {
 }
 
 impl Node {
-    fn new(log: &str, rest: &str) -> Self {
+    fn new(log: &str, rest: &str, place: Option<Place>) -> Self {
+        // In a namespace of its own every port is free.
+        let peer = place.as_ref().map_or_else(
+            || format!("127.0.0.1:{}", free_port()),
+            |place| format!("{}:7500", place.address),
+        );
         Self {
             site: Site::new(log, rest),
-            peer: format!("127.0.0.1:{}", free_port()),
+            place,
+            peer,
             native: String::new(),
             http: None,
             process: None,
@@ -47,12 +55,21 @@ impl Node {
     }
 
     fn start(&mut self, join: Option<&str>) {
-        let mut doors = vec!["--native", "127.0.0.1:0", "--http", "127.0.0.1:0"];
-        doors.extend(["--peer", &self.peer]);
+        let host = self.peer.rsplit_once(':').unwrap().0;
+        let door = format!("{host}:0");
+        let mut doors = vec!["--native", &door, "--http", &door, "--peer", &self.peer];
         if let Some(token) = join {
             doors.extend(["--join", token]);
         }
-        let command = Command::new(child::binary());
+        let command = match &self.place {
+            None => Command::new(child::binary()),
+            Some(place) => {
+                let mut command = Command::new("ip");
+                command.args(["netns", "exec", &place.namespace]);
+                command.arg(child::binary());
+                command
+            }
+        };
         let mut process = Process::spawn(command, &self.site, &doors);
         let line = process.ready_line(READY_TIMEOUT);
         let word = |name: &str| line.split_whitespace().find_map(|w| w.strip_prefix(name));
@@ -68,11 +85,25 @@ impl Node {
 impl ClusterSite {
     /// So many nodes, each shard on as many of them as `copies` says. `log` and `rest` are settings.
     pub(crate) async fn start(count: usize, copies: u8, log: &str, rest: &str) -> Self {
-        let mut first = Node::new(log, rest);
-        first.start(None);
-        let mut cluster = Self { nodes: vec![first] };
-        for _ in 1..count {
-            cluster.add(false, log, rest).await;
+        Self::start_at(vec![None; count], copies, log, rest).await
+    }
+
+    /// The same, each node in a place of its own.
+    pub(crate) async fn start_at(
+        places: Vec<Option<Place>>,
+        copies: u8,
+        log: &str,
+        rest: &str,
+    ) -> Self {
+        let mut cluster = Self { nodes: Vec::new() };
+        for place in places {
+            let join = match cluster.nodes.is_empty() {
+                true => None,
+                false => Some(cluster.token(false).await),
+            };
+            let mut node = Node::new(log, rest, place);
+            node.start(join.as_deref());
+            cluster.nodes.push(node);
         }
         let client = cluster.client().await;
         let copies = Some(copies);
@@ -87,10 +118,15 @@ impl ClusterSite {
 
     /// One more node.
     pub(crate) async fn add(&mut self, witness: bool, log: &str, rest: &str) {
-        let token = self.client().await.join_token(witness, 60).await.unwrap();
-        let mut node = Node::new(log, rest);
+        let token = self.token(witness).await;
+        let mut node = Node::new(log, rest, None);
         node.start(Some(&token));
         self.nodes.push(node);
+    }
+
+    async fn token(&self, witness: bool) -> String {
+        let client = self.client().await;
+        client.join_token(witness, 60).await.unwrap()
     }
 
     /// A client that knows every node that runs.

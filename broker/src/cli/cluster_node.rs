@@ -1,11 +1,9 @@
 //! `flowstone cluster init` and `join`: what makes a data directory that of a node of a cluster.
 
 use super::{Failed, Outcome};
-use crate::broker;
-use crate::cluster::{self, JoinFrom};
+use crate::broker::{self, Broker};
 use crate::config::Config;
 use crate::data_dir;
-use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::PathBuf;
 
 #[derive(clap::Args)]
@@ -59,28 +57,7 @@ pub(super) fn join_once(config: &Config, from: &str) -> Outcome {
 }
 
 fn join_now(config: &Config, from: &str) -> Outcome {
-    let failed = |what: String| Failed::new(1, what);
-    let from: JoinFrom = from.parse().map_err(|e| Failed::new(2, e))?;
-    let peer = told_address(config).map_err(failed)?;
-    let node = cluster::join(&config.node.data, from, peer).map_err(failed)?;
+    let node = Broker::join(config, from).map_err(|e| Failed::new(1, e.to_string()))?;
     eprintln!("joined as node {node}");
     Ok(())
-}
-
-/// Where the others reach this node.
-fn told_address(config: &Config) -> Result<SocketAddr, String> {
-    let (peer, advertise) = (&config.cluster.peer, &config.cluster.advertise);
-    let text = match peer.rsplit_once(':') {
-        Some((_, port)) if !advertise.is_empty() => format!("{advertise}:{port}"),
-        _ => peer.clone(),
-    };
-    let found = text.to_socket_addrs();
-    let address = found.map_err(|e| format!("'{text}': {e}"))?.next();
-    let address = address.ok_or_else(|| format!("'{text}' is no address"))?;
-    if address.port() == 0 || address.ip().is_unspecified() {
-        return Err(format!(
-            "the others must know where they reach this node, and {address} does not say so"
-        ));
-    }
-    Ok(address)
 }

@@ -1,6 +1,7 @@
 //! From a token to the data directory of a node.
 
 use super::IDENTITY;
+use crate::config::ClusterSettings;
 use crate::data_dir::{Unfinished, random_id};
 use flowstone_peer::Clock;
 use flowstone_peer::identity::NodeKey;
@@ -29,7 +30,7 @@ pub(super) struct NoteOfCluster {
 
 /// `TOKEN@HOST:PORT`, as `flowstone cluster token` prints it.
 #[derive(Clone)]
-pub(crate) struct JoinFrom {
+struct JoinFrom {
     token: JoinToken,
     nodes: Vec<SocketAddr>,
 }
@@ -52,12 +53,13 @@ impl FromStr for JoinFrom {
     }
 }
 
-/// Joins a cluster and makes `path`, which is empty, the data directory of the new node, which others
-/// reach at `peer`. What fails can be tried again with the same token.
+/// Joins a cluster and makes `path`, which is empty, the data directory of the new node. What fails can be
+/// tried again with the same token.
 ///
 /// # Errors
 /// What is wrong, as text for an operator.
-pub(crate) fn join(path: &Path, from: JoinFrom, peer: SocketAddr) -> Result<NodeId, String> {
+pub(crate) fn join(path: &Path, from: &str, settings: &ClusterSettings) -> Result<NodeId, String> {
+    let (from, peer): (JoinFrom, _) = (from.parse()?, told_address(settings)?);
     let directory = Unfinished::begin(path, &[KEY, IDENTITY]).map_err(|e| e.to_string())?;
     let key = key_at(&path.join(KEY))?;
     let name = random_id().map_err(|e| e.to_string())?;
@@ -88,6 +90,24 @@ pub(crate) fn join(path: &Path, from: JoinFrom, peer: SocketAddr) -> Result<Node
     // It is in the credentials now.
     let _ = std::fs::remove_file(path.join(KEY));
     Ok(name.node)
+}
+
+/// Where the others reach this node.
+fn told_address(settings: &ClusterSettings) -> Result<SocketAddr, String> {
+    let (peer, advertise) = (&settings.peer, &settings.advertise);
+    let text = match peer.rsplit_once(':') {
+        Some((_, port)) if !advertise.is_empty() => format!("{advertise}:{port}"),
+        _ => peer.clone(),
+    };
+    let found = text.to_socket_addrs();
+    let address = found.map_err(|e| format!("'{text}': {e}"))?.next();
+    let address = address.ok_or_else(|| format!("'{text}' is no address"))?;
+    if address.port() == 0 || address.ip().is_unspecified() {
+        return Err(format!(
+            "the others must know where they reach this node, and {address} does not say so"
+        ));
+    }
+    Ok(address)
 }
 
 fn key_at(path: &Path) -> Result<NodeKey, String> {

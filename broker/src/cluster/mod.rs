@@ -37,7 +37,7 @@ mod wire;
 
 pub(crate) use copies::{Copies, Sending, end, is_over};
 pub(crate) use found::{credentials_of, found};
-pub(crate) use join::{JoinFrom, join};
+pub(crate) use join::join;
 pub(crate) use requests::ShardRequest;
 pub(crate) use upkeep::{addresses, announce};
 
