@@ -21,12 +21,29 @@ pub(crate) fn binary() -> &'static Path {
     })
 }
 
-/// Cargo names the binaries of other packages to nobody, but it puts them two levels above this
-/// test's own: TARGET/debug/deps/it-0123 and TARGET/debug/flowstone.
+/// A test is named beside the binary; see [`cargo_build`].
 fn build() -> PathBuf {
+    cargo_build(&["--bin", "flowstone", "--test", "tidy"]).join("flowstone")
+}
+
+/// Builds targets of the workspace, and says where they are. Cargo names the binaries of other
+/// packages to nobody, but it puts them two levels above this test's own: TARGET/debug/deps/it-0123
+/// and TARGET/debug/flowstone. For the whole workspace and with a test or an example among the
+/// targets, the crates of others get the features that `cargo test --workspace` built them with;
+/// for a package alone, all of them would be built again. So they would where what cargo says to
+/// this test about its package were handed on: the script that builds `ring` looks at it.
+pub(crate) fn cargo_build(targets: &[&str]) -> &'static Path {
     let (profile_dir, profile) = profile_dir();
-    let built = Command::new(env!("CARGO"))
-        .args(["build", "--quiet", "-p", "flowstone", "--bin", "flowstone"])
+    let mut cargo = Command::new(env!("CARGO"));
+    for (name, _) in std::env::vars_os() {
+        let of_package = |n: &str| n.starts_with("CARGO_PKG_") || n.starts_with("CARGO_MANIFEST_");
+        if name.to_str().is_some_and(of_package) {
+            cargo.env_remove(&name);
+        }
+    }
+    let built = cargo
+        .args(["build", "--quiet", "--locked", "--workspace"])
+        .args(targets)
         .args(["--profile", profile, "--target-dir"])
         .arg(profile_dir.parent().unwrap())
         .current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
@@ -34,12 +51,12 @@ fn build() -> PathBuf {
         .output()
         .unwrap();
     let said = String::from_utf8_lossy(&built.stderr);
-    assert!(built.status.success(), "the binary does not build:\n{said}");
-    profile_dir.join("flowstone")
+    assert!(built.status.success(), "{targets:?} do not build:\n{said}");
+    profile_dir
 }
 
 /// The directory of this build, and the profile that makes it.
-pub(crate) fn profile_dir() -> (&'static Path, &'static str) {
+fn profile_dir() -> (&'static Path, &'static str) {
     static DIR: OnceLock<PathBuf> = OnceLock::new();
     let dir = DIR.get_or_init(|| {
         let exe = std::env::current_exe().unwrap();

@@ -143,8 +143,7 @@ fn read_on(client: &Client) -> mpsc::UnboundedReceiver<Seen> {
 }
 
 pub(crate) async fn leader_of_first(cluster: &ClusterSite) -> NodeId {
-    let status = cluster.client().await.cluster().await.unwrap();
-    status.shards[0].leader
+    cluster.status().await.shards[0].leader
 }
 
 /// Takes the leader away in one of three ways and brings it back. Returns how long nothing was acknowledged.

@@ -12,8 +12,11 @@ use flowstone_wire::native::{ClusterChange, ClusterStatus};
 use std::net::{SocketAddr, UdpSocket};
 use std::process::Command;
 use std::time::Duration;
+use tokio::time::timeout;
 
 const READY_TIMEOUT: Duration = Duration::from_secs(60);
+/// A node that does not answer by then is not asked.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// A node.
 pub(crate) struct Node {
@@ -190,10 +193,25 @@ impl ClusterSite {
         self.at_mut(node).start(None);
     }
 
-    /// Waits until a status is as wanted, and gives it back.
+    /// Clients of those that run, each told of one.
+    async fn each(&self) -> Vec<Client> {
+        let mut clients = Vec::new();
+        for node in self.nodes.iter().filter(|n| n.process.is_some()) {
+            let connecting = timeout(ANSWER_TIMEOUT, Client::connect(&node.native));
+            clients.extend(connecting.await.ok().and_then(Result::ok));
+        }
+        clients
+    }
+
+    /// How the cluster stands, as the node says that has heard most.
+    pub(crate) async fn status(&self) -> ClusterStatus {
+        newest(&self.each().await).await.unwrap()
+    }
+
+    /// Waits until a status is as wanted.
     pub(crate) async fn until(&self, what: &str, is: impl Fn(&ClusterStatus) -> bool) {
-        let client = self.client().await;
-        let asked = async || client.cluster().await.is_ok_and(|status| is(&status));
+        let clients = self.each().await;
+        let asked = async || newest(&clients).await.is_some_and(|status| is(&status));
         until(what, asked).await;
     }
 
@@ -201,6 +219,18 @@ impl ClusterSite {
     pub(crate) async fn well(&self) {
         self.until("every copy has everything", is_well).await;
     }
+}
+
+/// What the node says that has heard most: one that was away may not know it yet, and one that does not
+/// vote does not hear leaders.
+async fn newest(clients: &[Client]) -> Option<ClusterStatus> {
+    let mut all = Vec::new();
+    for client in clients {
+        let asked = timeout(ANSWER_TIMEOUT, client.cluster()).await;
+        all.extend(asked.ok().and_then(Result::ok));
+    }
+    let told = |s: &ClusterStatus| s.shards.iter().filter(|s| s.told.is_some()).count();
+    all.into_iter().max_by_key(|s| (s.term, s.applied, told(s)))
 }
 
 /// Whether every shard has all copies that are wanted, and they have everything that is committed.

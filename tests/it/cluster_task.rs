@@ -5,7 +5,7 @@ use crate::cluster_site::ClusterSite;
 use crate::exactly_once::{self, Event, Outcome, PIPELINE, SINKS};
 use crate::reading::read_all;
 use crate::server::within;
-use flowstone_client::{Client, TopicSettings};
+use flowstone_client::TopicSettings;
 use std::collections::VecDeque;
 
 /// How often a leader is killed: `FLOWSTONE_FAILOVERS`, or 5.
@@ -28,9 +28,8 @@ async fn cluster_with_pipeline() -> ClusterSite {
     cluster
 }
 
-async fn leader_dies(cluster: &mut ClusterSite, client: &Client) {
-    let status = within("the status", client.cluster()).await.unwrap();
-    let leader = status.shards[0].leader;
+async fn leader_dies(cluster: &mut ClusterSite) {
+    let leader = cluster.status().await.shards[0].leader;
     cluster.kill(leader);
     cluster
         .until("another one leads", |s| {
@@ -51,7 +50,7 @@ async fn in_cluster(events: &[Event], keys: &[String]) -> Outcome {
     for (n, event) in events.iter().enumerate() {
         waiting.push_back(exactly_once::send(&producer, event).await);
         if n > 0 && n % every == 0 {
-            leader_dies(&mut cluster, &client).await;
+            leader_dies(&mut cluster).await;
         }
         while waiting.len() > 200 {
             let ticket = waiting.pop_front().unwrap();

@@ -3,29 +3,16 @@
 use crate::child;
 use crate::server::Site;
 use std::io::{BufRead, BufReader};
-use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 
 /// Builds an example, where that is still to be done, and starts it.
-fn start(package: &str, name: &str, url: &str) -> Child {
-    Command::new(example(package, name))
+fn start(name: &str, url: &str) -> Child {
+    let built = child::cargo_build(&["--example", name]);
+    Command::new(built.join("examples").join(name))
         .env("FLOWSTONE_URL", url)
         .stdout(Stdio::piped())
         .spawn()
         .unwrap()
-}
-
-fn example(package: &str, name: &str) -> PathBuf {
-    let (profile_dir, profile) = child::profile_dir();
-    let built = Command::new(env!("CARGO"))
-        .args(["build", "--quiet", "-p", package, "--example", name])
-        .args(["--profile", profile, "--target-dir"])
-        .arg(profile_dir.parent().unwrap())
-        .current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
-        .status()
-        .unwrap();
-    assert!(built.success(), "{name} does not build");
-    profile_dir.join("examples").join(name)
 }
 
 /// The first lines that it prints, all of them if it ends.
@@ -45,11 +32,11 @@ fn the_examples_of_the_client_make_send_and_read() {
     let site = Site::new("", "");
     let server = site.start();
     let url = server.url();
-    let topics = all_lines(start("flowstone-client", "admin", &url));
+    let topics = all_lines(start("admin", &url));
     assert_eq!(topics.len(), 3, "a line for each partition: {topics:?}");
-    let sent = all_lines(start("flowstone-client", "produce", &url));
+    let sent = all_lines(start("produce", &url));
     assert_eq!(sent.len(), 10, "{sent:?}");
-    let mut reader = start("flowstone-client", "consume", &url);
+    let mut reader = start("consume", &url);
     let read = lines(&mut reader, 10);
     reader.kill().unwrap();
     reader.wait().unwrap();
@@ -65,7 +52,7 @@ fn the_examples_of_the_client_make_send_and_read() {
 
 #[test]
 fn the_embedded_example_prints_its_latencies() {
-    let printed = all_lines(start("flowstone", "embedded", ""));
+    let printed = all_lines(start("embedded", ""));
     assert_eq!(printed.len(), 3);
     for (line, name) in printed.iter().zip(["p50", "p99", "p99.9"]) {
         let rest = line.strip_prefix(&format!("append to task {name}: "));

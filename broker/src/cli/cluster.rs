@@ -222,7 +222,7 @@ fn state_of(s: &ShardPlace) -> String {
     let wanted = usize::from(s.copies);
     match &s.told {
         _ if !s.is_active => "beginning".into(),
-        None => "its leader is not heard".into(),
+        None => "its leader is not heard here".into(),
         Some(_) if s.alone_since_ms.is_some() => "on one copy".into(),
         Some(told) if (told.copies as usize) < wanted => {
             format!("{} of {wanted} copies", told.copies)
