@@ -223,7 +223,7 @@ fn state_of(s: &ShardPlace) -> String {
     match &s.told {
         _ if !s.is_active => "beginning".into(),
         None => "its leader is not heard here".into(),
-        Some(_) if s.alone_since_ms.is_some() => "on one copy".into(),
+        Some(_) if s.alone_since_ms.is_some() && wanted > 1 => "on one copy".into(),
         Some(told) if (told.copies as usize) < wanted => {
             format!("{} of {wanted} copies", told.copies)
         }

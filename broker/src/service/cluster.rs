@@ -55,10 +55,25 @@ impl Service {
             }
             ClusterChange::Drain { node } => set(node, NodeState::Draining),
             ClusterChange::Undrain { node } => set(node, NodeState::Active),
-            ClusterChange::Remove { node } => set(node, NodeState::Removed),
+            ClusterChange::Remove { node } => {
+                self.check_removal(node)?;
+                set(node, NodeState::Removed)
+            }
             ClusterChange::Transfer { shard, to } => transfer(&self.catalog(), shard, to)?,
         };
         self.command(command).await.map(drop)
+    }
+
+    /// Who is removed is not heard any more: the others must be able to agree without it.
+    fn check_removal(&self, node: NodeId) -> Result<(), Failure> {
+        let voters = self.catalog.standing().voters;
+        if !voters.contains(&node) || voters.len() > 2 {
+            return Ok(());
+        }
+        let what = format!(
+            "without node {node} nobody could agree on anything: let another node join first, so that three vote"
+        );
+        Err(Failure::new(ErrorCode::InvalidRequest, what))
     }
 }
 
