@@ -282,6 +282,11 @@ impl Service {
     }
 }
 
+/// Whoever would have answered has ended.
+pub(crate) fn shutting_down() -> Failure {
+    Failure::new(ErrorCode::ShuttingDown, "the broker is shutting down")
+}
+
 /// A reply that does not belong to its request.
 pub(crate) fn unexpected(reply: &Reply) -> Failure {
     let what = format!("a shard answered with something else: {reply:?}");

@@ -2,7 +2,7 @@
 
 use super::Cluster;
 use super::wire::Wire;
-use crate::service::Service;
+use crate::service::{Service, shutting_down};
 use bytes::{BufMut, Bytes, BytesMut};
 use flowstone_core::{Input, Reply, Ticket};
 use flowstone_peer::{BoxFuture, CallFailure, CallHandler, PeerError};
@@ -64,42 +64,42 @@ impl ShardRequest {
         ticket: Ticket,
         batch: Option<CheckedBatch>,
     ) -> Result<Input, Failure> {
-        let missing = || Failure::new(ErrorCode::InvalidRequest, "there is no batch");
-        Ok(match self {
-            Self::Produce { partition, acks } => Input::Produce {
+        Ok(match (self, batch) {
+            (Self::Produce { partition, acks }, Some(batch)) => Input::Produce {
                 ticket: Some(ticket),
                 partition,
-                batch: batch.ok_or_else(missing)?,
+                batch,
                 acks,
             },
-            Self::Deliver => Input::Deliver {
-                ticket,
-                batch: batch.ok_or_else(missing)?,
-            },
-            Self::Fetch(r) => Input::Fetch {
+            (Self::Deliver, Some(batch)) => Input::Deliver { ticket, batch },
+            (Self::Fetch(r), None) => Input::Fetch {
                 ticket,
                 partition: r.partition,
                 offset: r.offset,
                 max_bytes: r.max_bytes,
                 wait_ms: r.wait_ms,
             },
-            Self::FindOffset(r) => Input::FindOffset {
+            (Self::FindOffset(r), None) => Input::FindOffset {
                 ticket,
                 partition: r.partition,
                 place: r.place,
             },
-            Self::CommitOffsets { group, offsets } => Input::CommitOffsets {
+            (Self::CommitOffsets { group, offsets }, None) => Input::CommitOffsets {
                 ticket,
                 group,
                 offsets,
             },
-            Self::ReadOffsets { group, partitions } => Input::ReadOffsets {
+            (Self::ReadOffsets { group, partitions }, None) => Input::ReadOffsets {
                 ticket,
                 group,
                 partitions,
             },
-            Self::ListGroups => Input::ListGroups { ticket },
-            Self::Status => Input::Status { ticket },
+            (Self::ListGroups, None) => Input::ListGroups { ticket },
+            (Self::Status, None) => Input::Status { ticket },
+            _ => {
+                let what = "a batch is missing, or one too many";
+                return Err(Failure::new(ErrorCode::InvalidRequest, what));
+            }
         })
     }
 
@@ -134,9 +134,7 @@ impl Cluster {
                 .with(|endpoint| endpoint.call(to, KIND, bytes, timeout))
         });
         Box::pin(async move {
-            let call = call?.ok_or_else(|| {
-                Failure::new(ErrorCode::ShuttingDown, "the broker is shutting down")
-            })?;
+            let call = call?.ok_or_else(shutting_down)?;
             let answer = call.await.map_err(|e| failure_of(&e))?;
             let (asked, payload): (Asked, Bytes) = decode(&answer)?;
             Ok(match asked? {

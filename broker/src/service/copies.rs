@@ -1,12 +1,12 @@
 //! A node among others: what its copies of shards hear of the catalog, and what they say.
 
 use super::Service;
+use super::topics::openings;
 use crate::catalog_raft::{NodeReport, PeerAnswer, PeerRequest};
 use crate::catalog_store::CatalogStore;
 use crate::cluster::{Cluster, Copies};
 use crate::worker::Message;
 use bytes::Bytes;
-use flowstone_core::catalog::partition_config;
 use flowstone_core::input::ReplicaInput;
 use flowstone_core::replica::{Asked, Envelope, Report};
 use flowstone_core::{Catalog, Input};
@@ -94,15 +94,9 @@ impl Service {
     /// it does not hear of.
     pub(crate) fn introduction(&self, shard: ShardId) -> (PartitionId, Vec<Input>) {
         let catalog = self.catalog();
-        let mut inputs = Vec::new();
-        for topic in catalog.topics() {
-            let config = partition_config(&topic.settings);
-            let here = topic.partitions.iter().filter(|p| p.shard == shard);
-            inputs.extend(here.map(|p| Input::OpenPartition {
-                partition: p.id,
-                config: config.clone(),
-            }));
-        }
+        let all = catalog.topics().flat_map(openings);
+        let here = all.filter(|(of, _)| *of == shard);
+        let mut inputs: Vec<Input> = here.map(|(_, input)| input).collect();
         let tasks = self.tasks.lock();
         let tasks = tasks.ok().and_then(|all| all.get(&shard).cloned());
         let tasks = tasks

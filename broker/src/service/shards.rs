@@ -1,6 +1,6 @@
 //! Asking a shard, wherever its leader is.
 
-use super::{Service, unexpected};
+use super::{Service, shutting_down, unexpected};
 use crate::cluster::ShardRequest;
 use crate::worker::{Message, check_batch};
 use bytes::{Bytes, BytesMut};
@@ -47,15 +47,6 @@ impl Service {
         request: ShardRequest,
         batch: Option<CheckedBatch>,
     ) -> BoxFuture<'static, Asked> {
-        let needs_batch = matches!(
-            request,
-            ShardRequest::Produce { .. } | ShardRequest::Deliver
-        );
-        if needs_batch != batch.is_some() {
-            let what = "a batch is missing, or one too many";
-            let failure = Failure::new(ErrorCode::InvalidRequest, what);
-            return Box::pin(std::future::ready(Err(failure)));
-        }
         let (sender, receiver) = tokio::sync::oneshot::channel();
         // Whoever asked may have gone; then nobody wants the reply.
         let reply = Box::new(move |result| drop(sender.send(result)));
@@ -70,12 +61,7 @@ impl Service {
                 let what = "the worker has too many requests waiting; slow down and try again";
                 return Err(Failure::new(ErrorCode::Busy, what));
             }
-            receiver.await.unwrap_or_else(|_| {
-                Err(Failure::new(
-                    ErrorCode::ShuttingDown,
-                    "the broker is shutting down",
-                ))
-            })
+            receiver.await.unwrap_or_else(|_| Err(shutting_down()))
         })
     }
 
@@ -86,14 +72,17 @@ impl Service {
         batch: Option<Bytes>,
     ) -> Asked {
         let deadline = Instant::now() + LEADER_WAIT;
+        let mut changes = self.catalog_store().watch();
         loop {
+            // What has changed before it is asked is no reason to ask again.
+            changes.mark_unchanged();
             let asked = self.ask_once(shard, &request, batch.as_ref()).await;
             // Nothing was done: it may be asked again.
             let again = matches!(&asked, Err(e) if e.code == ErrorCode::NotLeader);
             if !again || Instant::now() >= deadline || self.is_draining() {
                 return asked;
             }
-            let mut changes = self.catalog_store().watch();
+            // Over or changed: both mean to ask again.
             let _ = tokio::time::timeout(PAUSE, changes.changed()).await;
         }
     }
@@ -160,12 +149,7 @@ impl Service {
                 let what = "too many requests for this partition wait; slow down and try again";
                 return Err(Failure::new(ErrorCode::Busy, what));
             }
-            receiver.await.unwrap_or_else(|_| {
-                Err(Failure::new(
-                    ErrorCode::ShuttingDown,
-                    "the broker is shutting down",
-                ))
-            })
+            receiver.await.unwrap_or_else(|_| Err(shutting_down()))
         })
     }
 }

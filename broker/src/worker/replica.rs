@@ -6,7 +6,7 @@ use super::run::Worker;
 use crate::background::Job;
 use flowstone_core::input::ReplicaInput;
 use flowstone_core::replica::LogId;
-use flowstone_core::{Input, Outbox, Output, Shard};
+use flowstone_core::{Input, Output, Shard};
 use flowstone_wire::{ErrorCode, Failure, ShardId};
 use std::rc::Rc;
 
@@ -62,13 +62,7 @@ impl Worker {
         for input in inputs {
             self.step(id, input);
         }
-        let mut outbox = Outbox::default();
-        if let Some(shard) = &mut host.borrow_mut().shard {
-            shard.close_unknown(below, &mut outbox);
-        }
-        for output in outbox.drain() {
-            let _ = self.background.send(Job::Shard(id, output));
-        }
+        self.close_unknown_of(id, &mut host.borrow_mut(), below);
         self.step(id, Input::Tick);
         if self.is_draining() {
             self.step(id, Input::Drain);

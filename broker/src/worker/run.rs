@@ -11,7 +11,7 @@ use crate::mailbox::Mailbox;
 use crate::service::Service;
 use flowstone_core::{Input, Outbox, Shard};
 use flowstone_storage::log::SyncJob;
-use flowstone_wire::ShardId;
+use flowstone_wire::{PartitionId, ShardId};
 use monoio::io::AsyncReadRent;
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 use std::cell::{Cell, RefCell};
@@ -341,13 +341,18 @@ impl Worker {
     fn close_unknown(self: &Rc<Self>) {
         let below = self.service.catalog().next_partition();
         for (id, host) in &self.hosts {
-            let mut outbox = Outbox::default();
-            if let Some(shard) = &mut host.borrow_mut().shard {
-                shard.close_unknown(below, &mut outbox);
-            }
-            for output in outbox.drain() {
-                let _ = self.background.send(Job::Shard(*id, output));
-            }
+            self.close_unknown_of(*id, &mut host.borrow_mut(), below);
+        }
+    }
+
+    /// Closes what a shard found and the catalog does not know.
+    pub(super) fn close_unknown_of(&self, id: ShardId, host: &mut Host, below: PartitionId) {
+        let mut outbox = Outbox::default();
+        if let Some(shard) = &mut host.shard {
+            shard.close_unknown(below, &mut outbox);
+        }
+        for output in outbox.drain() {
+            let _ = self.background.send(Job::Shard(id, output));
         }
     }
 
