@@ -16,8 +16,8 @@ use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
-pub(crate) const TOPIC: &str = "load";
-pub(crate) const PARTITIONS: u32 = 4;
+const TOPIC: &str = "load";
+const PARTITIONS: u32 = 4;
 const PRODUCERS: u32 = 3;
 const SETTINGS: &str = "[node]\nshards = 2\nworkers = 1";
 
@@ -40,7 +40,7 @@ pub(crate) struct Running {
 }
 
 impl Running {
-    pub(crate) async fn start(client: &Client, dice: &mut Dice) -> Self {
+    async fn start(client: &Client, dice: &mut Dice) -> Self {
         let (stop, stopped) = watch::channel(false);
         let (acked, acks) = timed();
         let mut producers = JoinSet::new();
@@ -84,7 +84,7 @@ impl Running {
 
 impl Running {
     /// Stops the producers and holds everything against what is there, by way of every node.
-    pub(crate) async fn finish(mut self, cluster: &ClusterSite) -> usize {
+    async fn finish(mut self, cluster: &ClusterSite) -> usize {
         self.stop.send_replace(true);
         let sent = within("the last acknowledgements", self.producers.join_all()).await;
         while let Some(ack) = self.acks.recv().await {
@@ -165,35 +165,51 @@ async fn fail_over(cluster: &mut ClusterSite, running: &mut Running, way: u64) -
     outage
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn leaders_that_go_take_nothing_with_them() {
-    let mut cluster = ClusterSite::start(3, 3, "", SETTINGS).await;
+/// Takes leaders away under load, as often as that, and checks what came of it.
+pub(crate) async fn under_load(
+    cluster: &mut ClusterSite,
+    (seed, rounds): (u64, u64),
+    mut take_away: impl AsyncFnMut(&mut ClusterSite, &mut Running, u64) -> Duration,
+) {
     let client = cluster.client().await;
     let settings = TopicSettings::default();
     client
         .create_topic(TOPIC, PARTITIONS, settings)
         .await
         .unwrap();
-    let mut dice = Dice::new(41);
+    let mut dice = Dice::new(seed);
     let mut running = Running::start(&client, &mut dice).await;
     let mut outages = Vec::new();
-    for round in 0..failovers(4) {
+    for round in 0..rounds {
         let count = dice.below(1500) as usize + 100;
         running.take(Instant::now(), count).await;
-        let way = round % 3;
-        let outage = fail_over(&mut cluster, &mut running, way).await;
-        eprintln!(
-            "{}: nothing acknowledged for {outage:?}",
-            WAYS[way as usize]
-        );
-        outages.push(outage);
+        outages.push(take_away(cluster, &mut running, round).await);
     }
-    let count = running.finish(&cluster).await;
+    let count = running.finish(cluster).await;
     tell(count, outages);
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn leaders_that_go_take_nothing_with_them() {
+    let mut cluster = ClusterSite::start(3, 3, "", SETTINGS).await;
+    under_load(
+        &mut cluster,
+        (41, failovers(4)),
+        async |cluster, running, round| {
+            let way = round % 3;
+            let outage = fail_over(cluster, running, way).await;
+            eprintln!(
+                "{}: nothing acknowledged for {outage:?}",
+                WAYS[way as usize]
+            );
+            outage
+        },
+    )
+    .await;
+}
+
 /// Prints how long nothing was acknowledged.
-pub(crate) fn tell(count: usize, mut outages: Vec<Duration>) {
+fn tell(count: usize, mut outages: Vec<Duration>) {
     outages.sort_unstable();
     let at = |percent: usize| outages[(outages.len() - 1) * percent / 100];
     eprintln!(

@@ -1,11 +1,9 @@
 //! Leaders that are cut off from everybody, in network namespaces, under load: they take nothing with them,
 //! acknowledge nothing more, and come back as followers.
 
-use crate::cluster_failover::{PARTITIONS, Running, TOPIC, failovers, leader_of_first, tell};
+use crate::cluster_failover::{Running, failovers, leader_of_first, under_load};
 use crate::cluster_site::ClusterSite;
-use crate::dice::Dice;
 use crate::netns::Net;
-use flowstone_client::TopicSettings;
 use std::time::{Duration, Instant};
 
 const NODES: u8 = 3;
@@ -34,23 +32,15 @@ async fn leaders_that_are_cut_off_take_nothing_with_them() {
         }
     };
     let places = (0..NODES).map(|n| Some(net.place(n))).collect();
-    let cluster = ClusterSite::start_at(places, 3, "", SETTINGS).await;
-    let client = cluster.client().await;
-    let settings = TopicSettings::default();
-    client
-        .create_topic(TOPIC, PARTITIONS, settings)
-        .await
-        .unwrap();
-    let mut dice = Dice::new(43);
-    let mut running = Running::start(&client, &mut dice).await;
-    let mut outages = Vec::new();
-    for _ in 0..failovers(3) {
-        let count = dice.below(1500) as usize + 100;
-        running.take(Instant::now(), count).await;
-        let outage = cut_off(&net, &cluster, &mut running).await;
-        eprintln!("cut off: nothing acknowledged for {outage:?}");
-        outages.push(outage);
-    }
-    let count = running.finish(&cluster).await;
-    tell(count, outages);
+    let mut cluster = ClusterSite::start_at(places, 3, "", SETTINGS).await;
+    under_load(
+        &mut cluster,
+        (43, failovers(3)),
+        async |cluster, running, _| {
+            let outage = cut_off(&net, cluster, running).await;
+            eprintln!("cut off: nothing acknowledged for {outage:?}");
+            outage
+        },
+    )
+    .await;
 }

@@ -67,8 +67,7 @@ impl Node {
         let command = match &self.place {
             None => Command::new(child::binary()),
             Some(place) => {
-                let mut command = Command::new("ip");
-                command.args(["netns", "exec", &place.namespace]);
+                let mut command = place.enter();
                 command.arg(child::binary());
                 command
             }
