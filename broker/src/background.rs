@@ -3,17 +3,23 @@
 //!
 //! Reads go before upkeep: a reader waits for them.
 
+use crate::cluster::Sending;
+use crate::cluster::{self, Copies};
 use crate::cold_read::{ColdRead, Sorted, no_tier};
 use crate::effects::{Done, Kept, ShardFiles};
 use crate::tiering::{TierResult, Tiering};
 use flowstone_core::Output;
+use flowstone_core::input::ReplicaInput;
 use flowstone_core::output::TierJob;
+use flowstone_core::replica::{Header, LogId};
 use flowstone_storage::settled::{
     RewriteJob, RewriteStep, SegmentId, SettleJob, SettleStep, SettledMeta, SettledReader, Tiered,
 };
+use flowstone_storage::snapshot::TailPiece;
 use flowstone_storage::{Error, StateStore};
 use flowstone_wire::{Lsn, ShardId};
 use std::collections::{BTreeMap, VecDeque};
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, TryRecvError};
 use std::time::{Duration, Instant};
@@ -23,6 +29,9 @@ const READERS_MAX: usize = 256;
 /// What found no room is tried again this much later.
 const RETRY: Duration = Duration::from_secs(1);
 
+/// Takes a shard that was opened again, or why it was not.
+pub(crate) type TellOpened =
+    Box<dyn Fn(ShardId, Result<Box<flowstone_core::Shard>, String>) + Send>;
 /// Tells a shard what came of its work.
 pub(crate) type TellDone = Arc<dyn Fn(ShardId, Done) + Send + Sync>;
 
@@ -49,6 +58,11 @@ pub(crate) struct Background {
     back: Sender<Job>,
     done: TellDone,
     tier: Option<Arc<Tiering>>,
+    copies: Option<Arc<Copies>>,
+    /// Snapshots that are being sent of shards.
+    sending: Vec<(ShardId, Sending)>,
+    /// Takes a shard that was opened again.
+    opened: TellOpened,
     readers: BTreeMap<(ShardId, SegmentId), SettledReader>,
     readers_max: usize,
     upkeep: VecDeque<(ShardId, Output)>,
@@ -71,6 +85,7 @@ impl Background {
         workers: usize,
         done: TellDone,
         tier: Option<Arc<Tiering>>,
+        (copies, opened): (Option<Arc<Copies>>, TellOpened),
     ) -> Self {
         Self {
             files,
@@ -78,6 +93,9 @@ impl Background {
             back,
             done,
             tier,
+            copies,
+            sending: Vec::new(),
+            opened,
             readers: BTreeMap::new(),
             readers_max: crate::file_limit::settled(workers, READERS_MAX),
             upkeep: VecDeque::new(),
@@ -151,6 +169,8 @@ impl Background {
                 (self.done)(shard, done);
             }
             Sorted::Other(Output::Tier(job)) => self.bring_up(shard, job),
+            // Another leader waits for it.
+            Sorted::Other(first @ Output::Persist(_)) => self.upkeep.push_front((shard, first)),
             Sorted::Other(other) => self.upkeep.push_back((shard, other)),
         }
     }
@@ -169,7 +189,10 @@ impl Background {
             let done = Done::not_tiered(&job, "there is no tier".into());
             return (self.done)(shard, done);
         };
-        let files = &self.files[&shard];
+        let Some(files) = self.files.get(&shard) else {
+            let done = Done::not_tiered(&job, "the shard is closed".into());
+            return (self.done)(shard, done);
+        };
         let (disk, dir, back) = (files.disk.clone(), files.dir.clone(), self.back.clone());
         tier.bring_up(disk, dir, job, move |job, result| {
             // A thread that is gone has nobody who would be told.
@@ -215,7 +238,7 @@ impl Background {
             if self.readers.len() >= self.readers_max {
                 self.readers.pop_first();
             }
-            let files = &self.files[&shard];
+            let files = self.files.get(&shard).ok_or_else(is_closed)?;
             let reader = SettledReader::open(&*files.disk, &files.dir, segment)?;
             self.readers.insert((shard, segment), reader);
         }
@@ -316,6 +339,14 @@ impl Background {
             }
             Output::DropSettled(segments) => self.drop_settled(shard, &segments),
             Output::ForgetLocal(notes) => self.forget_local(shard, &notes),
+            Output::Reopen => self.open_again(shard, None),
+            Output::Install(last) => self.open_again(shard, Some(last)),
+            Output::SendSnapshot {
+                header,
+                least,
+                committed,
+                tail,
+            } => self.send_snapshot(shard, header, &(least..=committed), tail),
             other => {
                 let Some(files) = self.files.get_mut(&shard) else {
                     return;
@@ -337,7 +368,9 @@ impl Background {
     }
 
     fn start(&mut self, shard: ShardId, output: Output) {
-        let files = &self.files[&shard];
+        let Some(files) = self.files.get(&shard) else {
+            return;
+        };
         let disk = files.disk.clone();
         let work = match output {
             Output::Settle(input) => {
@@ -350,6 +383,45 @@ impl Background {
         };
         self.work = Some((shard, work));
         self.settle_at = Instant::now();
+    }
+
+    /// Opens a shard again, which is dropped and of which nothing is under way.
+    fn open_again(&mut self, shard: ShardId, snapshot: Option<LogId>) {
+        let Some(copies) = self.copies.clone() else {
+            return;
+        };
+        self.files.remove(&shard);
+        self.readers.retain(|(of, _), _| *of != shard);
+        self.sending.retain(|(of, sending)| {
+            if *of == shard {
+                cluster::end(sending);
+            }
+            *of != shard
+        });
+        let installed = snapshot.map_or(Ok(()), |last| copies.install(shard, last));
+        let opened = installed.and_then(|()| copies.open(shard));
+        let result = opened.map(|(opened, files)| {
+            self.files.insert(shard, files);
+            Box::new(opened)
+        });
+        (self.opened)(shard, result.map_err(|e| e.to_string()));
+    }
+
+    fn send_snapshot(
+        &mut self,
+        shard: ShardId,
+        header: Header,
+        useful: &RangeInclusive<Lsn>,
+        tail: Vec<TailPiece>,
+    ) {
+        let (tell, to) = (self.done.clone(), header.to);
+        let done = Box::new(move || tell(shard, Done::Replica(ReplicaInput::SnapshotSent(to))));
+        let (Some(copies), Some(files)) = (&self.copies, self.files.get(&shard)) else {
+            return done();
+        };
+        let sending = copies.send_snapshot(files, header, (useful, tail), done);
+        self.sending.retain(|(_, s)| !cluster::is_over(s));
+        self.sending.extend(sending.map(|s| (shard, s)));
     }
 
     fn drop_settled(&mut self, shard: ShardId, segments: &[SegmentId]) {
@@ -365,6 +437,14 @@ impl Background {
                 "expired segments are removed at the next start: {e}"
             );
         }
+    }
+}
+
+fn is_closed() -> Error {
+    Error::Io {
+        action: "read",
+        path: "a shard".into(),
+        source: std::io::Error::other("it is closed"),
     }
 }
 

@@ -2,15 +2,17 @@
 
 mod accept;
 mod found;
+mod opened;
 
-use crate::catalog_store::CatalogStore;
+pub(crate) use opened::{Opened, open};
+
+use crate::cluster::{self, Cluster};
 use crate::config::{self, Config};
-use crate::data_dir::{self, DataDir};
+use crate::data_dir::{self, DataDir, random_id};
 use crate::effects::ShardFiles;
 use crate::http;
 use crate::mailbox::Mailbox;
 use crate::metrics::Metrics;
-use crate::reserve::Reserve;
 use crate::service::Service;
 use crate::tiering::{self, Backup, Tiering, sweep};
 use crate::transport::InProcess;
@@ -19,10 +21,8 @@ use accept::Acceptor;
 use flowstone_client::Client;
 use flowstone_core::Shard;
 use flowstone_processor::Pipeline;
-use flowstone_storage::disk::create_dir_durably;
-use flowstone_storage::settled::remove_orphans;
-use flowstone_storage::{Disk, RealDisk, StateStore, layout};
-use flowstone_wire::{Failure, ShardId};
+use flowstone_storage::RealDisk;
+use flowstone_wire::{Failure, NodeId, ShardId};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -31,6 +31,25 @@ use std::time::Duration;
 
 /// A stop waits so long for the tier.
 const BACKUP_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Makes the data directory of these settings, which nobody has open, that of the first node of a cluster.
+/// Returns the cluster's number.
+///
+/// # Errors
+/// [`StartError`].
+pub(crate) fn init(config: &Config) -> Result<String, StartError> {
+    let data = open_data(config)?;
+    open(&data, config)?;
+    Ok(data.identity.cluster_id)
+}
+
+fn open_data(config: &Config) -> Result<DataDir, StartError> {
+    let wanted = match config.node.shards {
+        0 => config.workers(),
+        shards => shards,
+    };
+    Ok(DataDir::open(&config.node.data, wanted)?)
+}
 
 /// A running node. Dropping it stops it in order.
 pub struct Broker {
@@ -42,6 +61,7 @@ pub struct Broker {
     runtime: Option<tokio::runtime::Runtime>,
     tier_threads: Option<tokio::runtime::Runtime>,
     backup: Option<Arc<tokio::sync::Mutex<Backup>>>,
+    cluster: Option<Arc<Cluster>>,
     native: Option<SocketAddr>,
     native_unix: Option<PathBuf>,
     _data: DataDir,
@@ -59,6 +79,9 @@ pub enum StartError {
     /// The catalog cannot be used.
     #[error("{0}")]
     Catalog(String),
+    /// The node cannot be one of a cluster.
+    #[error("{0}")]
+    Cluster(String),
     /// A shard cannot be opened.
     #[error("shard {shard} cannot be opened: {source}")]
     Shard {
@@ -111,17 +134,16 @@ impl Broker {
     pub fn start(config: Config) -> Result<Self, StartError> {
         config.check()?;
         let workers = config.workers();
-        let wanted = match config.node.shards {
-            0 => workers,
-            shards => shards,
-        };
-        let data = DataDir::open(&config.node.data, wanted)?;
+        let data = open_data(&config)?;
         let shards = data.identity.shards;
         let Opened {
             catalog,
             shards: opened,
             broken,
+            copies,
         } = open(&data, &config)?;
+        let cluster = copies.map(|copies| open_cluster(&config, copies));
+        let cluster = cluster.transpose()?.map(Arc::new);
         let runtime = control_threads()?;
         let (tiering, tier_threads) = open_tier(&config, &data)?.unzip();
         let (mut mailboxes, mut ears) = (Vec::new(), Vec::new());
@@ -130,8 +152,8 @@ impl Broker {
             mailboxes.push(Arc::new(mailbox));
             ears.push(ear);
         }
-        let metrics =
-            Metrics::new(config.tier.is_some()).map_err(|e| StartError::Catalog(e.to_string()))?;
+        let metrics = Metrics::new(config.tier.is_some(), cluster.is_some())
+            .map_err(|e| StartError::Catalog(e.to_string()))?;
         let handle = runtime.handle().clone();
         let service = Arc::new(Service::new(
             config.clone(),
@@ -140,6 +162,7 @@ impl Broker {
             handle,
             metrics,
             tiering.clone(),
+            cluster.clone(),
         ));
         let backup = match tiering {
             Some(tiering) => Some(keep_tier(tiering, &service, &data)?),
@@ -154,6 +177,7 @@ impl Broker {
             runtime: Some(runtime),
             tier_threads,
             backup,
+            cluster,
             native: None,
             native_unix: None,
             _data: data,
@@ -162,23 +186,35 @@ impl Broker {
             broker.service.shard_fenced(shard, why.to_string());
         }
         broker.start_workers(&config, opened, ears)?;
+        broker.join_others();
         broker.open_partitions();
         broker.deploy_configured(&config)?;
         broker.open_doors(&config)?;
+        broker.announce(&config)?;
         broker.service.set_ready();
         Ok(broker)
+    }
+
+    /// Makes the data directory of these settings, which is empty, that of a new node of a cluster. `from` is
+    /// what `flowstone cluster token` prints. Returns the node's number. Not to be called from an async
+    /// context; what fails can be tried again with the same token.
+    ///
+    /// # Errors
+    /// [`StartError::Cluster`].
+    pub fn join(config: &Config, from: &str) -> Result<NodeId, StartError> {
+        cluster::join(&config.node.data, from, &config.cluster).map_err(StartError::Cluster)
     }
 
     fn start_workers(
         &mut self,
         config: &Config,
-        opened: Vec<(Shard, ShardFiles)>,
+        opened: Vec<(ShardId, Option<(Shard, ShardFiles)>)>,
         ears: Vec<std::os::unix::net::UnixStream>,
     ) -> Result<(), StartError> {
         let count = self.mailboxes.len();
         let mut by_worker: Vec<Vec<_>> = (0..count).map(|_| Vec::new()).collect();
         for opened in opened {
-            by_worker[usize::from(opened.0.id().0) % count].push(opened);
+            by_worker[usize::from(opened.0.0) % count].push(opened);
         }
         let cores = core_affinity::get_core_ids().unwrap_or_default();
         for (id, (shards, ear)) in by_worker.into_iter().zip(ears).enumerate() {
@@ -203,6 +239,25 @@ impl Broker {
         Ok(())
     }
 
+    /// Begins to speak with other nodes.
+    fn join_others(&self) {
+        if let Some(cluster) = &self.cluster {
+            cluster::connect_catalog(cluster, self.service.catalog_store());
+            cluster.run(&self.service, &self._data.path);
+        }
+    }
+
+    /// Has the catalog say where this node is.
+    fn announce(&self, config: &Config) -> Result<(), StartError> {
+        let Some(cluster) = &self.cluster else {
+            return Ok(());
+        };
+        let doors = (Some(cluster.address()), self.native, self.http_address());
+        let addresses = cluster::addresses(&config.cluster.advertise, doors);
+        cluster::announce(&self.service, addresses.map_err(StartError::Cluster)?);
+        Ok(())
+    }
+
     /// Tells the shards which partitions exist, and that they know all.
     fn open_partitions(&self) {
         self.service.follow_catalog();
@@ -215,13 +270,24 @@ impl Broker {
 
     fn deploy_configured(&self, config: &Config) -> Result<(), StartError> {
         for spec in &config.pipelines {
-            let name = spec.name.clone();
-            spec.build()
-                .and_then(|pipeline| self.deploy(pipeline))
-                .map_err(|source| StartError::Pipeline { name, source })?;
+            let failed = |source| StartError::Pipeline {
+                name: spec.name.clone(),
+                source,
+            };
+            let pipeline = spec.build().map_err(failed)?;
+            if self.cluster.is_some() {
+                // The others may not be there yet.
+                let deployed = self.service.clone().keep_deploying(pipeline);
+                self.service.runtime().spawn(deployed);
+            } else {
+                self.deploy(pipeline).map_err(failed)?;
+            }
         }
         let runtime = self.service.runtime();
-        runtime.block_on(self.service.clone().start_deployed());
+        if self.cluster.is_none() {
+            runtime.block_on(self.service.follow_deployed());
+        }
+        runtime.spawn(Service::keep_deployed(Arc::downgrade(&self.service)));
         Ok(())
     }
 
@@ -282,6 +348,11 @@ impl Broker {
         self.native
     }
 
+    /// Where other nodes reach this one.
+    pub fn peer_address(&self) -> Option<SocketAddr> {
+        self.cluster.as_ref().map(|c| c.address())
+    }
+
     /// Path of the native door's Unix socket.
     pub fn native_unix(&self) -> Option<&PathBuf> {
         self.native_unix.as_ref()
@@ -317,6 +388,9 @@ impl Broker {
             return true;
         }
         self.write_backup();
+        if let Some(runtime) = &self.runtime {
+            runtime.block_on(self.service.clone().hand_over());
+        }
         self.service.set_draining();
         self.acceptors.clear();
         let (done, drained) = std::sync::mpsc::channel();
@@ -342,6 +416,9 @@ impl Broker {
                 }
             }
         }
+        if let Some(cluster) = &self.cluster {
+            cluster.stop();
+        }
         if let Some(runtime) = self.runtime.take() {
             runtime.shutdown_timeout(Duration::from_secs(2));
         }
@@ -356,6 +433,20 @@ impl Drop for Broker {
     fn drop(&mut self) {
         self.shut_down(Duration::from_secs(30));
     }
+}
+
+fn open_cluster(
+    config: &Config,
+    (copies, credentials): (Arc<cluster::Copies>, flowstone_peer::Credentials),
+) -> Result<Cluster, StartError> {
+    let settings = &config.cluster;
+    let listen = accept::resolve("peer", &settings.peer, config.node.allow_remote)?;
+    // A number that no other start of this node has.
+    let life = random_id().map_err(system("draw a number"))?;
+    let life = u64::from_str_radix(&life[..16], 16);
+    let life = life.map_err(|e| StartError::Cluster(e.to_string()))?;
+    Cluster::open(settings, listen, credentials, life, copies)
+        .map_err(|e| StartError::Cluster(e.to_string()))
 }
 
 fn control_threads() -> Result<tokio::runtime::Runtime, StartError> {
@@ -392,91 +483,4 @@ fn keep_tier(
     service.runtime().spawn(sweep(of, with, Arc::new(disk)));
     let cluster_id = data.identity.cluster_id.clone();
     Ok(Backup::start(tiering, service, &data.path, cluster_id))
-}
-
-/// What a data directory holds, opened.
-pub(crate) struct Opened {
-    pub(crate) catalog: CatalogStore,
-    pub(crate) shards: Vec<(Shard, ShardFiles)>,
-    /// Shards that cannot be opened, and why.
-    pub(crate) broken: Vec<(ShardId, flowstone_storage::Error)>,
-}
-
-/// Opens the catalog and every shard. A shard whose files are damaged does not keep the others from
-/// being served.
-///
-/// # Errors
-/// [`StartError::Catalog`]; [`StartError::Shard`] where not one can be opened, or the disk refuses.
-pub(crate) fn open(data: &DataDir, config: &Config) -> Result<Opened, StartError> {
-    use flowstone_storage::Error;
-    let disk: Arc<dyn Disk> =
-        Arc::new(RealDisk::new(&data.path).map_err(system("open the data directory"))?);
-    let reserve = Reserve::open(disk.clone(), config.log.min_free_bytes);
-    let reserve = Arc::new(reserve.map_err(|e| StartError::Catalog(e.to_string()))?);
-    let (path, count) = (data.path.join("catalog.redb"), data.identity.shards);
-    let catalog = CatalogStore::open(&path, count, reserve.clone()).map_err(StartError::Catalog)?;
-    found::found(&catalog, data, config);
-    let (mut shards, mut broken) = (Vec::new(), Vec::new());
-    for id in (0..count).map(ShardId) {
-        match open_shard(&disk, id, config, &reserve) {
-            Ok(shard) => shards.push(shard),
-            Err(e @ (Error::Damaged { .. } | Error::State { .. } | Error::Format { .. }))
-                if count > 1 =>
-            {
-                tracing::error!(shard = id.0, "the shard cannot be opened: {e}");
-                broken.push((id, e));
-            }
-            Err(source) => return Err(StartError::Shard { shard: id, source }),
-        }
-    }
-    if shards.is_empty()
-        && let Some((shard, source)) = broken.pop()
-    {
-        return Err(StartError::Shard { shard, source });
-    }
-    reserve.take();
-    Ok(Opened {
-        catalog,
-        shards,
-        broken,
-    })
-}
-
-fn open_shard(
-    disk: &Arc<dyn Disk>,
-    id: ShardId,
-    config: &Config,
-    reserve: &Arc<Reserve>,
-) -> Result<(Shard, ShardFiles), flowstone_storage::Error> {
-    let dir = layout::shard_dir(id);
-    create_dir_durably(&**disk, &dir).map_err(|source| flowstone_storage::Error::Io {
-        action: "create",
-        path: dir.clone(),
-        source,
-    })?;
-    let state = StateStore::open_of_shard(&**disk, &dir)?;
-    for orphan in remove_orphans(&**disk, &dir, &state)? {
-        tracing::info!(
-            "removed '{}', which settling had not finished",
-            orphan.display()
-        );
-    }
-    let (shard, start) = Shard::open(disk.clone(), &dir, id, config.shard(), &state)?;
-    for note in &start.recovered.notes {
-        tracing::info!(shard = id.0, "recovery: {note:?}");
-    }
-    for hole in &start.recovered.holes {
-        tracing::error!(
-            shard = id.0,
-            "{hole}; what else it held is in the state store"
-        );
-    }
-    let files = ShardFiles {
-        disk: disk.clone(),
-        dir,
-        state,
-        mark: start.mark,
-        reserve: reserve.clone(),
-    };
-    Ok((shard, files))
 }

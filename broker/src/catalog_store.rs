@@ -1,7 +1,7 @@
 //! The catalog as the rest of a node uses it: read at once, changed by commands that are agreed on.
 
 use crate::catalog_raft::{
-    CatalogThread, NodeReport, PeerAnswer, PeerRequest, Peers, Role, Standing,
+    CatalogThread, NodeReport, PeerAnswer, PeerRequest, Peers, Role, Standing, Vitals,
 };
 use crate::data_dir;
 use crate::reserve::Reserve;
@@ -99,6 +99,11 @@ impl CatalogStore {
         self.thread.member.me()
     }
 
+    /// How nodes and shards stand, as far as this node has heard: voters hear all.
+    pub(crate) fn vitals(&self) -> Vitals {
+        self.thread.member.vitals()
+    }
+
     /// How voters stand to each other, as far as this node has heard.
     pub(crate) fn standing(&self) -> Standing {
         self.thread.member.standing()
@@ -106,10 +111,6 @@ impl CatalogStore {
 }
 
 /// What nodes need of each other.
-#[allow(
-    dead_code,
-    reason = "the door for other nodes, and replicas behind it, call these"
-)]
 impl CatalogStore {
     /// Opens the way to other nodes.
     pub(crate) fn connect(&self, peers: Arc<dyn Peers>) {

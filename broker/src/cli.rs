@@ -6,6 +6,7 @@
 pub(crate) mod bench;
 mod bucket;
 mod cluster;
+mod cluster_node;
 mod connect;
 mod consume;
 mod demo;

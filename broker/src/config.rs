@@ -25,6 +25,8 @@ pub struct Config {
     pub limits: Limits,
     /// Where settled segments are copied to; nowhere by default.
     pub tier: Option<TierConfig>,
+    /// Other nodes; none by default.
+    pub cluster: ClusterSettings,
     /// Pipelines to run, from built-in stages.
     #[serde(rename = "pipeline")]
     pub pipelines: Vec<PipelineSpec>,
@@ -92,6 +94,29 @@ impl Default for Node {
             shards: 0,
             spin_us: Spin::Us(50),
             allow_remote: false,
+        }
+    }
+}
+
+/// Other nodes.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ClusterSettings {
+    /// Address on which other nodes reach this one, `host:port`, UDP; empty for a node that stays alone.
+    /// Port 0 takes a free one, for the first node only.
+    pub peer: String,
+    /// Host that other nodes and clients are told to reach this node by; empty for the hosts of its doors.
+    pub advertise: String,
+    /// Bytes per second that are sent to copies which have to begin from nothing, all together.
+    pub snapshot_rate_bytes_per_s: u64,
+}
+
+impl Default for ClusterSettings {
+    fn default() -> Self {
+        Self {
+            peer: String::new(),
+            advertise: String::new(),
+            snapshot_rate_bytes_per_s: 64 << 20,
         }
     }
 }
@@ -230,6 +255,7 @@ impl Config {
         let any = u64::MAX;
         let rate = self.settle.rate_bytes_per_s;
         let pending = self.limits.pending_bytes;
+        let snapshots = self.cluster.snapshot_rate_bytes_per_s;
         let pending_min = 2 * limits::BATCH_BYTES_MAX as u64;
         let segment_min = limits::SEGMENT_BYTES_MIN;
         for (name, value, least, most) in [
@@ -237,10 +263,16 @@ impl Config {
             ("log.flush_ms", log.flush_ms, 0, FLUSH_MS_MAX),
             ("limits.pending_bytes", pending, pending_min, any),
             ("settle.rate_bytes_per_s", rate, 1 << 20, any),
+            ("cluster.snapshot_rate_bytes_per_s", snapshots, 1 << 20, any),
             ("limits.connections", connections, 1, any),
             ("node.shards", shards, 0, limits::SHARDS_MAX as u64),
         ] {
             within(name, value, least, most)?;
+        }
+        if self.tier.is_some() && !self.cluster.peer.is_empty() {
+            let what =
+                "a tier and a cluster do not go together yet: leave out [tier], or `cluster.peer`";
+            return Err(Error::Tier(what.into()));
         }
         self.tier.as_ref().map_or(Ok(()), TierConfig::check)
     }

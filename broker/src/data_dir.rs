@@ -80,7 +80,7 @@ impl DataDir {
         fs::create_dir_all(path).map_err(io)?;
         let lock = lock(path)?;
         if !path.join(IDENTITY).exists() {
-            refuse_foreign(path)?;
+            refuse_foreign(path, &[])?;
             let cluster_id = random_id().map_err(io)?;
             create(path, cluster_id, shards).map_err(io)?;
         }
@@ -101,11 +101,12 @@ pub(crate) struct Unfinished {
 }
 
 impl Unfinished {
-    /// Takes an empty directory, making it where it is not there.
+    /// Takes an empty directory, making it where it is not there; what an earlier try may have left,
+    /// `known`, may be in it.
     ///
     /// # Errors
     /// [`Error`]; one that is not empty is left alone.
-    pub(crate) fn begin(path: &Path) -> Result<Self, Error> {
+    pub(crate) fn begin(path: &Path, known: &[&str]) -> Result<Self, Error> {
         let io = |source| Error::Io {
             path: path.into(),
             source,
@@ -115,7 +116,7 @@ impl Unfinished {
         if path.join(IDENTITY).exists() {
             return Err(Error::Taken { path: path.into() });
         }
-        refuse_foreign(path)?;
+        refuse_foreign(path, known)?;
         let path = path.into();
         Ok(Self { path, _lock })
     }
@@ -131,6 +132,11 @@ impl Unfinished {
         };
         create(&self.path, cluster_id, shards).map_err(io)
     }
+}
+
+/// Whether a directory is a data directory.
+pub fn exists(path: &Path) -> bool {
+    path.join(IDENTITY).exists()
 }
 
 /// What a data directory says of itself, without opening it.
@@ -179,7 +185,7 @@ fn lock(path: &Path) -> Result<File, Error> {
 }
 
 /// A directory with somebody else's files is not made ours.
-fn refuse_foreign(path: &Path) -> Result<(), Error> {
+fn refuse_foreign(path: &Path, known: &[&str]) -> Result<(), Error> {
     let io = |source| Error::Io {
         path: path.into(),
         source,
@@ -189,7 +195,8 @@ fn refuse_foreign(path: &Path) -> Result<(), Error> {
         // What a start that was cut short may have left.
         let ours = [LOCK, "flowstone.toml.tmp", "lost+found"]
             .iter()
-            .any(|n| name == *n);
+            .any(|n| name == *n)
+            || known.iter().any(|n| name == *n);
         if !ours {
             let what = format!("it has no {IDENTITY} and is not empty ({})", name.display());
             return Err(Error::Format {

@@ -2,10 +2,12 @@
 
 use crate::reserve::Reserve;
 use crate::tiering::TierResult;
+use flowstone_core::input::ReplicaInput;
 use flowstone_core::output::TierJob;
+use flowstone_core::replica::Promise;
 use flowstone_core::{Input, Output, Reply, Ticket};
 use flowstone_storage::disk::remove_if_there;
-use flowstone_storage::mark::Mark;
+use flowstone_storage::mark::{Mark, ReplicaMark};
 use flowstone_storage::settled::{Rewritten, SegmentId, SettledMeta, Tiered};
 use flowstone_storage::state::Change;
 use flowstone_storage::{Disk, DiskFile, Error, StateStore, layout, log};
@@ -41,6 +43,7 @@ pub(crate) enum Done {
     },
     Settled(Result<(Vec<SettledMeta>, Lsn), Error>),
     Rewritten(Result<Rewritten, Error>),
+    Replica(ReplicaInput),
     Tiered {
         partition: PartitionId,
         start: Offset,
@@ -72,6 +75,7 @@ impl Done {
             Self::Materialized { upto, result } => Input::Materialized { upto, result },
             Self::Settled(result) => Input::Settled(result),
             Self::Rewritten(result) => Input::Rewritten(result),
+            Self::Replica(input) => Input::Replica(input),
             Self::Tiered {
                 partition,
                 start,
@@ -124,6 +128,11 @@ impl ShardFiles {
                 }
                 Kept::Done
             }
+            Output::Persist(promise) => Kept::Tell(Done::Replica(self.persist(promise))),
+            Output::Cut(job) => {
+                let cut = job.run(&mut self.mark);
+                Kept::Tell(Done::Replica(ReplicaInput::Cut(cut)))
+            }
             Output::RemoveFiles(paths) => {
                 for path in paths {
                     if let Err(e) = remove_if_there(&*self.disk, &path) {
@@ -135,6 +144,18 @@ impl ShardFiles {
                 Kept::Done
             }
             _ => Kept::Done,
+        }
+    }
+
+    fn persist(&mut self, promise: Promise) -> ReplicaInput {
+        let kept = self.mark.keep(ReplicaMark {
+            promised: promise.epoch,
+            leader: (promise.leader.node, promise.leader.incarnation),
+            ..self.mark.state().replica
+        });
+        ReplicaInput::Persisted {
+            epoch: promise.epoch,
+            result: kept.map_err(|e| e.to_string()),
         }
     }
 

@@ -91,7 +91,11 @@ impl Engine {
         }
         let system = |action| move |source| StartError::System { action, source };
         let mut opened = broker::open(&data, config)?;
-        let (shard, files) = opened.shards.remove(0);
+        let (_, shard) = opened.shards.remove(0);
+        let Some((shard, files)) = shard.filter(|_| opened.copies.is_none()) else {
+            let what = "an engine is alone, and this is the directory of a node of a cluster";
+            return Err(StartError::Cluster(what.into()));
+        };
         let catalog = opened.catalog;
         let (syncer, sync_jobs) = channel();
         let (background, jobs) = channel();
@@ -104,6 +108,7 @@ impl Engine {
             1,
             Arc::new(move |_, d| drop(tell_done.send(d))),
             None,
+            (None, Box::new(|_, _| {})),
         );
         let spawn = |name: &str, run: Box<dyn FnOnce() + Send>| {
             std::thread::Builder::new().name(name.into()).spawn(run)
@@ -135,7 +140,8 @@ impl Engine {
         for topic in catalog.topics() {
             self.open_topic(topic);
         }
-        self.shard.close_unknown(&mut self.outbox);
+        self.shard
+            .close_unknown(PartitionId(u32::MAX), &mut self.outbox);
         self.perform();
     }
 

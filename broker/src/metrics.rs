@@ -2,11 +2,12 @@
 //!
 //! Counters are kept here; what a shard knows is asked for when somebody reads the page.
 
+mod copies;
 mod tier;
 
 use flowstone_core::output::Status;
 use flowstone_wire::BatchHeader;
-use flowstone_wire::native::TierStatus;
+use flowstone_wire::native::{ClusterStatus, TierStatus};
 use prometheus::core::Collector;
 use prometheus::{
     Encoder, Gauge, GaugeVec, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge,
@@ -30,6 +31,7 @@ pub struct Metrics {
     shards: ShardGauges,
     pipelines: PipelineGauges,
     tier: Option<tier::TierGauges>,
+    copies: Option<copies::CopyGauges>,
 }
 
 /// What is asked of every shard when somebody reads the page.
@@ -114,11 +116,11 @@ fn say_version(r: &Registry) -> prometheus::Result<()> {
 }
 
 impl Metrics {
-    /// All metrics, at zero; those of the tier where there is one.
+    /// All metrics, at zero; those of the tier, and of copies of shards, where there are such.
     ///
     /// # Errors
     /// If two have one name, which a test rules out.
-    pub fn new(with_tier: bool) -> prometheus::Result<Self> {
+    pub fn new(with_tier: bool, with_copies: bool) -> prometheus::Result<Self> {
         let r = Registry::new();
         say_version(&r)?;
         let counter = |name, help| register(&r, IntCounter::new(name, help));
@@ -158,13 +160,16 @@ impl Metrics {
             shards: ShardGauges::new(&r)?,
             pipelines: PipelineGauges::new(&r)?,
             tier: with_tier.then(|| tier::TierGauges::new(&r)).transpose()?,
+            copies: with_copies
+                .then(|| copies::CopyGauges::new(&r))
+                .transpose()?,
             registry: r,
         })
     }
 
     pub(crate) fn request(&self, api: u16) {
         // Numbers of no request share a label: a peer must not make up labels.
-        const NAMES: [&str; 19] = [
+        const NAMES: [&str; 22] = [
             "other",
             "hello",
             "list-topics",
@@ -181,9 +186,12 @@ impl Metrics {
             "list-groups",
             "list-shards",
             "get-tier",
+            "get-cluster",
+            "change-cluster",
             "deploy-pipelines",
             "describe-pipelines",
             "control-pipeline",
+            "make-token",
         ];
         let name = NAMES.get(usize::from(api)).copied().unwrap_or(NAMES[0]);
         self.requests.with_label_values(&[name]).inc();
@@ -200,10 +208,14 @@ impl Metrics {
         uptime_s: f64,
         statuses: &[Status],
         tier: Option<&TierStatus>,
+        cluster: &ClusterStatus,
     ) -> String {
         self.uptime_seconds.set(uptime_s);
         if let (Some(gauges), Some(status)) = (&self.tier, tier) {
             gauges.take(status);
+        }
+        if let Some(gauges) = &self.copies {
+            gauges.take(cluster.node, cluster);
         }
         for status in statuses {
             self.take(status);
@@ -243,10 +255,48 @@ impl Metrics {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use flowstone_wire::NodeId;
+    use flowstone_wire::native::{CopyLag, LeaderTold, ShardPlace};
+
+    /// A shard that has two copies of three.
+    fn cluster() -> ClusterStatus {
+        let lag = CopyLag {
+            node: NodeId(2),
+            lag_bytes: 17,
+            heard_ms_ago: 5,
+        };
+        let told = LeaderTold {
+            copies: 2,
+            committed: flowstone_wire::Lsn(9),
+            others: vec![lag],
+        };
+        let shard = ShardPlace {
+            shard: flowstone_wire::ShardId(0),
+            epoch: flowstone_wire::Epoch(4),
+            is_active: true,
+            leader: NodeId(1),
+            members: vec![NodeId(1), NodeId(2)],
+            learners: Vec::new(),
+            homes: vec![NodeId(1), NodeId(2)],
+            copies: 3,
+            alone_since_ms: None,
+            told: Some(told),
+        };
+        ClusterStatus {
+            cluster: "ab".into(),
+            node: NodeId(1),
+            leader: None,
+            term: 0,
+            applied: 0,
+            copies: 3,
+            nodes: Vec::new(),
+            shards: vec![shard],
+        }
+    }
 
     #[test]
     fn every_metric_registers_and_the_page_has_them() {
-        let m = Metrics::new(true).unwrap();
+        let m = Metrics::new(true, true).unwrap();
         m.request(5);
         m.request(60_000);
         let tier = TierStatus {
@@ -254,7 +304,13 @@ mod tests {
             put_requests: 7,
             ..TierStatus::default()
         };
-        let page = m.render(1.5, &[], Some(&tier));
+        let page = m.render(1.5, &[], Some(&tier), &cluster());
+        assert!(
+            page.contains("flowstone_under_replicated_shards 1"),
+            "{page}"
+        );
+        let lag = "flowstone_copy_lag_bytes{node=\"2\",shard=\"0\"} 17";
+        assert!(page.contains(lag), "{page}");
         assert!(page.contains("flowstone_tier_open 1"), "{page}");
         assert!(
             page.contains("flowstone_tier_requests{kind=\"put\"} 7"),

@@ -5,13 +5,18 @@ use flowstone_core::Input;
 use flowstone_core::catalog::{Command, Event};
 use flowstone_core::input::{SinkPartition, TaskConfig};
 use flowstone_processor::Pipeline;
+use flowstone_wire::error::Retry;
 use flowstone_wire::native::{Topic, TopicSettings};
 use flowstone_wire::{ErrorCode, Failure, ShardId};
 use std::sync::Arc;
+use std::time::Duration;
+
+/// A pipeline that could not be deployed is deployed again after so long.
+const DEPLOY_EVERY: Duration = Duration::from_secs(1);
 
 impl Service {
     /// Deploys a pipeline: it goes on from where a pipeline of this name stopped. Topics that are not
-    /// there are made, as [`Self::start_pipeline`] says.
+    /// there are made, as [`Self::topics_of`] says.
     ///
     /// # Errors
     /// What the catalog says.
@@ -30,8 +35,7 @@ impl Service {
         self.start_pipeline(id, pipeline).await
     }
 
-    /// Starts the tasks of a pipeline. Topics that are not there are made: sources with one
-    /// partition, sinks like the first source, in its placement group.
+    /// Starts the tasks of a pipeline. Topics that are not there are made, as [`Self::topics_of`] says.
     ///
     /// # Errors
     /// What the catalog says.
@@ -40,6 +44,26 @@ impl Service {
         id: u32,
         pipeline: Pipeline,
     ) -> Result<(), Failure> {
+        let (sources, sinks) = self.clone().topics_of(&pipeline).await?;
+        for shard in self.all_shards() {
+            let config = task_config(id, &pipeline, shard, &sources, &sinks);
+            if !config.inputs.is_empty() {
+                self.remember_task(shard, &config);
+                self.tell_shard(shard, Input::StartTask(Box::new(config)));
+            }
+        }
+        Ok(())
+    }
+
+    /// The topics of a pipeline, its sources and its sinks. Those that are not there are made: sources with
+    /// one partition, sinks like the first source, in its placement group.
+    ///
+    /// # Errors
+    /// What the catalog says.
+    pub(crate) async fn topics_of(
+        self: Arc<Self>,
+        pipeline: &Pipeline,
+    ) -> Result<(Vec<Topic>, Vec<Topic>), Failure> {
         let mut sources = Vec::new();
         for source in pipeline.sources() {
             sources.push(
@@ -71,13 +95,41 @@ impl Service {
                     .await?,
             );
         }
-        for shard in self.all_shards() {
-            let config = task_config(id, &pipeline, shard, &sources, &sinks);
-            if !config.inputs.is_empty() {
-                self.tell_shard(shard, Input::StartTask(Box::new(config)));
+        Ok((sources, sinks))
+    }
+
+    /// Deploys a pipeline as soon as the catalog can be asked; what else is wrong with it is said once.
+    pub(crate) async fn keep_deploying(self: Arc<Self>, pipeline: Pipeline) {
+        loop {
+            let Err(e) = self.clone().deploy(pipeline.clone()).await else {
+                return;
+            };
+            let name = pipeline.name();
+            if self.is_draining() {
+                return;
             }
+            if e.code.retry() == Retry::Never {
+                return tracing::error!("pipeline '{name}' cannot run: {e}");
+            }
+            tracing::warn!("pipeline '{name}' does not run yet: {e}");
+            tokio::time::sleep(DEPLOY_EVERY).await;
         }
-        Ok(())
+    }
+
+    /// A shard that is opened again must hear of its tasks.
+    fn remember_task(&self, shard: ShardId, config: &TaskConfig) {
+        if let Ok(mut tasks) = self.tasks.lock() {
+            let of_shard = tasks.entry(shard).or_default();
+            of_shard.insert(config.id, config.clone());
+        }
+    }
+
+    pub(crate) fn forget_task(&self, shard: ShardId, id: u32) {
+        if let Ok(mut tasks) = self.tasks.lock()
+            && let Some(of_shard) = tasks.get_mut(&shard)
+        {
+            of_shard.remove(&id);
+        }
     }
 
     async fn topic_or_make(

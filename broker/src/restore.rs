@@ -93,7 +93,7 @@ pub async fn restore(
     let groups: GroupsDocument = read_document(tier, GROUPS).await?.unwrap_or_default();
     let catalog = catalog_of(&document)?;
     check_groups(&groups)?;
-    let unfinished = Unfinished::begin(dir)?;
+    let unfinished = Unfinished::begin(dir, &[])?;
     // A node that still uses the bucket must remove nothing that the new one will name.
     tier.take_epoch("restore").await?;
     let places = places(&catalog);

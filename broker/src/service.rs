@@ -5,25 +5,30 @@
 
 mod carry;
 mod cluster;
+mod copies;
+mod deployed;
 mod describe;
+mod hand_over;
 mod native_requests;
+mod shards;
 mod sql;
 mod topics;
 
 use crate::catalog_store::CatalogStore;
+use crate::cluster::Cluster;
 use crate::config::Config;
 use crate::file_limit;
 use crate::mailbox::Mailbox;
 use crate::metrics::Metrics;
 use crate::tiering::Tiering;
 use crate::worker::{ConnectionPermit, Message};
-use flowstone_client::BoxFuture;
 use flowstone_core::catalog::{Command, Event};
-use flowstone_core::{Catalog, Input, Reply, Ticket};
-use flowstone_wire::native::{Acks, HelloAnswer, InitProducerAnswer, ProduceAnswer, Topic};
-use flowstone_wire::{CheckedBatch, ErrorCode, Failure, PartitionId, ProducerId, ShardId, TopicId};
+use flowstone_core::input::TaskConfig;
+use flowstone_core::{Catalog, Input, Reply};
+use flowstone_wire::native::{HelloAnswer, InitProducerAnswer, Topic};
+use flowstone_wire::{ErrorCode, Failure, PartitionId, ProducerId, ShardId, TopicId};
 use std::collections::{BTreeMap, HashMap};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, RwLock};
 use std::time::Instant;
 
@@ -41,12 +46,26 @@ impl Places {
     }
 }
 
+/// What the shards were told of the catalog.
+#[derive(Debug, Default)]
+struct Known {
+    topics: BTreeMap<TopicId, Topic>,
+    places: BTreeMap<ShardId, copies::ToldPlace>,
+}
+
 /// A node's service. See the module docs.
 pub struct Service {
     catalog: CatalogStore,
     places: RwLock<Arc<Places>>,
-    /// Topics whose partitions the shards were told of.
-    known: Mutex<BTreeMap<TopicId, Topic>>,
+    /// What the shards were told of the catalog.
+    known: Mutex<Known>,
+    /// Tasks of each shard, for one that is opened again.
+    pub(crate) tasks: Mutex<BTreeMap<ShardId, BTreeMap<u32, TaskConfig>>>,
+    /// What it has done about the deployed pipelines.
+    following: tokio::sync::Mutex<deployed::Following>,
+    /// The node that leads each shard; 0 where nobody is known to.
+    leaders: Vec<AtomicU32>,
+    cluster: Option<Arc<Cluster>>,
     mailboxes: Vec<Arc<Mailbox<Message>>>,
     shards: u16,
     runtime: tokio::runtime::Handle,
@@ -74,6 +93,7 @@ impl Service {
         runtime: tokio::runtime::Handle,
         metrics: Metrics,
         tiering: Option<Arc<Tiering>>,
+        cluster: Option<Arc<Cluster>>,
     ) -> Self {
         let current = catalog.current();
         let (native_places, http_places) =
@@ -83,6 +103,10 @@ impl Service {
             shards: current.shards(),
             catalog,
             known: Mutex::default(),
+            tasks: Mutex::default(),
+            following: tokio::sync::Mutex::default(),
+            leaders: (0..current.shards()).map(|_| AtomicU32::new(0)).collect(),
+            cluster,
             mailboxes,
             runtime,
             producers: Mutex::new((ProducerId(0), 0)),
@@ -129,6 +153,10 @@ impl Service {
 
     pub(crate) fn set_draining(&self) {
         self.draining.store(true, Ordering::Relaxed);
+    }
+
+    pub(crate) fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::Relaxed)
     }
 
     /// Seconds since the node started.
@@ -201,62 +229,6 @@ impl Service {
             .send_waiting(Message::Tell { shard, input });
     }
 
-    /// Asks a shard and waits for its reply.
-    ///
-    /// # Errors
-    /// What the shard answers, or [`ErrorCode::Busy`] where its mailbox is full.
-    pub(crate) fn ask(
-        &self,
-        shard: ShardId,
-        make: impl FnOnce(Ticket) -> Input + Send + 'static,
-    ) -> BoxFuture<'static, Result<Reply, Failure>> {
-        let (sender, receiver) = tokio::sync::oneshot::channel();
-        // Whoever asked may have gone; then nobody wants the reply.
-        let reply = Box::new(move |result| drop(sender.send(result)));
-        let message = Message::Call {
-            shard,
-            make: Box::new(make),
-            reply,
-        };
-        let sent = self.mailbox(shard).send(message).is_ok();
-        Box::pin(async move {
-            if !sent {
-                let what = "the worker has too many requests waiting; slow down and try again";
-                return Err(Failure::new(ErrorCode::Busy, what));
-            }
-            receiver.await.unwrap_or_else(|_| {
-                Err(Failure::new(
-                    ErrorCode::ShuttingDown,
-                    "the broker is shutting down",
-                ))
-            })
-        })
-    }
-
-    /// Appends a batch.
-    pub(crate) fn produce(
-        &self,
-        partition: PartitionId,
-        batch: CheckedBatch,
-        acks: Acks,
-    ) -> BoxFuture<'static, Result<ProduceAnswer, Failure>> {
-        let asked = self.require_shard(partition).map(|shard| {
-            self.metrics.produced(batch.header());
-            self.ask(shard, move |t| Input::Produce {
-                ticket: Some(t),
-                partition,
-                batch,
-                acks,
-            })
-        });
-        Box::pin(async move {
-            match asked?.await? {
-                Reply::Produced(answer) => Ok(answer),
-                other => Err(unexpected(&other)),
-            }
-        })
-    }
-
     /// A new idempotent producer.
     ///
     /// # Errors
@@ -313,6 +285,11 @@ impl Service {
     pub(crate) fn all_shards(&self) -> impl Iterator<Item = ShardId> + use<> {
         (0..self.shards).map(ShardId)
     }
+}
+
+/// Whoever would have answered has ended.
+pub(crate) fn shutting_down() -> Failure {
+    Failure::new(ErrorCode::ShuttingDown, "the broker is shutting down")
 }
 
 /// A reply that does not belong to its request.

@@ -7,8 +7,9 @@ use bytes::Bytes;
 use flowstone_wire::native::{
     ChangeCluster, ClusterChange, ClusterStatus, ControlPipeline, CreateTopic, DeleteTopic,
     DeployPipelines, DescribePipelines, DescribeTopic, FindOffset, GetCluster, GetTier, ListGroups,
-    ListPipelines, ListShards, ListTopics, Partition, PipelineAction, PipelineDescription,
-    PipelineStatus, Place, Request, ShardStatus, TierStatus, Topic, TopicSettings, TopicStatus,
+    ListPipelines, ListShards, ListTopics, MakeToken, Partition, PipelineAction,
+    PipelineDescription, PipelineStatus, Place, Request, ShardStatus, TierStatus, Topic,
+    TopicSettings, TopicStatus,
 };
 use flowstone_wire::{ErrorCode, Failure, Offset, name};
 
@@ -52,13 +53,15 @@ impl Client {
         self.ask(&ListTopics { names: Vec::new() }).await
     }
 
-    /// One topic and where its partitions live.
+    /// One topic and where its partitions live; asked for up to 30 seconds of trouble.
     ///
     /// # Errors
     /// [`ErrorCode::UnknownTopic`] if there is none of this name.
     pub async fn topic(&self, name: &str) -> Result<Topic, Error> {
         let names = vec![name.to_owned()];
-        let topics = self.ask(&ListTopics { names }).await?;
+        let (topics, _) = self
+            .call_retrying(Route::Any, &ListTopics { names })
+            .await?;
         topics.into_iter().find(|t| t.name == name).ok_or_else(|| {
             Error::Refused(Failure::new(
                 ErrorCode::UnknownTopic,
@@ -158,6 +161,15 @@ impl Client {
     /// [`ErrorCode::CatalogUnavailable`].
     pub async fn change_cluster(&self, change: ClusterChange) -> Result<(), Error> {
         self.ask(&ChangeCluster { change }).await
+    }
+
+    /// Makes a token, with which one node joins the cluster, once: `TOKEN@HOST:PORT`.
+    ///
+    /// # Errors
+    /// As for [`Self::change_cluster`].
+    pub async fn join_token(&self, witness: bool, valid_s: u64) -> Result<String, Error> {
+        let asked = MakeToken { witness, valid_s };
+        Ok(self.ask(&asked).await?.token)
     }
 
     /// The offset of a place in the partition with this index in its topic.

@@ -31,7 +31,9 @@ impl fmt::Debug for Client {
 }
 
 impl Client {
-    /// Connects to the broker at `tcp://host:port` or `unix:///path`.
+    /// Connects to the broker at `tcp://host:port` or `unix:///path`; of several, separated by commas, to
+    /// the first that answers. Of a cluster one node is enough: it tells of the others, and requests go to
+    /// the node that leads.
     ///
     /// A connection that breaks later is opened again by the next request.
     ///
@@ -39,8 +41,8 @@ impl Client {
     /// [`Error::InvalidUrl`]; [`Error::Disconnected`] if nobody answers there within 5 seconds;
     /// [`Error::Refused`] if the broker does not speak this protocol's version.
     pub async fn connect(url: &str) -> Result<Self, Error> {
-        let pool = net::Pool::connect(url.parse()?).await?;
-        Ok(Self::over(Arc::new(pool)))
+        let nodes = net::Nodes::connect(url).await?;
+        Ok(Self::over(Arc::new(nodes)))
     }
 
     /// A client over a transport of the caller's own, such as a broker in the same process.

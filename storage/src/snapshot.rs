@@ -1,24 +1,26 @@
-//! A snapshot of a shard: its state store and its settled segments, in parts, for a replica whose log begins
-//! too late or too early to go on with.
+//! A snapshot of a shard: its state store, its settled segments, and what of the log is in the one and not
+//! in the others, in parts, for a replica whose log begins too late or too early to go on with.
 //!
 //! ```text
-//! Begin, State*, Settled*, Tiered*, (File, Bytes*)*, End
+//! Begin, State*, Settled*, Tiered*, (File, Bytes*)*, Log*, End
 //! ```
 //! The parts are put together in `incoming/`, beside what the shard has. [`install`] puts it in its place; a
 //! crash in the middle is gone on with at the next start.
 
 mod incoming;
 mod install;
+mod tail;
 
 pub use incoming::Incoming;
 pub use install::{finish_install, install};
+pub use tail::TailPiece;
 
 use crate::disk::{Disk, DiskFile};
 use crate::error::Error;
 use crate::layout;
 use crate::settled::{SegmentId, SettledMeta, Tiered};
 use crate::state::{Pair, StatePicture, StateStore};
-use flowstone_wire::Lsn;
+use flowstone_wire::{Epoch, Lsn};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeSet, VecDeque};
 use std::path::{Path, PathBuf};
@@ -56,6 +58,17 @@ pub enum Part {
     Bytes(Vec<u8>),
     /// That was all.
     End,
+    /// Whole groups of the log, of one epoch, from the first LSN to the last one.
+    Log {
+        /// Their epoch.
+        epoch: Epoch,
+        /// The first LSN.
+        first: Lsn,
+        /// The last LSN.
+        last: Lsn,
+        /// Their bytes.
+        bytes: Vec<u8>,
+    },
 }
 
 /// A snapshot that is being read.
@@ -67,6 +80,7 @@ pub struct Outgoing {
     stage: Stage,
     files: VecDeque<SettledMeta>,
     file: Option<(Arc<dyn DiskFile>, PathBuf, u64, u64)>,
+    tail: VecDeque<TailPiece>,
 }
 
 #[derive(Debug)]
@@ -76,15 +90,22 @@ enum Stage {
     Settled(VecDeque<SettledMeta>),
     Tiered(VecDeque<(SegmentId, Tiered)>),
     Files,
+    Log,
     Over,
 }
 
 impl Outgoing {
-    /// Begins a snapshot of what the store says now; it must stay open until the last part was read.
+    /// Begins a snapshot of what the store says now; it must stay open until the last part was read. `tail`
+    /// is the log from what is settled on to at least what the store has taken in.
     ///
     /// # Errors
     /// [`Error::State`].
-    pub fn begin(disk: Arc<dyn Disk>, shard_dir: &Path, state: &StateStore) -> Result<Self, Error> {
+    pub fn begin(
+        disk: Arc<dyn Disk>,
+        shard_dir: &Path,
+        state: &StateStore,
+        tail: Vec<TailPiece>,
+    ) -> Result<Self, Error> {
         Ok(Self {
             disk,
             shard_dir: shard_dir.into(),
@@ -92,6 +113,7 @@ impl Outgoing {
             stage: Stage::Begin,
             files: VecDeque::new(),
             file: None,
+            tail: tail.into(),
         })
     }
 
@@ -145,6 +167,15 @@ impl Outgoing {
                 Stage::Files => match self.next_of_file()? {
                     Some(part) => return Ok(Some(part)),
                     None => {
+                        // More may be settled by now.
+                        let (_, settled_upto) = self.picture.reach()?;
+                        self.tail.retain(|piece| piece.last > settled_upto);
+                        self.stage = Stage::Log;
+                    }
+                },
+                Stage::Log => match self.tail.pop_front() {
+                    Some(piece) => return Ok(Some(part_of(piece))),
+                    None => {
                         self.stage = Stage::Over;
                         return Ok(Some(Part::End));
                     }
@@ -174,6 +205,15 @@ impl Outgoing {
         self.file = Some((file, path, 0, len));
         let (id, bytes) = (meta.id(), len);
         Ok(Some(Part::File { id, bytes }))
+    }
+}
+
+fn part_of(piece: TailPiece) -> Part {
+    Part::Log {
+        epoch: piece.epoch,
+        first: piece.first,
+        last: piece.last,
+        bytes: piece.bytes.to_vec(),
     }
 }
 

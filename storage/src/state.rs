@@ -3,19 +3,19 @@
 //! Everything in here can be made again from the log; it exists so that the log need not be kept and
 //! a start need not read it. It is written in the background, and only up to an LSN that is durable.
 
+mod picture;
+
+pub use picture::StatePicture;
+
 use crate::disk::{Disk, DiskFile, list_or_nothing, remove_if_there};
 use crate::error::Error;
 use crate::layout;
 use crate::redb_file::{error_of, open_checked};
 use crate::settled::{SegmentId, SettledMeta, Tiered};
-use flowstone_wire::{Lsn, Offset, PartitionId};
-use redb::{
-    Database, ReadTransaction, ReadableDatabase, ReadableTable, StorageBackend, TableDefinition,
-};
+use flowstone_wire::Lsn;
+use redb::{Database, ReadableDatabase, ReadableTable, StorageBackend, TableDefinition};
 use serde::Serialize;
-use serde::de::DeserializeOwned;
 use std::io::{self, IoSlice};
-use std::ops::Bound;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -38,9 +38,6 @@ pub type Change = (Vec<u8>, Option<Vec<u8>>);
 
 /// A key and its value.
 pub type Pair = (Vec<u8>, Vec<u8>);
-
-/// A partition and a first offset, and what is noted of it.
-type Row<T> = ((u32, u64), T);
 
 /// The state store of a shard.
 pub struct StateStore {
@@ -357,119 +354,6 @@ impl StateStore {
             Ok(())
         })
     }
-}
-
-/// What a store said at a moment. While it is held the store grows by what is written.
-pub struct StatePicture {
-    tx: ReadTransaction,
-    path: PathBuf,
-}
-
-impl std::fmt::Debug for StatePicture {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("StatePicture")
-            .field("path", &self.path)
-            .finish_non_exhaustive()
-    }
-}
-
-impl StatePicture {
-    fn read<T>(&self, of: impl FnOnce() -> Result<T, redb::Error>) -> Result<T, Error> {
-        of().map_err(|e| error_of(&self.path, &e))
-    }
-
-    /// The applied LSN, and up to where the log is settled.
-    ///
-    /// # Errors
-    /// [`Error::State`].
-    pub fn reach(&self) -> Result<(Lsn, Lsn), Error> {
-        self.read(|| {
-            let meta = self.tx.open_table(META)?;
-            let lsn = |key| Ok::<_, redb::Error>(meta.get(key)?.map_or(0, |v| v.value()));
-            Ok((Lsn(lsn(APPLIED)?), Lsn(lsn(SETTLED_UPTO)?)))
-        })
-    }
-
-    /// The value of a key of the state.
-    ///
-    /// # Errors
-    /// [`Error::State`].
-    pub fn value(&self, key: &[u8]) -> Result<Option<Vec<u8>>, Error> {
-        self.read(|| {
-            let state = self.tx.open_table(STATE)?;
-            Ok(state.get(key)?.map(|v| v.value().to_vec()))
-        })
-    }
-
-    /// Keys and values of the state behind a key, in order, of about so many bytes.
-    ///
-    /// # Errors
-    /// [`Error::State`].
-    pub fn rows_behind(&self, last: Option<&[u8]>, bytes: usize) -> Result<Vec<Pair>, Error> {
-        self.read(|| {
-            let state = self.tx.open_table(STATE)?;
-            let from = last.map_or(Bound::Unbounded, Bound::Excluded);
-            let (mut rows, mut sum) = (Vec::new(), 0);
-            for entry in state.range::<&[u8]>((from, Bound::Unbounded))? {
-                let (key, value) = entry?;
-                sum += key.value().len() + value.value().len();
-                rows.push((key.value().to_vec(), value.value().to_vec()));
-                if sum >= bytes {
-                    break;
-                }
-            }
-            Ok(rows)
-        })
-    }
-
-    /// As [`StateStore::settled`].
-    ///
-    /// # Errors
-    /// As there.
-    pub fn settled(&self) -> Result<Vec<SettledMeta>, Error> {
-        let rows = self.table(SETTLED)?;
-        Ok(rows.into_iter().map(|(_, meta)| meta).collect())
-    }
-
-    /// As [`StateStore::tiered`].
-    ///
-    /// # Errors
-    /// As there.
-    pub fn tiered(&self) -> Result<Vec<(SegmentId, Tiered)>, Error> {
-        let rows: Vec<Row<Tiered>> = self.table(TIERED)?;
-        Ok(rows.into_iter().map(with_id).collect())
-    }
-
-    fn table<T: DeserializeOwned>(
-        &self,
-        table: TableDefinition<'_, (u32, u64), &'static [u8]>,
-    ) -> Result<Vec<Row<T>>, Error> {
-        let rows = self.read(|| {
-            let mut all: Vec<Row<Vec<u8>>> = Vec::new();
-            for entry in self.tx.open_table(table)?.iter()? {
-                let (key, value) = entry?;
-                all.push((key.value(), value.value().to_vec()));
-            }
-            Ok(all)
-        })?;
-        let decode = |(key, value): Row<Vec<u8>>| {
-            let value = postcard::from_bytes(&value).map_err(|e| Error::Format {
-                path: self.path.clone(),
-                what: format!("an entry of the settled manifest is not valid: {e}"),
-            });
-            Ok((key, value?))
-        };
-        rows.into_iter().map(decode).collect()
-    }
-}
-
-fn with_id(((partition, first), tiered): Row<Tiered>) -> (SegmentId, Tiered) {
-    let id = SegmentId {
-        partition: PartitionId(partition),
-        first_offset: Offset(first),
-        generation: tiered.generation,
-    };
-    (id, tiered)
 }
 
 /// Whether a row of the settled segments is that of this one.

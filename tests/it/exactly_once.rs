@@ -9,10 +9,10 @@ use std::collections::VecDeque;
 const RECORDS: u64 = 20_000;
 /// The first event time: long ago, so that no clock of this machine comes near it.
 const START_MS: i64 = 1_600_000_000_000;
-const SINKS: [&str; 4] = ["by-key", "large", "sums.dlq", "sums.late"];
+pub(crate) const SINKS: [&str; 4] = ["by-key", "large", "sums.dlq", "sums.late"];
 
 /// Partitions are not to become idle while a broker is down: the clock must not matter.
-const PIPELINE: &str = r#"
+pub(crate) const PIPELINE: &str = r#"
 [[pipeline]]
 name = "sums"
 source = "readings"
@@ -41,7 +41,7 @@ sink = "by-key"
 "#;
 
 /// One input record.
-struct Event {
+pub(crate) struct Event {
     partition: u32,
     at_ms: i64,
     value: String,
@@ -60,7 +60,7 @@ fn event(partition: u32, at_ms: i64, sensor: &str, n: u64) -> Event {
 ///
 /// Which records are too late depends on how far the other partitions are, which no log says: there
 /// are such records only where there is one partition.
-fn input(partitions: u32) -> Vec<Event> {
+pub(crate) fn input(partitions: u32) -> Vec<Event> {
     let mut dice = Dice::new(3);
     let mut events = Vec::new();
     for n in 0..RECORDS {
@@ -80,7 +80,7 @@ fn input(partitions: u32) -> Vec<Event> {
 
 /// Records far ahead in time that close all windows before them, then their own. Returns also the
 /// keys of the last outputs: one in every partition of the sink.
-fn endings(partitions: u32) -> (Vec<Event>, Vec<String>) {
+pub(crate) fn endings(partitions: u32) -> (Vec<Event>, Vec<String>) {
     let mut keys = vec![String::new(); partitions as usize];
     for n in 0..100 {
         let key = format!("end-{n}");
@@ -98,7 +98,7 @@ fn endings(partitions: u32) -> (Vec<Event>, Vec<String>) {
     (events, keys)
 }
 
-async fn send(producer: &Producer, event: &Event) -> Ticket {
+pub(crate) async fn send(producer: &Producer, event: &Event) -> Ticket {
     let record = Record::new(&event.value)
         .partition(event.partition)
         .timestamp(event.at_ms);
@@ -145,7 +145,7 @@ async fn send_all(
 }
 
 /// Reads every partition of the sink up to the last output that there will be.
-async fn wait_for_endings(client: &Client, keys: &[String]) {
+pub(crate) async fn wait_for_endings(client: &Client, keys: &[String]) {
     for (partition, key) in (0..).zip(keys) {
         let builder = client.consumer("by-key").partitions([partition]);
         let mut consumer = builder.open().await.unwrap();
@@ -164,10 +164,10 @@ async fn wait_for_endings(client: &Client, keys: &[String]) {
     }
 }
 
-type Outcome = Vec<(String, Vec<Vec<Row>>)>;
+pub(crate) type Outcome = Vec<(String, Vec<Vec<Row>>)>;
 
 /// A run over the input in a directory of its own.
-async fn outcome(events: &[Event], keys: &[String], kills: u64) -> Outcome {
+pub(crate) async fn outcome(events: &[Event], keys: &[String], kills: u64) -> Outcome {
     let site = Site::new("", "");
     let server = site.start();
     let client = Client::connect(&site.unix_url()).await.unwrap();
@@ -206,7 +206,7 @@ fn values(rows: &[Vec<Row>]) -> Vec<Vec<&Vec<u8>>> {
 }
 
 #[track_caller]
-fn same(unbroken: &Outcome, killed: &Outcome) {
+pub(crate) fn same(unbroken: &Outcome, killed: &Outcome) {
     for ((sink, expected), (_, given)) in unbroken.iter().zip(killed) {
         let (expected, given) = (values(expected), values(given));
         let count: usize = expected.iter().map(Vec::len).sum();

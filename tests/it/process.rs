@@ -95,6 +95,11 @@ impl Process {
         waitid(WaitId::Pid(pid), WaitIdOptions::STOPPED).unwrap();
     }
 
+    /// SIGCONT: it goes on after [`Self::freeze`].
+    pub(crate) fn thaw(&self) {
+        kill_process(Pid::from_child(&self.child), Signal::CONT).unwrap();
+    }
+
     /// SIGTERM. Returns how it ended.
     #[track_caller]
     pub(crate) fn terminate(mut self) -> ExitStatus {
@@ -117,7 +122,8 @@ impl Drop for Process {
         let _ = self.child.kill();
         let _ = self.child.wait();
         if std::thread::panicking() {
-            let log = self.log();
+            // The place may be gone before it.
+            let log = std::fs::read_to_string(&self.log).unwrap_or_default();
             let lines: Vec<_> = log.lines().collect();
             let tail = &lines[lines.len().saturating_sub(LOG_LINES)..];
             eprintln!(

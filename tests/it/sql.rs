@@ -10,9 +10,9 @@ use serde_json::{Value, json};
 
 /// The first event time: long ago, so that no clock of this machine comes near it.
 const START_MS: i64 = 1_600_000_000_000;
-const SINKS: [&str; 4] = ["attempts", "attempts.dlq", "attempts.late", "busy"];
+pub(crate) const SINKS: [&str; 4] = ["attempts", "attempts.dlq", "attempts.late", "busy"];
 
-const SQL: &str = "
+pub(crate) const SQL: &str = "
 CREATE STREAM logins (ts TIMESTAMP, ip VARCHAR, ok BOOLEAN, WATERMARK FOR ts AS ts - INTERVAL '1' SECOND)
   WITH (topic = 'logins');
 CREATE STREAM counted (ip VARCHAR, attempts BIGINT, failed BIGINT) WITH (topic = 'attempts');
@@ -25,7 +25,7 @@ CREATE PIPELINE attempts WITH (idle_ms = 3600000) AS
 CREATE PIPELINE busy AS SELECT ip, sum(attempts) AS total FROM counted GROUP BY ip EMIT CHANGES;
 ";
 
-fn inputs() -> Vec<String> {
+pub(crate) fn inputs() -> Vec<String> {
     let mut dice = Dice::new(9);
     let mut all = Vec::new();
     for n in 0..6_000_i64 {
@@ -58,7 +58,7 @@ fn deploy(site: &Site, url: &str, sql: &str) {
     );
 }
 
-async fn wait_for(client: &Client, topic: &str, what: &str) {
+pub(crate) async fn wait_for(client: &Client, topic: &str, what: &str) {
     let mut consumer = client.consumer(topic).open().await.unwrap();
     let found = async {
         loop {
@@ -133,19 +133,28 @@ fn last_by_key(rows: &[Row]) -> std::collections::BTreeMap<Vec<u8>, Option<Vec<u
         .collect()
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn windows_of_sql_under_kill_9_equal_an_unbroken_run() {
-    let unbroken = outcome(0).await;
-    let killed = outcome(kills(12)).await;
+/// What one node gives that is never killed.
+pub(crate) async fn unbroken() -> Vec<Vec<Row>> {
+    outcome(0).await
+}
+
+/// Asserts that both gave the same, and enough of it.
+pub(crate) fn same(unbroken: &[Vec<Row>], broken: &[Vec<Row>]) {
     for (at, sink) in SINKS.iter().enumerate().take(3) {
         assert!(
             unbroken[at].len() > 10,
             "{sink} has {} records: little was compared",
             unbroken[at].len()
         );
-        assert_eq!(values(&killed[at]), values(&unbroken[at]), "{sink}");
+        assert_eq!(values(&broken[at]), values(&unbroken[at]), "{sink}");
     }
-    assert_eq!(last_by_key(&killed[3]), last_by_key(&unbroken[3]));
+    assert_eq!(last_by_key(&broken[3]), last_by_key(&unbroken[3]));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn windows_of_sql_under_kill_9_equal_an_unbroken_run() {
+    let unbroken = unbroken().await;
+    same(&unbroken, &outcome(kills(12)).await);
     let rows = values(&unbroken[0]);
     let sum: i64 = rows
         .iter()

@@ -13,7 +13,7 @@ use flowstone_core::{Input, Outbox, Reply};
 use flowstone_storage::settled::SegmentId;
 use flowstone_storage::sim_disk::Fate;
 use flowstone_wire::native::Visibility;
-use flowstone_wire::{Failure, ShardId};
+use flowstone_wire::{Failure, PartitionId, ShardId};
 
 impl Sim {
     /// Steps a shard and sees to its outputs; a turn follows.
@@ -226,7 +226,9 @@ impl Sim {
         for shard in self.world.all_shards() {
             let mut out = Outbox::default();
             if let Some(node) = &mut self.node {
-                node.host(shard).shard.close_unknown(&mut out);
+                node.host(shard)
+                    .shard
+                    .close_unknown(PartitionId(u32::MAX), &mut out);
             }
             self.see_to(shard, &mut out)?;
         }

@@ -9,21 +9,24 @@ use flowstone_storage::log::{CutJob, LogConfig, SyncJob};
 use flowstone_storage::settled::{
     RewriteInput, SegmentId, SettleInput, SettledMeta, Source, Tiered,
 };
+use flowstone_storage::snapshot::TailPiece;
 use flowstone_storage::state::Change;
 use flowstone_wire::native::{
     FetchAnswer, GroupOffset, PartitionStatus, PipelineStatus, ProduceAnswer, ShardStatus,
 };
 use flowstone_wire::{Failure, Lsn, Offset, PartitionId};
+use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 use std::sync::Arc;
 
 /// What a request is answered with.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Reply {
     /// To [`crate::Input::Produce`].
     Produced(ProduceAnswer),
     /// To [`crate::Input::Fetch`].
-    Fetched(FetchAnswer, Vec<Bytes>),
+    /// Between nodes the batches travel beside it.
+    Fetched(FetchAnswer, #[serde(skip)] Vec<Bytes>),
     /// To [`crate::Input::FindOffset`].
     Found(Offset),
     /// To [`crate::Input::CommitOffsets`].
@@ -37,7 +40,7 @@ pub enum Reply {
 }
 
 /// How a shard stands.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Status {
     /// The shard itself.
     pub shard: ShardStatus,
@@ -54,7 +57,7 @@ pub struct Status {
 }
 
 /// What a shard has in the tier and has not yet.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TierStatus {
     /// Bytes of settled segments that the tier has a copy of.
     pub copied_bytes: u64,
@@ -186,6 +189,8 @@ pub enum Output {
         least: Lsn,
         /// What is committed here: it must not reach further.
         committed: Lsn,
+        /// The log from what is settled on to there.
+        tail: Vec<TailPiece>,
     },
     /// Ask the catalog; may get lost. It answers with a configuration or
     /// [`crate::input::ReplicaInput::Activated`].

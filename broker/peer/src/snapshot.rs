@@ -21,8 +21,6 @@ pub struct SnapshotHead {
     pub envelope: Envelope,
     /// What the bytes are: for the receiving shard to read, and to judge.
     pub manifest: Bytes,
-    /// How many bytes there are.
-    pub size_bytes: u64,
 }
 
 /// Gives a snapshot's bytes. Runs on a thread that may wait for a disk.

@@ -40,7 +40,6 @@ pub(crate) enum Role {
     /// The first node of a cluster.
     Founder,
     /// A node that was given this number, and knows nothing yet.
-    #[allow(dead_code, reason = "joining over the network makes such a directory")]
     Joiner(u32),
 }
 

@@ -6,8 +6,9 @@ use super::member::Member;
 use super::peers::{NodeReport, PeerRequest};
 use flowstone_core::catalog::Command;
 use flowstone_core::catalog::placement::{Answer, Controller, Now, Policy};
-use flowstone_core::replica::Asked;
+use flowstone_core::replica::{Asked, Report};
 use flowstone_wire::{NodeId, ShardId};
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use tokio::time::timeout;
@@ -48,7 +49,32 @@ impl Keeper {
     }
 }
 
+/// How nodes and shards stand, as far as they have told: every voter hears all.
+#[derive(Debug, Default)]
+pub(crate) struct Vitals {
+    /// What the leader of each shard told lately.
+    pub(crate) leaders: BTreeMap<ShardId, Report>,
+    /// For how long each node was not heard, in milliseconds.
+    pub(crate) silent_ms: BTreeMap<NodeId, u64>,
+}
+
 impl Member {
+    /// How nodes and shards stand.
+    pub(crate) fn vitals(&self) -> Vitals {
+        let catalog = self.shown.catalog.borrow().clone();
+        self.keeper.with(|controller, now| {
+            let told = |shard| {
+                let report = controller.leader_report(&catalog, shard, now)?;
+                Some((shard, report.clone()))
+            };
+            let silent = |node| Some((node, controller.silent_us(node, now)? / 1000));
+            Vitals {
+                leaders: catalog.all_placed().filter_map(|(s, _)| told(s)).collect(),
+                silent_ms: catalog.nodes().filter_map(|n| silent(n.id)).collect(),
+            }
+        })
+    }
+
     /// Takes how a node and its replicas stand.
     pub(super) fn take_report(&self, from: NodeId, report: NodeReport) {
         let catalog = self.shown.catalog.borrow().clone();

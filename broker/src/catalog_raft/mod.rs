@@ -25,9 +25,10 @@ mod serve;
 mod thread;
 mod voters;
 
-pub(crate) use peers::{NodeReport, PeerAnswer, PeerRequest, Peers};
+pub(crate) use peers::{NodeReport, PeerAnswer, PeerError, PeerRequest, Peers};
 
 pub(crate) use file::{Role, make};
+pub(crate) use keeper::Vitals;
 pub(crate) use member::Standing;
 pub(crate) use thread::CatalogThread;
 

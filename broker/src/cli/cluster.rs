@@ -1,9 +1,9 @@
 //! `flowstone cluster`: how it stands, and what an operator changes.
 
 use super::Outcome;
-use super::connect::{Connect, block_on};
+use super::connect::{Options, block_on};
 use comfy_table::{Table, presets};
-use flowstone_wire::native::{ClusterChange, ClusterStatus};
+use flowstone_wire::native::{ClusterChange, ClusterStatus, ShardPlace};
 use flowstone_wire::{NodeId, ShardId};
 use serde_json::json;
 
@@ -13,6 +13,30 @@ pub(super) enum Command {
     Status {
         #[command(flatten)]
         output: Options,
+    },
+    /// Make a data directory that of the first node of a cluster; the node is not running.
+    Init {
+        #[command(flatten)]
+        node: super::cluster_node::Args,
+    },
+    /// Make a token, with which one node joins: once, and while it is valid.
+    Token {
+        /// The node will vote on the catalog, and hold nothing.
+        #[arg(long)]
+        witness: bool,
+        /// For how many seconds it is valid.
+        #[arg(long, default_value_t = 3600)]
+        valid_s: u64,
+        #[command(flatten)]
+        output: Options,
+    },
+    /// Make an empty data directory that of a new node of a cluster.
+    Join {
+        /// What `flowstone cluster token` prints.
+        #[arg(value_name = "TOKEN@ADDR")]
+        from: String,
+        #[command(flatten)]
+        node: super::cluster_node::Args,
     },
     /// Set how many copies there are of every shard, or of those of a placement group.
     Copies {
@@ -52,46 +76,61 @@ pub(super) enum Command {
     },
 }
 
-#[derive(clap::Args)]
-pub(super) struct Options {
-    /// Print JSON.
-    #[arg(long)]
-    json: bool,
-    #[command(flatten)]
-    connect: Connect,
+pub(super) fn run(command: Command) -> Outcome {
+    match command {
+        Command::Init { node } => super::cluster_node::init(node),
+        Command::Join { from, node } => super::cluster_node::join(&from, node),
+        command => block_on(ask(command)),
+    }
 }
 
-pub(super) fn run(command: Command) -> Outcome {
-    block_on(async {
-        match command {
-            Command::Status { output } => status(&output).await,
-            Command::Copies {
-                copies,
-                group,
-                output,
-            } => {
-                let copies = Some(copies);
-                change(&output, ClusterChange::SetCopies { group, copies }).await
-            }
-            Command::Drain { node, undo, output } => {
-                let node = NodeId(node);
-                let change_of = if undo {
-                    ClusterChange::Undrain { node }
-                } else {
-                    ClusterChange::Drain { node }
-                };
-                change(&output, change_of).await
-            }
-            Command::Remove { node, output } => {
-                let node = NodeId(node);
-                change(&output, ClusterChange::Remove { node }).await
-            }
-            Command::Transfer { shard, to, output } => {
-                let (shard, to) = (ShardId(shard), NodeId(to));
-                change(&output, ClusterChange::Transfer { shard, to }).await
-            }
+async fn ask(command: Command) -> Outcome {
+    match command {
+        // They ask nobody who runs.
+        Command::Init { .. } | Command::Join { .. } => Ok(()),
+        Command::Token {
+            witness,
+            valid_s,
+            output,
+        } => token(&output, witness, valid_s).await,
+        Command::Status { output } => status(&output).await,
+        Command::Copies {
+            copies,
+            group,
+            output,
+        } => {
+            let copies = Some(copies);
+            change(&output, ClusterChange::SetCopies { group, copies }).await
         }
-    })
+        Command::Drain { node, undo, output } => {
+            let node = NodeId(node);
+            let change_of = if undo {
+                ClusterChange::Undrain { node }
+            } else {
+                ClusterChange::Drain { node }
+            };
+            change(&output, change_of).await
+        }
+        Command::Remove { node, output } => {
+            let node = NodeId(node);
+            change(&output, ClusterChange::Remove { node }).await
+        }
+        Command::Transfer { shard, to, output } => {
+            let (shard, to) = (ShardId(shard), NodeId(to));
+            change(&output, ClusterChange::Transfer { shard, to }).await
+        }
+    }
+}
+
+async fn token(output: &Options, witness: bool, valid_s: u64) -> Outcome {
+    let client = output.connect.client().await?;
+    let token = client.join_token(witness, valid_s).await?;
+    if output.json {
+        println!("{}", json!({ "token": token }));
+    } else {
+        println!("{token}");
+    }
+    Ok(())
 }
 
 async fn change(output: &Options, change: ClusterChange) -> Outcome {
@@ -139,7 +178,7 @@ fn table(head: &[&str]) -> Table {
 
 fn nodes(status: &ClusterStatus) -> Table {
     let mut table = table(&[
-        "NODE", "NAME", "ROLE", "STATE", "VOTES", "PEER", "NATIVE", "HTTP",
+        "NODE", "NAME", "ROLE", "STATE", "VOTES", "HEARD", "PEER", "NATIVE", "HTTP",
     ]);
     for n in &status.nodes {
         let votes = if n.votes { "yes" } else { "no" };
@@ -149,6 +188,7 @@ fn nodes(status: &ClusterStatus) -> Table {
             n.role.clone(),
             n.state.clone(),
             votes.into(),
+            heard(n.silent_ms),
             n.peer.clone(),
             n.native.clone(),
             n.http.clone(),
@@ -166,17 +206,53 @@ fn list(nodes: &[NodeId]) -> String {
     }
 }
 
+/// A node that was heard within this is there.
+const HEARD_MS: u64 = 1000;
+
+fn heard(silent_ms: Option<u64>) -> String {
+    match silent_ms {
+        None => "-".into(),
+        Some(ms) if ms < HEARD_MS => "now".into(),
+        Some(ms) => format!("{} s ago", ms / 1000),
+    }
+}
+
+/// What a shard lacks, if anything.
+fn state_of(s: &ShardPlace) -> String {
+    let wanted = usize::from(s.copies);
+    match &s.told {
+        _ if !s.is_active => "beginning".into(),
+        None => "its leader is not heard here".into(),
+        Some(_) if s.alone_since_ms.is_some() && wanted > 1 => "on one copy".into(),
+        Some(told) if (told.copies as usize) < wanted => {
+            format!("{} of {wanted} copies", told.copies)
+        }
+        Some(_) if s.members.len() < wanted => format!("{} of {wanted} copies", s.members.len()),
+        Some(_) => "well".into(),
+    }
+}
+
+/// How far the others are behind.
+fn lag_of(s: &ShardPlace) -> String {
+    let Some(told) = &s.told else {
+        return "-".into();
+    };
+    let behind = told.others.iter().filter(|o| o.lag_bytes > 0);
+    let behind: Vec<String> = behind
+        .map(|o| format!("{}: {} bytes", o.node, o.lag_bytes))
+        .collect();
+    if behind.is_empty() {
+        return "0".into();
+    }
+    behind.join(", ")
+}
+
 fn shards(status: &ClusterStatus) -> Table {
     let mut table = table(&[
-        "SHARD", "EPOCH", "LEADER", "MEMBERS", "LEARNERS", "WANTED", "STATE",
+        "SHARD", "EPOCH", "LEADER", "MEMBERS", "LEARNERS", "WANTED", "LAG", "STATE",
     ]);
     for s in &status.shards {
-        let state = match (s.is_active, s.alone_since_ms) {
-            (false, _) => "beginning",
-            (true, Some(_)) => "on one copy",
-            (true, None) if s.members.len() < usize::from(s.copies) => "short of copies",
-            (true, None) => "well",
-        };
+        let state = state_of(s);
         table.add_row([
             s.shard.to_string(),
             s.epoch.to_string(),
@@ -184,7 +260,8 @@ fn shards(status: &ClusterStatus) -> Table {
             list(&s.members),
             list(&s.learners),
             list(&s.homes),
-            state.into(),
+            lag_of(s),
+            state,
         ]);
     }
     table

@@ -6,7 +6,7 @@ use flowstone_client::Client;
 /// Where the broker is.
 #[derive(clap::Args, Clone, Debug)]
 pub(super) struct Connect {
-    /// The broker: tcp://HOST:PORT or unix:///PATH.
+    /// The broker: tcp://HOST:PORT or unix:///PATH; several with commas between them.
     #[arg(
         long,
         env = "FLOWSTONE_URL",
@@ -14,6 +14,16 @@ pub(super) struct Connect {
         global = true
     )]
     pub(super) url: String,
+}
+
+/// Where the broker is, and how its answer is printed.
+#[derive(clap::Args)]
+pub(super) struct Options {
+    /// Print JSON.
+    #[arg(long)]
+    pub(super) json: bool,
+    #[command(flatten)]
+    pub(super) connect: Connect,
 }
 
 impl Connect {

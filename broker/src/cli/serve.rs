@@ -29,6 +29,12 @@ pub(super) struct Args {
     /// Address of the HTTP door; port 0 takes a free one, "" closes it.
     #[arg(long, value_name = "ADDR")]
     http: Option<String>,
+    /// Address on which other nodes reach this one, UDP; without one the node stays alone.
+    #[arg(long, value_name = "ADDR")]
+    peer: Option<String>,
+    /// Join a cluster first, where the data directory is of none: what `flowstone cluster token` prints.
+    #[arg(long, value_name = "TOKEN@ADDR", requires = "peer")]
+    join: Option<String>,
     /// Worker threads.
     #[arg(long, value_name = "N")]
     workers: Option<u16>,
@@ -54,6 +60,11 @@ fn settings(args: &Args) -> Result<Config, Failed> {
         .unwrap_or(std::mem::take(&mut node.native_unix));
     node.http = args.http.clone().unwrap_or(std::mem::take(&mut node.http));
     node.workers = args.workers.unwrap_or(node.workers);
+    let cluster = &mut config.cluster;
+    cluster.peer = args
+        .peer
+        .clone()
+        .unwrap_or(std::mem::take(&mut cluster.peer));
     Ok(config)
 }
 
@@ -61,7 +72,7 @@ fn settings(args: &Args) -> Result<Config, Failed> {
 pub(super) fn log_to_stderr(default: &str) {
     let filter =
         tracing_subscriber::EnvFilter::try_from_env("FLOWSTONE_LOG").unwrap_or_else(|_| {
-            tracing_subscriber::EnvFilter::new(format!("{default},object_store=warn,openraft=warn"))
+            tracing_subscriber::EnvFilter::new(format!("{default},object_store=warn,openraft=off"))
         });
     let terminal = std::io::stderr().is_terminal();
     let builder = tracing_subscriber::fmt()
@@ -79,6 +90,9 @@ pub(super) fn run(args: Args) -> Outcome {
     log_to_stderr("info");
     let config = settings(&args)?;
     crate::file_limit::raise();
+    if let Some(from) = &args.join {
+        super::cluster_node::join_once(&config, from)?;
+    }
     let broker = Broker::start(config).map_err(|e| Failed::new(1, e.to_string()))?;
     // Before anybody is told that it is ready: a stop may follow at once.
     let stop = {
@@ -105,18 +119,20 @@ fn announce(broker: &Broker, json: bool) -> Outcome {
     let native = broker.native_address().map(|a| a.to_string());
     let http = broker.http_address().map(|a| a.to_string());
     let unix = broker.native_unix().map(|p| p.display().to_string());
+    let peer = broker.peer_address().map(|a| a.to_string());
     let mut out = std::io::stdout();
     if json {
-        let line = serde_json::json!({ "ready": true, "native": native, "native_unix": unix, "http": http });
+        let line = serde_json::json!({ "ready": true, "native": native, "native_unix": unix, "http": http, "peer": peer });
         writeln!(out, "{line}")?;
     } else {
         let show = |a: Option<String>| a.unwrap_or_else(|| "off".into());
         let unix = unix
             .map(|p| format!(" native_unix={p}"))
             .unwrap_or_default();
+        let peer = peer.map(|p| format!(" peer={p}")).unwrap_or_default();
         writeln!(
             out,
-            "ready native={} http={}{unix}",
+            "ready native={} http={}{unix}{peer}",
             show(native),
             show(http)
         )?;
@@ -163,7 +179,7 @@ async fn watchdog(service: std::sync::Arc<crate::service::Service>) {
     };
     loop {
         tokio::time::sleep(interval / 3).await;
-        if service.statuses().await.is_ok() && service.not_ready().is_none() {
+        if service.statuses_here().await.is_ok() && service.not_ready().is_none() {
             let _ = sd_notify::notify(&[NotifyState::Watchdog]);
         }
     }

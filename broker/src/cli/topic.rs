@@ -1,7 +1,7 @@
 //! `flowstone topic`: make, list, describe, delete.
 
 use super::Outcome;
-use super::connect::{Connect, block_on};
+use super::connect::{Options, block_on};
 use super::format::{bytes, millis};
 use crate::topic_json::topic_json;
 use clap::ValueEnum;
@@ -64,15 +64,6 @@ pub(super) enum Command {
         #[command(flatten)]
         output: Options,
     },
-}
-
-#[derive(clap::Args)]
-pub(super) struct Options {
-    /// Print JSON.
-    #[arg(long)]
-    json: bool,
-    #[command(flatten)]
-    connect: Connect,
 }
 
 #[derive(Clone, Copy, ValueEnum)]

@@ -7,7 +7,7 @@ use axum::extract::rejection::{JsonRejection, PathRejection};
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::response::IntoResponse;
-use flowstone_wire::native::ClusterChange;
+use flowstone_wire::native::{ClusterChange, MakeToken};
 use flowstone_wire::{ErrorCode, Failure, NodeId, ShardId};
 use serde::Deserialize;
 
@@ -69,6 +69,29 @@ pub(super) async fn transfer(
     let (Path(shard), Json(body)) = (shard?, body?);
     let (shard, to) = (ShardId(shard), NodeId(body.leader));
     change(door, ClusterChange::Transfer { shard, to }).await
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Token {
+    #[serde(default)]
+    witness: bool,
+    #[serde(default = "an_hour")]
+    valid_s: u64,
+}
+
+fn an_hour() -> u64 {
+    3600
+}
+
+pub(super) async fn make_token(
+    State(door): Shared,
+    body: Result<Json<Token>, JsonRejection>,
+) -> Answer {
+    let Json(Token { witness, valid_s }) = body?;
+    let asked = MakeToken { witness, valid_s };
+    let answer = door.service.clone().make_token(asked).await?;
+    Ok((StatusCode::CREATED, Json(answer)).into_response())
 }
 
 async fn change(door: std::sync::Arc<super::Door>, change: ClusterChange) -> Answer {

@@ -92,6 +92,7 @@ fn router(door: Arc<Door>) -> Router {
         .route("/api/v1/shards", get(status::shards))
         .route("/api/v1/tier", get(status::tier))
         .route("/api/v1/cluster", get(cluster::status))
+        .route("/api/v1/cluster/tokens", post(cluster::make_token))
         .route("/api/v1/cluster/copies", put(cluster::set_copies))
         .route("/api/v1/cluster/nodes/{node}", put(cluster::set_node))
         .route("/api/v1/cluster/shards/{shard}", put(cluster::transfer))

@@ -22,10 +22,14 @@ pub(super) async fn readyz(State(door): Shared) -> Response {
 }
 
 pub(super) async fn metrics(State(door): Shared) -> Answer {
-    let statuses = door.service.statuses().await?;
+    let statuses = door.service.statuses_here().await?;
     let tier = door.service.tier_status_of(&statuses);
     let up_s = door.service.uptime_s();
-    let page = door.service.metrics.render(up_s, &statuses, tier.as_ref());
+    let cluster = door.service.cluster_status();
+    let page = door
+        .service
+        .metrics
+        .render(up_s, &statuses, tier.as_ref(), &cluster);
     let kind = [(header::CONTENT_TYPE, "text/plain; version=0.0.4")];
     Ok((kind, page).into_response())
 }

@@ -1,6 +1,8 @@
-//! Carrying what tasks give out from one shard to another, between the workers' mailboxes.
+//! Carrying what tasks give out from one shard to another: between the workers' mailboxes, or to another
+//! node.
 
 use super::Service;
+use crate::cluster::ShardRequest;
 use crate::worker::Message;
 use flowstone_core::{Input, Parcel};
 use flowstone_wire::{ErrorCode, Failure, PartitionId, ShardId};
@@ -22,9 +24,16 @@ impl Service {
             Ok(shard) => shard,
             Err(failure) => return answer(Err(failure)),
         };
+        if !self.leads(to) {
+            let asked = self.ask(to, ShardRequest::Deliver, Some(batch));
+            self.runtime().spawn(async move {
+                answer(asked.await.map(drop));
+            });
+            return;
+        }
         let message = Message::Call {
             shard: to,
-            make: Box::new(|ticket| Input::Deliver { ticket, batch }),
+            make: Box::new(|ticket| Ok(Input::Deliver { ticket, batch })),
             reply: Box::new(move |result| answer(result.map(drop))),
         };
         if let Err(Message::Call { reply, .. }) = self.mailbox(to).send(message) {

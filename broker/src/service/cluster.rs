@@ -6,8 +6,10 @@ use flowstone_core::Catalog;
 use flowstone_core::catalog::{
     ClusterCommand, Command, Node, NodeCommand, NodeState, Placed, Role, ShardCommand,
 };
-use flowstone_core::replica::Member;
-use flowstone_wire::native::{ClusterChange, ClusterStatus, NodeStatus, ShardPlace};
+use flowstone_core::replica::{Member, Report};
+use flowstone_wire::native::{
+    ClusterChange, ClusterStatus, CopyLag, LeaderTold, NodeStatus, ShardPlace,
+};
 use flowstone_wire::{ErrorCode, Failure, NodeId, ShardId};
 use std::sync::Arc;
 
@@ -15,6 +17,7 @@ impl Service {
     /// How the cluster stands, as far as this node has heard.
     pub fn cluster_status(&self) -> ClusterStatus {
         let (catalog, standing) = (self.catalog(), self.catalog.standing());
+        let vitals = self.catalog.vitals();
         let cluster = catalog.cluster();
         let shards = catalog.all_placed();
         ClusterStatus {
@@ -24,8 +27,19 @@ impl Service {
             term: standing.term,
             applied: standing.applied,
             copies: cluster.map_or(1, |c| c.copies),
-            nodes: catalog.nodes().map(|n| node_status(n, &standing)).collect(),
-            shards: shards.map(|(id, p)| place(&catalog, id, p)).collect(),
+            nodes: catalog
+                .nodes()
+                .map(|n| NodeStatus {
+                    silent_ms: vitals.silent_ms.get(&n.id).copied(),
+                    ..node_status(n, &standing)
+                })
+                .collect(),
+            shards: shards
+                .map(|(id, p)| ShardPlace {
+                    told: vitals.leaders.get(&id).map(told),
+                    ..place(&catalog, id, p)
+                })
+                .collect(),
         }
     }
 
@@ -41,10 +55,25 @@ impl Service {
             }
             ClusterChange::Drain { node } => set(node, NodeState::Draining),
             ClusterChange::Undrain { node } => set(node, NodeState::Active),
-            ClusterChange::Remove { node } => set(node, NodeState::Removed),
+            ClusterChange::Remove { node } => {
+                self.check_removal(node)?;
+                set(node, NodeState::Removed)
+            }
             ClusterChange::Transfer { shard, to } => transfer(&self.catalog(), shard, to)?,
         };
         self.command(command).await.map(drop)
+    }
+
+    /// Who is removed is not heard any more: the others must be able to agree without it.
+    fn check_removal(&self, node: NodeId) -> Result<(), Failure> {
+        let voters = self.catalog.standing().voters;
+        if !voters.contains(&node) || voters.len() > 2 {
+            return Ok(());
+        }
+        let what = format!(
+            "without node {node} nobody could agree on anything: let another node join first, so that three vote"
+        );
+        Err(Failure::new(ErrorCode::InvalidRequest, what))
     }
 }
 
@@ -84,6 +113,7 @@ fn node_status(node: &Node, standing: &Standing) -> NodeStatus {
         peer: node.addresses.peer.clone(),
         native: node.addresses.native.clone(),
         http: node.addresses.http.clone(),
+        silent_ms: None,
     }
 }
 
@@ -100,5 +130,19 @@ fn place(catalog: &Catalog, shard: ShardId, placed: &Placed) -> ShardPlace {
         homes: placed.homes.clone(),
         copies: u8::try_from(catalog.copies_of(shard)).unwrap_or(u8::MAX),
         alone_since_ms: placed.alone_since_ms,
+        told: None,
+    }
+}
+
+fn told(report: &Report) -> LeaderTold {
+    let others = report.followers.iter().map(|f| CopyLag {
+        node: f.member.node,
+        lag_bytes: f.lag_bytes,
+        heard_ms_ago: f.heard_us_ago / 1000,
+    });
+    LeaderTold {
+        copies: u32::try_from(report.copies).unwrap_or(u32::MAX),
+        committed: report.committed,
+        others: others.collect(),
     }
 }

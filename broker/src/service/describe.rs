@@ -1,23 +1,25 @@
 //! How topics, groups, pipelines and shards stand, put together from all shards.
 
 use super::{Service, unexpected};
+use crate::cluster::ShardRequest;
 use crate::tiering;
 use crate::worker::unix_ms;
+use flowstone_core::Reply;
 use flowstone_core::output::Status;
-use flowstone_core::{Input, Reply};
 use flowstone_wire::native::{
     GroupOffset, PartitionStatus, PipelineStatus, TierStatus, TopicStatus,
 };
 use flowstone_wire::{ErrorCode, Failure, PartitionId, ShardId, limits, name};
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 impl Service {
     /// The state of one shard.
     ///
     /// # Errors
     /// As [`Self::ask`].
-    pub(crate) async fn shard_status(&self, shard: ShardId) -> Result<Status, Failure> {
-        match self.ask(shard, |ticket| Input::Status { ticket }).await? {
+    pub(crate) async fn shard_status(self: &Arc<Self>, shard: ShardId) -> Result<Status, Failure> {
+        match self.ask(shard, ShardRequest::Status, None).await? {
             Reply::Status(status) => Ok(*status),
             other => Err(unexpected(&other)),
         }
@@ -27,10 +29,28 @@ impl Service {
     ///
     /// # Errors
     /// The first that fails.
-    pub(crate) async fn statuses(&self) -> Result<Vec<Status>, Failure> {
+    pub(crate) async fn statuses(self: &Arc<Self>) -> Result<Vec<Status>, Failure> {
         let mut all = Vec::new();
         for shard in self.all_shards() {
             all.push(self.shard_status(shard).await?);
+        }
+        Ok(all)
+    }
+
+    /// The state of those shards of which there is a copy here.
+    ///
+    /// # Errors
+    /// The first that fails.
+    pub(crate) async fn statuses_here(&self) -> Result<Vec<Status>, Failure> {
+        let mut all = Vec::new();
+        for shard in self.all_shards() {
+            match self.ask_here(shard, ShardRequest::Status, None).await {
+                Ok(Reply::Status(status)) => all.push(*status),
+                Ok(other) => return Err(unexpected(&other)),
+                // It is on other nodes.
+                Err(e) if e.code == ErrorCode::NotLeader => {}
+                Err(e) => return Err(e),
+            }
         }
         Ok(all)
     }
@@ -41,7 +61,7 @@ impl Service {
     /// What the first shard says that cannot tell.
     pub async fn tier_status(&self) -> Result<Option<TierStatus>, Failure> {
         match self.tiering {
-            Some(_) => Ok(self.tier_status_of(&self.statuses().await?)),
+            Some(_) => Ok(self.tier_status_of(&self.statuses_here().await?)),
             None => Ok(None),
         }
     }
@@ -57,7 +77,7 @@ impl Service {
     ///
     /// # Errors
     /// [`ErrorCode::UnknownTopic`], and what a shard says.
-    pub async fn describe_topic(&self, name: &str) -> Result<TopicStatus, Failure> {
+    pub async fn describe_topic(self: &Arc<Self>, name: &str) -> Result<TopicStatus, Failure> {
         let topic = self.catalog().topic(name)?.clone();
         let shards: BTreeSet<ShardId> = topic.partitions.iter().map(|p| p.shard).collect();
         let mut by_id: BTreeMap<PartitionId, PartitionStatus> = BTreeMap::new();
@@ -84,7 +104,7 @@ impl Service {
     ///
     /// # Errors
     /// What a shard says.
-    pub async fn pipelines(&self) -> Result<Vec<PipelineStatus>, Failure> {
+    pub async fn pipelines(self: &Arc<Self>) -> Result<Vec<PipelineStatus>, Failure> {
         let mut by_name: BTreeMap<String, PipelineStatus> = BTreeMap::new();
         for status in self.statuses().await? {
             for task in status.tasks {
@@ -101,13 +121,10 @@ impl Service {
     ///
     /// # Errors
     /// What a shard says.
-    pub async fn groups(&self) -> Result<Vec<String>, Failure> {
+    pub async fn groups(self: &Arc<Self>) -> Result<Vec<String>, Failure> {
         let mut names = BTreeSet::new();
         for shard in self.all_shards() {
-            match self
-                .ask(shard, |ticket| Input::ListGroups { ticket })
-                .await?
-            {
+            match self.ask(shard, ShardRequest::ListGroups, None).await? {
                 Reply::Groups(groups) => names.extend(groups),
                 other => return Err(unexpected(&other)),
             }
@@ -120,7 +137,7 @@ impl Service {
     /// # Errors
     /// [`ErrorCode::InvalidName`], and what a shard says.
     pub async fn read_offsets(
-        &self,
+        self: &Arc<Self>,
         group: &str,
         partitions: Vec<PartitionId>,
     ) -> Result<Vec<GroupOffset>, Failure> {
@@ -128,12 +145,8 @@ impl Service {
         let mut all = Vec::new();
         for shard in self.all_shards() {
             let (group, partitions) = (group.to_string(), partitions.clone());
-            let make = |ticket| Input::ReadOffsets {
-                ticket,
-                group,
-                partitions,
-            };
-            match self.ask(shard, make).await? {
+            let request = ShardRequest::ReadOffsets { group, partitions };
+            match self.ask(shard, request, None).await? {
                 Reply::Offsets(offsets) => all.extend(offsets),
                 other => return Err(unexpected(&other)),
             }
@@ -147,7 +160,7 @@ impl Service {
     /// # Errors
     /// What is wrong with them, and what a shard says; positions of other shards may then be stored.
     pub async fn commit_offsets(
-        &self,
+        self: &Arc<Self>,
         group: &str,
         offsets: Vec<GroupOffset>,
     ) -> Result<(), Failure> {
@@ -164,11 +177,7 @@ impl Service {
         for (shard, offsets) in by_shard {
             let group = group.to_string();
             match self
-                .ask(shard, |ticket| Input::CommitOffsets {
-                    ticket,
-                    group,
-                    offsets,
-                })
+                .ask(shard, ShardRequest::CommitOffsets { group, offsets }, None)
                 .await?
             {
                 Reply::Committed => {}

@@ -1,10 +1,11 @@
 //! Every request of the native protocol, for doors that are not on the shard's own thread.
 
 use super::{Service, unexpected};
+use crate::cluster::ShardRequest;
 use crate::worker::check_batch;
 use bytes::{Bytes, BytesMut};
 use flowstone_client::BoxFuture;
-use flowstone_core::{Input, Reply};
+use flowstone_core::Reply;
 use flowstone_wire::native::{self, Request};
 use flowstone_wire::{ErrorCode, Failure};
 use std::sync::Arc;
@@ -36,13 +37,14 @@ impl Service {
     }
 
     fn start_produce(
-        &self,
+        self: &Arc<Self>,
         header: &[u8],
         payload: Bytes,
     ) -> Result<BoxFuture<'static, Result<native::ProduceAnswer, Failure>>, Failure> {
         let request: native::Produce = native::decode(header)?;
         let checked = check_batch(BytesMut::from(payload));
-        let produced = checked.map(|batch| self.produce(request.partition, batch, request.acks));
+        let produced =
+            checked.map(|batch| self.produce_in_order(request.partition, batch, request.acks));
         Ok(match produced {
             Ok(produced) => produced,
             Err(failure) => Box::pin(std::future::ready(Err(failure))),
@@ -108,6 +110,10 @@ impl Service {
                 let r: native::ChangeCluster = native::decode(&header)?;
                 answer::<native::ChangeCluster>(self.change_cluster(r.change).await)
             }
+            native::MakeToken::API => {
+                let r: native::MakeToken = native::decode(&header)?;
+                answer::<native::MakeToken>(self.make_token(r).await)
+            }
             native::GetTier::API => answer::<native::GetTier>(self.tier_status().await),
             other => {
                 let what = format!("request {other} is not known to this broker");
@@ -116,7 +122,7 @@ impl Service {
         }
     }
 
-    async fn fetch(&self, r: native::Fetch) -> Result<Answer, Failure> {
+    async fn fetch(self: &Arc<Self>, r: native::Fetch) -> Result<Answer, Failure> {
         match self.fetch_batches(r).await {
             Ok((bounds, slices)) => {
                 let header = native::encode(&Ok::<native::FetchAnswer, Failure>(bounds))?;
@@ -131,24 +137,11 @@ impl Service {
     /// # Errors
     /// What the shard says.
     pub(crate) async fn fetch_batches(
-        &self,
+        self: &Arc<Self>,
         r: native::Fetch,
     ) -> Result<(native::FetchAnswer, Vec<Bytes>), Failure> {
         let shard = self.require_shard(r.partition)?;
-        let native::Fetch {
-            partition,
-            offset,
-            max_bytes,
-            wait_ms,
-        } = r;
-        let make = move |ticket| Input::Fetch {
-            ticket,
-            partition,
-            offset,
-            max_bytes,
-            wait_ms,
-        };
-        match self.ask(shard, make).await? {
+        match self.ask(shard, ShardRequest::Fetch(r), None).await? {
             Reply::Fetched(bounds, slices) => Ok((bounds, slices)),
             other => Err(unexpected(&other)),
         }
@@ -159,19 +152,11 @@ impl Service {
     /// # Errors
     /// What the shard says.
     pub(crate) async fn find_offset(
-        &self,
+        self: &Arc<Self>,
         r: native::FindOffset,
     ) -> Result<flowstone_wire::Offset, Failure> {
         let shard = self.require_shard(r.partition)?;
-        let native::FindOffset { partition, place } = r;
-        match self
-            .ask(shard, move |t| Input::FindOffset {
-                ticket: t,
-                partition,
-                place,
-            })
-            .await?
-        {
+        match self.ask(shard, ShardRequest::FindOffset(r), None).await? {
             Reply::Found(offset) => Ok(offset),
             other => Err(unexpected(&other)),
         }

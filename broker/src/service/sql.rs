@@ -1,11 +1,10 @@
-//! Pipelines of SQL: deploy, describe, pause, resume, delete, and start again with the node.
+//! Pipelines of SQL: deploy, describe, pause, resume, delete.
 //!
 //! The catalog keeps the statements. A pipeline is planned from them whenever it starts, so a new
 //! version of the program runs what was said, not what an old one made of it.
 
 use super::Service;
-use flowstone_core::Input;
-use flowstone_core::catalog::{Command, Deployed, Event};
+use flowstone_core::catalog::{Command, Deployed};
 use flowstone_sql::statement::{self, Parsed, Statement};
 use flowstone_sql::{Error, Planned, Streams};
 use flowstone_wire::native::{PipelineAction, PipelineDescription, TopicSettings};
@@ -60,6 +59,8 @@ impl Service {
             self.clone().command(command).await?;
         }
         for fresh in file.pipelines {
+            // The topics first: whichever node starts the tasks finds them.
+            self.clone().topics_of(&fresh.planned.pipeline).await?;
             let deployed = Deployed {
                 streams: self.catalog().streams().clone(),
                 statement: fresh.statement,
@@ -68,17 +69,14 @@ impl Service {
             };
             let name = fresh.planned.pipeline.name().to_string();
             let command = Command::DeployPipeline { name, deployed };
-            let event = self.clone().command(command).await?;
-            let id = registered(event)?;
-            self.clone()
-                .start_pipeline(id, fresh.planned.pipeline)
-                .await?;
+            self.clone().command(command).await?;
         }
+        self.follow_deployed().await;
         Ok(described)
     }
 
     /// Plans on a thread that may take its time; should planning panic, nothing else does.
-    async fn aside<T: Send + 'static>(
+    pub(super) async fn aside<T: Send + 'static>(
         &self,
         work: impl FnOnce() -> Result<T, Failure> + Send + 'static,
     ) -> Result<T, Failure> {
@@ -213,7 +211,6 @@ impl Service {
         name: String,
         action: PipelineAction,
     ) -> Result<(), Failure> {
-        let deployed = self.catalog().deployed_as(&name)?.clone();
         let command = match action {
             PipelineAction::Pause => Command::PausePipeline { name, paused: true },
             PipelineAction::Resume => Command::PausePipeline {
@@ -222,49 +219,9 @@ impl Service {
             },
             PipelineAction::Delete => Command::ForgetPipeline { name },
         };
-        let id = registered(self.clone().command(command).await?)?;
-        if action == PipelineAction::Resume {
-            let planned = self.aside(move || plan(&deployed)).await?;
-            return self.start_pipeline(id, planned.pipeline).await;
-        }
-        for shard in self.all_shards() {
-            self.tell_shard(shard, Input::StopTask { id });
-        }
+        self.clone().command(command).await?;
+        self.follow_deployed().await;
         Ok(())
-    }
-
-    /// Starts what was deployed and does not rest. One that cannot be planned any more is reported,
-    /// and the others start.
-    pub(crate) async fn start_deployed(self: Arc<Self>) {
-        let catalog = self.catalog();
-        for (name, deployed) in catalog.deployed().filter(|(_, d)| !d.paused) {
-            let started = self.clone().start_again(name, deployed).await;
-            if let Err(failure) = started {
-                tracing::error!("pipeline '{name}' does not run: {failure}");
-            }
-        }
-    }
-
-    async fn start_again(self: Arc<Self>, name: &str, deployed: &Deployed) -> Result<(), Failure> {
-        let deployed = deployed.clone();
-        let planned = self.aside(move || plan(&deployed)).await?;
-        let name = name.to_string();
-        let id = registered(
-            self.clone()
-                .command(Command::RegisterPipeline { name })
-                .await?,
-        )?;
-        self.start_pipeline(id, planned.pipeline).await
-    }
-}
-
-fn registered(event: Event) -> Result<u32, Failure> {
-    match event {
-        Event::PipelineRegistered(id) | Event::PipelineForgotten(id) => Ok(id),
-        _ => {
-            let what = "the catalog gave no number";
-            Err(Failure::new(ErrorCode::Internal, what))
-        }
     }
 }
 
@@ -292,7 +249,7 @@ fn known(texts: &BTreeMap<String, String>, without: &[&str]) -> Result<Streams, 
 }
 
 /// The pipeline that was deployed, planned anew.
-fn plan(deployed: &Deployed) -> Result<Planned, Failure> {
+pub(super) fn plan(deployed: &Deployed) -> Result<Planned, Failure> {
     let streams = known(&deployed.streams, &[])?;
     match statement::parse(&deployed.statement)?.pop() {
         Some(Parsed {

@@ -4,7 +4,7 @@ use super::{Places, Service};
 use flowstone_core::Input;
 use flowstone_core::catalog::{Command, Event, partition_config};
 use flowstone_wire::native::{Topic, TopicSettings};
-use flowstone_wire::{ErrorCode, Failure};
+use flowstone_wire::{ErrorCode, Failure, ShardId};
 use std::sync::{Arc, Weak};
 
 impl Service {
@@ -45,7 +45,9 @@ impl Service {
         if let Ok(mut places) = self.places.write() {
             *places = Arc::new(Places::of(&catalog));
         }
-        let gone = std::mem::take(&mut *known);
+        self.follow_places(&catalog, &mut known.places);
+        let known = &mut known.topics;
+        let gone = std::mem::take(known);
         for topic in catalog.topics() {
             if !gone.contains_key(&topic.id) {
                 self.open_partitions(topic);
@@ -74,13 +76,8 @@ impl Service {
 
     /// Tells the shards of a topic's partitions.
     fn open_partitions(&self, topic: &Topic) {
-        let config = partition_config(&topic.settings);
-        for p in &topic.partitions {
-            let input = Input::OpenPartition {
-                partition: p.id,
-                config: config.clone(),
-            };
-            self.tell_shard(p.shard, input);
+        for (shard, input) in openings(topic) {
+            self.tell_shard(shard, input);
         }
     }
 
@@ -108,4 +105,16 @@ impl Service {
             .map(|name| catalog.topic(name).cloned())
             .collect()
     }
+}
+
+/// What shards must hear of a topic's partitions.
+pub(super) fn openings(topic: &Topic) -> impl Iterator<Item = (ShardId, Input)> {
+    let config = partition_config(&topic.settings);
+    topic.partitions.iter().map(move |p| {
+        let input = Input::OpenPartition {
+            partition: p.id,
+            config: config.clone(),
+        };
+        (p.shard, input)
+    })
 }

@@ -26,9 +26,10 @@ pub(super) enum Asker {
     Elsewhere(ReplyTo),
 }
 
-/// A shard and those who wait for its replies.
+/// A place for a shard, and those who wait for its replies.
 pub(super) struct Host {
-    pub(super) shard: Shard,
+    /// `None` where another node has it, and while it is opened again.
+    pub(super) shard: Option<Shard>,
     outbox: Outbox,
     askers: HashMap<Ticket, Asker>,
     next_ticket: u64,
@@ -36,10 +37,12 @@ pub(super) struct Host {
     /// the identity from being used again.
     sync_file: Option<(Arc<dyn DiskFile>, Rc<monoio::fs::File>)>,
     pub(super) drained: bool,
+    /// It is being opened on the background thread.
+    pub(super) opening: bool,
 }
 
 impl Host {
-    pub(super) fn new(shard: Shard) -> RefCell<Self> {
+    pub(super) fn new(shard: Option<Shard>) -> RefCell<Self> {
         RefCell::new(Self {
             shard,
             outbox: Outbox::default(),
@@ -47,7 +50,14 @@ impl Host {
             next_ticket: 0,
             sync_file: None,
             drained: false,
+            opening: false,
         })
+    }
+
+    /// Has no shard any more; those who wait for one of its replies are answered by whoever has them.
+    pub(super) fn leave(&mut self) {
+        self.shard = None;
+        self.sync_file = None;
     }
 
     /// A ticket for a request; its reply goes to `asker`.
@@ -110,7 +120,7 @@ impl Worker {
         self: &Rc<Self>,
         shard: ShardId,
         asker: Asker,
-        make: impl FnOnce(Ticket) -> Input,
+        make: impl FnOnce(Ticket) -> Result<Input, Failure>,
     ) {
         let Some(host) = self.hosts.get(&shard) else {
             let failure = Err(self.service.no_such_shard(shard));
@@ -126,11 +136,17 @@ impl Worker {
         };
         let mut host = host.borrow_mut();
         let ticket = host.ticket(asker);
-        self.step_host(shard, &mut host, make(ticket));
+        match make(ticket) {
+            Ok(input) => self.step_host(shard, &mut host, input),
+            Err(failure) => host.reply(ticket, Err(failure)),
+        }
     }
 
     pub(super) fn step_host(self: &Rc<Self>, id: ShardId, host: &mut Host, input: Input) {
-        host.shard.step(self.clock.now(), input, &mut host.outbox);
+        let Some(shard) = &mut host.shard else {
+            return self.step_absent(id, host, input);
+        };
+        shard.step(self.clock.now(), input, &mut host.outbox);
         if host.outbox.is_empty() {
             return;
         }
@@ -152,6 +168,11 @@ impl Worker {
                 self.service.shard_fenced(id, reason);
             }
             Output::Drained => host.drained = true,
+            Output::Reopen => self.open_again(id, host, None),
+            Output::Install(last) => self.open_again(id, host, Some(last)),
+            Output::ToPeer { envelope, bodies } => self.service.send_to_copy(envelope, bodies),
+            Output::AskCatalog(asked) => self.service.ask_catalog(id, asked),
+            Output::ReplicaReport(report) => self.service.take_report(id, *report),
             Output::Carry(parcel) => self.service.carry(id, parcel),
             Output::ReadSettled { ticket, .. } if host.connection_of(ticket).is_some() => {
                 if let Some((connection, correlation)) = host.connection_of(ticket) {
@@ -228,7 +249,8 @@ impl Worker {
         // A shard that is stepping right now is looked at when it is done.
         self.hosts
             .values()
-            .any(|h| h.try_borrow().is_ok_and(|h| h.shard.pressed()))
+            .filter_map(|h| h.try_borrow().ok())
+            .any(|h| h.shard.as_ref().is_some_and(Shard::pressed))
     }
 
     pub(super) fn done(self: &Rc<Self>, shard: ShardId, done: Done) {

@@ -8,6 +8,7 @@ mod bell;
 mod connection;
 mod host;
 mod large_frame;
+mod replica;
 mod run;
 mod session;
 
@@ -17,7 +18,7 @@ pub(crate) use session::check_batch;
 
 use crate::effects::Done;
 use bytes::BytesMut;
-use flowstone_core::{Input, Reply, Ticket};
+use flowstone_core::{Input, Reply, Shard, Ticket};
 use flowstone_wire::{Failure, ShardId};
 use std::net::TcpStream;
 use std::os::unix::net::UnixStream;
@@ -25,7 +26,7 @@ use std::os::unix::net::UnixStream;
 /// Gives a reply to whoever asked.
 pub(crate) type ReplyTo = Box<dyn FnOnce(Result<Reply, Failure>) + Send>;
 /// Makes the input of a request, given the ticket for its reply.
-pub(crate) type MakeInput = Box<dyn FnOnce(Ticket) -> Input + Send>;
+pub(crate) type MakeInput = Box<dyn FnOnce(Ticket) -> Result<Input, Failure> + Send>;
 
 /// What other threads tell a worker.
 pub(crate) enum Message {
@@ -39,6 +40,11 @@ pub(crate) enum Message {
     Tell { shard: ShardId, input: Input },
     /// Work that a shard had asked for is done.
     Done { shard: ShardId, done: Done },
+    /// A shard that is one of several copies was opened, or could not be.
+    Opened {
+        shard: ShardId,
+        result: Result<Box<Shard>, String>,
+    },
     /// A new connection.
     Connection(Incoming),
     /// An answer from the control threads for a connection of this worker.

@@ -11,7 +11,7 @@ use crate::mailbox::Mailbox;
 use crate::service::Service;
 use flowstone_core::{Input, Outbox, Shard};
 use flowstone_storage::log::SyncJob;
-use flowstone_wire::ShardId;
+use flowstone_wire::{PartitionId, ShardId};
 use monoio::io::AsyncReadRent;
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 use std::cell::{Cell, RefCell};
@@ -39,7 +39,8 @@ const IDLE_TICK: Duration = Duration::from_millis(250);
 /// What a worker starts with.
 pub(crate) struct WorkerStart {
     pub(crate) id: u16,
-    pub(crate) shards: Vec<(Shard, ShardFiles)>,
+    /// Every shard of this worker, with what of it is here.
+    pub(crate) shards: Vec<(ShardId, Option<(Shard, ShardFiles)>)>,
     pub(crate) mailbox: Arc<Mailbox<Message>>,
     pub(crate) ear: UnixStream,
     pub(crate) service: Arc<Service>,
@@ -113,15 +114,18 @@ pub(crate) fn spawn(start: WorkerStart) -> std::io::Result<JoinHandle<()>> {
 
 async fn run(start: WorkerStart, uring: bool, cores: Option<CpuSet>) {
     let (mut hosts, mut files) = (BTreeMap::new(), BTreeMap::new());
-    for (shard, shard_files) in start.shards {
-        files.insert(shard.id(), shard_files);
-        hosts.insert(shard.id(), Host::new(shard));
+    for (id, opened) in start.shards {
+        let (shard, shard_files) = opened.unzip();
+        files.extend(shard_files.map(|f| (id, f)));
+        hosts.insert(id, Host::new(shard));
     }
     let (background, jobs) = channel();
     let (syncer, sync_jobs) = channel();
     let tell = |mailbox: Arc<Mailbox<Message>>| {
         move |shard, done| mailbox.send_waiting(Message::Done { shard, done })
     };
+    let mailbox = start.mailbox.clone();
+    let tell_opened = move |shard, result| mailbox.send_waiting(Message::Opened { shard, result });
     let helper = Background::new(
         files,
         (background.clone(), jobs),
@@ -129,6 +133,7 @@ async fn run(start: WorkerStart, uring: bool, cores: Option<CpuSet>) {
         usize::from(start.service.workers()),
         Arc::new(tell(start.mailbox.clone())),
         start.service.tiering.clone(),
+        (start.service.copies(), Box::new(tell_opened)),
     );
     let helper = std::thread::Builder::new()
         .name("background".into())
@@ -250,11 +255,12 @@ async fn tick(worker: Rc<Worker>) {
         let now = worker.clock.now();
         let mut wait = IDLE_TICK;
         for (id, host) in &worker.hosts {
-            let due = host.borrow().shard.deadline();
+            let deadline = || host.borrow().shard.as_ref().and_then(Shard::deadline);
+            let due = deadline();
             if due.is_some_and(|at| at <= now.mono_us) {
                 worker.step(*id, Input::Tick);
             }
-            if let Some(at) = host.borrow().shard.deadline() {
+            if let Some(at) = deadline() {
                 let left = Duration::from_micros(at.saturating_sub(now.mono_us));
                 wait = wait.min(left.max(Duration::from_micros(50)));
             }
@@ -268,8 +274,10 @@ impl Worker {
     /// Whether deadlines may come nearer without a message: connections have requests under way.
     fn busy(&self) -> bool {
         self.hosts.values().any(|h| {
-            let shard = &h.borrow().shard;
-            shard.deadline().is_some() || shard.log().written() > shard.log().durable()
+            let host = h.borrow();
+            host.shard.as_ref().is_some_and(|shard| {
+                shard.deadline().is_some() || shard.log().written() > shard.log().durable()
+            })
         }) && (!self.connections.borrow().is_empty() || self.active.get())
     }
 
@@ -302,6 +310,10 @@ impl Worker {
                 return Some(shard);
             }
             Message::Done { shard, done } => self.done(shard, done),
+            Message::Opened { shard, result } => {
+                self.opened(shard, result);
+                return Some(shard);
+            }
             Message::Connection(incoming) => self.open_connection(incoming),
             Message::Answer {
                 connection,
@@ -327,21 +339,36 @@ impl Worker {
     }
 
     fn close_unknown(self: &Rc<Self>) {
+        let below = self.service.catalog().next_partition();
         for (id, host) in &self.hosts {
-            let mut outbox = Outbox::default();
-            host.borrow_mut().shard.close_unknown(&mut outbox);
-            for output in outbox.drain() {
-                let _ = self.background.send(Job::Shard(*id, output));
-            }
+            self.close_unknown_of(*id, &mut host.borrow_mut(), below);
+        }
+    }
+
+    /// Closes what a shard found and the catalog does not know.
+    pub(super) fn close_unknown_of(&self, id: ShardId, host: &mut Host, below: PartitionId) {
+        let mut outbox = Outbox::default();
+        if let Some(shard) = &mut host.shard {
+            shard.close_unknown(below, &mut outbox);
+        }
+        for output in outbox.drain() {
+            let _ = self.background.send(Job::Shard(id, output));
         }
     }
 
     fn drain(self: &Rc<Self>, done: Box<dyn FnOnce() + Send>) {
         *self.draining.borrow_mut() = Some(done);
-        for id in self.hosts.keys() {
+        for (id, host) in &self.hosts {
+            // What is being opened is drained when it is open.
+            let is_absent = host.borrow().shard.is_none() && !host.borrow().opening;
+            host.borrow_mut().drained = is_absent;
             self.step(*id, Input::Drain);
             self.turn(*id);
         }
+    }
+
+    pub(super) fn is_draining(&self) -> bool {
+        self.draining.borrow().is_some()
     }
 
     fn finish_drain(&self) {

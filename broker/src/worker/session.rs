@@ -179,10 +179,11 @@ impl Incomplete<'_> {
             .answer(self.prefix.correlation, encode_reply(Err(failure)));
     }
 
-    /// The shard of a partition, if it lives on this worker.
+    /// The shard of a partition, if it lives on this worker, and is led by this node.
     fn local_shard(&self, partition: PartitionId) -> Option<ShardId> {
         let shard = self.worker.service.shard_of(partition)?;
-        self.worker.hosts.contains_key(&shard).then_some(shard)
+        let here = self.worker.hosts.contains_key(&shard) && self.worker.service.leads(shard);
+        here.then_some(shard)
     }
 
     fn produce(self, header: &[u8], payload: BytesMut) -> Option<ShardId> {
@@ -250,7 +251,7 @@ impl Incomplete<'_> {
             connection: self.connection.clone(),
             correlation: self.prefix.correlation,
         };
-        self.worker.ask(shard, asker, make);
+        self.worker.ask(shard, asker, |ticket| Ok(make(ticket)));
     }
 
     /// Gives the request to the control threads.

@@ -97,5 +97,6 @@ impl Source {
 
 /// Whether the connection or the broker is expected back.
 fn comes_back(code: ErrorCode) -> bool {
-    matches!(code, ErrorCode::Disconnected | ErrorCode::Timeout) || code.retry() == Retry::Later
+    use ErrorCode::{Disconnected, LeadershipLost, Timeout};
+    matches!(code, Disconnected | Timeout | LeadershipLost) || code.retry() == Retry::Later
 }

@@ -1,4 +1,4 @@
-//! The connections of a client: one for whatever, and one per worker whose shards are used.
+//! The connections with a broker: one for whatever, and one per worker whose shards are used.
 
 use super::address::Address;
 use super::connection::{Connection, Established, OwnedTask, establish};
@@ -57,6 +57,23 @@ impl Pool {
         let slot = pool.start(None, Some(first));
         pool.lock_slots().insert(None, slot);
         Ok(pool)
+    }
+
+    /// One that connects when it is first used.
+    pub(crate) fn unconnected(address: Address, runtime: Handle) -> Self {
+        Self {
+            address,
+            workers: Arc::new(AtomicU16::new(1)),
+            slots: Mutex::default(),
+            runtime,
+        }
+    }
+
+    /// The broker does not answer: its connections are closed, and what is under way fails.
+    pub(crate) fn stall(&self) {
+        for slot in self.lock_slots().values() {
+            slot.requests.report_stall();
+        }
     }
 
     fn lock_slots(&self) -> std::sync::MutexGuard<'_, HashMap<Option<u16>, Slot>> {

@@ -1,6 +1,6 @@
 //! The connection layer against a scripted peer on a real socket.
 
-use super::Pool;
+use super::pool::Pool;
 use crate::{Client, Error, Route, ShardId};
 use flowstone_wire::Failure;
 use flowstone_wire::frame::{self, ANSWER, PREFIX_BYTES, Prefix};
@@ -61,6 +61,12 @@ async fn listen() -> (TcpListener, String) {
     (listener, url)
 }
 
+/// A client of one broker, which is asked nothing but what the test asks.
+async fn connect(url: &str) -> Client {
+    let pool = Pool::connect(url.parse().unwrap()).await.unwrap();
+    Client::over(std::sync::Arc::new(pool))
+}
+
 #[tokio::test]
 async fn answers_find_their_callers_in_any_order_and_byte_by_byte() {
     let (listener, url) = listen().await;
@@ -76,7 +82,7 @@ async fn answers_find_their_callers_in_any_order_and_byte_by_byte() {
         }
         stream
     });
-    let client = Client::connect(&url).await.unwrap();
+    let client = connect(&url).await;
     let (first, second) = tokio::join!(client.groups(), client.groups());
     assert_eq!(first.unwrap(), ["first"]);
     assert_eq!(second.unwrap(), ["second"]);
@@ -96,7 +102,7 @@ async fn a_broken_connection_fails_what_was_sent_and_the_next_request_opens_anot
         stream.write_all(&groups(asked, &["back"])).await.unwrap();
         stream
     });
-    let client = Client::connect(&url).await.unwrap();
+    let client = connect(&url).await;
     let (first, second) = tokio::join!(client.groups(), client.shards());
     assert!(matches!(first, Err(Error::Disconnected(_))), "{first:?}");
     assert!(matches!(second, Err(Error::Disconnected(_))), "{second:?}");
@@ -138,7 +144,7 @@ async fn lies_break_the_connection_and_nothing_else() {
             let _reset_or_closed = stream.read_to_end(&mut rest).await;
             assert_eq!(rest, []);
         });
-        let client = Client::connect(&url).await.unwrap();
+        let client = connect(&url).await;
         let error = client.groups().await.unwrap_err();
         assert!(matches!(error, Error::Disconnected(_)), "{error}");
         server.await.unwrap();
@@ -162,7 +168,7 @@ async fn an_answer_that_is_not_understood_is_an_error() {
         stream.write_all(&out).await.unwrap();
         stream
     });
-    let client = Client::connect(&url).await.unwrap();
+    let client = connect(&url).await;
     let error = client.groups().await.unwrap_err();
     assert_eq!(error.code(), Some(crate::ErrorCode::Internal));
     server.await.unwrap();
@@ -182,7 +188,7 @@ async fn each_worker_has_a_connection_of_its_own() {
         }
         (first, second)
     });
-    let client = Client::connect(&url).await.unwrap();
+    let client = connect(&url).await;
     for (shard, name) in [(5, "a"), (2, "b")] {
         let route = Route::Shard(ShardId(shard));
         let call = client.call(route, &ListGroups {}, Default::default());
@@ -198,7 +204,7 @@ async fn dropping_the_client_closes_its_connections() {
         let (mut stream, _) = accept(&listener, 1).await;
         stream.read(&mut [0]).await.unwrap()
     });
-    let client = Client::connect(&url).await.unwrap();
+    let client = connect(&url).await;
     drop(client);
     assert_eq!(server.await.unwrap(), 0);
 }

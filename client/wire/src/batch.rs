@@ -333,6 +333,11 @@ impl CheckedBatch {
         Ok(Self::trusted(header, bytes))
     }
 
+    /// Its bytes, for another node to check and append.
+    pub fn into_bytes(self) -> Bytes {
+        self.stamp(Stamp::default()).1
+    }
+
     /// The producer's header.
     pub fn header(&self) -> &BatchHeader {
         &self.header

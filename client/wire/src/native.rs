@@ -453,7 +453,8 @@ request!(GetTier = 15 -> Option<TierStatus>);
 mod cluster;
 
 pub use cluster::{
-    ChangeCluster, ClusterChange, ClusterStatus, GetCluster, NodeStatus, ShardPlace,
+    ChangeCluster, ClusterChange, ClusterStatus, CopyLag, GetCluster, LeaderTold, MakeToken,
+    NodeStatus, ShardPlace, TokenAnswer,
 };
 
 /// Encodes a header.
@@ -510,8 +511,9 @@ mod tests {
             DeployPipelines::API,
             DescribePipelines::API,
             ControlPipeline::API,
+            MakeToken::API,
         ];
-        assert_eq!(all.to_vec(), (1..=20).collect::<Vec<u16>>());
+        assert_eq!(all.to_vec(), (1..=21).collect::<Vec<u16>>());
     }
 
     #[test]

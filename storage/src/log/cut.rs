@@ -13,8 +13,7 @@ use crate::disk::{Disk, DiskFile, remove_if_there};
 use crate::error::Error;
 use crate::layout;
 use crate::mark::Mark;
-use flowstone_wire::batch::HEADER_BYTES;
-use flowstone_wire::{BatchHeader, Lsn};
+use flowstone_wire::Lsn;
 use std::io::IoSlice;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -146,12 +145,9 @@ impl ShardLog {
 }
 
 fn index_again(segment: &Segment, index: &mut HotIndex) -> std::io::Result<()> {
-    let mut at = 0;
-    while at < segment.end {
-        let bytes = segment.map.fetch(at, HEADER_BYTES as u64)?;
-        let header = BatchHeader::decode(&bytes).map_err(std::io::Error::other)?;
+    for batch in segment.all_headers() {
+        let (at, header) = batch?;
         index.add(&header, segment.first_lsn, at);
-        at += u64::from(header.size);
     }
     Ok(())
 }

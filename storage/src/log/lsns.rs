@@ -1,16 +1,17 @@
 //! Reading by LSN: the bytes of the log as they are, for those who copy it.
 
 use super::ShardLog;
+use super::headers::{WINDOW_BYTES, nothing_there};
 use super::segment::Segment;
 use crate::error::Error;
 use crate::layout;
 use bytes::Bytes;
-use flowstone_wire::batch::HEADER_BYTES;
-use flowstone_wire::{BatchHeader, Epoch, Lsn};
+use flowstone_wire::{Epoch, Lsn};
 use std::io::{self, ErrorKind};
 
-/// One batch in so many bytes has its place noted; from there the headers are walked.
-const STEP_BYTES: u64 = 64 << 10;
+/// One batch in so many bytes has its place noted; from there the headers are walked. What a walk reads
+/// is mostly one window.
+const STEP_BYTES: u64 = WINDOW_BYTES;
 
 /// Where some of the batches of a segment stand, found out as they are asked for.
 #[derive(Clone, Debug, Default)]
@@ -29,51 +30,44 @@ impl Segment {
         let last = known.checked_sub(1).map(|k| self.places.known[k]);
         let (mut at_lsn, mut at) = last.unwrap_or((self.first_lsn, 0));
         let is_newest = known == self.places.known.len();
-        let mut noted = at;
-        while at_lsn < lsn {
-            at += u64::from(self.header_at(at, at_lsn)?.size);
-            at_lsn = at_lsn.next();
+        let (mut noted, mut new) = (at, Vec::new());
+        for batch in self.headers(at_lsn, at).take((lsn.0 - at_lsn.0) as usize) {
+            let (position, header) = batch?;
+            at = position + u64::from(header.size);
+            at_lsn = header.lsn.next();
             if is_newest && at >= noted + STEP_BYTES {
-                self.places.known.push((at_lsn, at));
+                new.push((at_lsn, at));
                 noted = at;
             }
+        }
+        self.places.known.extend(new);
+        if at_lsn < lsn {
+            return Err(nothing_there(at_lsn, at));
         }
         Ok(at)
     }
 
-    fn header_at(&self, at: u64, lsn: Lsn) -> io::Result<BatchHeader> {
-        let bytes = self.map.fetch(at, HEADER_BYTES as u64)?;
-        let header = BatchHeader::decode(&bytes).ok();
-        let header = header.filter(|h| h.lsn == lsn && at + u64::from(h.size) <= self.end);
-        header.ok_or_else(|| {
-            let what = format!("no batch with LSN {lsn} stands at byte {at}");
-            io::Error::new(ErrorKind::InvalidData, what)
-        })
-    }
-
     fn pieces(&self, max_bytes: u64, pieces: &mut Vec<Piece>) -> io::Result<()> {
-        let (mut at, mut lsn, mut group) = (0, self.first_lsn, None);
-        while at < self.end {
-            let header = self.header_at(at, lsn)?;
-            let (first, bytes) = group.take().unwrap_or((lsn, 0));
+        let mut group = None;
+        for batch in self.all_headers() {
+            let (_, header) = batch?;
+            let (first, bytes) = group.take().unwrap_or((header.lsn, 0));
             let bytes = bytes + u64::from(header.size);
             if header.group_continues() {
                 group = Some((first, bytes));
-            } else {
-                match pieces.last_mut() {
-                    Some(p) if p.epoch == header.epoch && p.bytes + bytes <= max_bytes => {
-                        (p.last, p.bytes) = (lsn, p.bytes + bytes);
-                    }
-                    _ => pieces.push(Piece {
-                        epoch: header.epoch,
-                        first,
-                        last: lsn,
-                        bytes,
-                    }),
-                }
+                continue;
             }
-            at += u64::from(header.size);
-            lsn = lsn.next();
+            match pieces.last_mut() {
+                Some(p) if p.epoch == header.epoch && p.bytes + bytes <= max_bytes => {
+                    (p.last, p.bytes) = (header.lsn, p.bytes + bytes);
+                }
+                _ => pieces.push(Piece {
+                    epoch: header.epoch,
+                    first,
+                    last: header.lsn,
+                    bytes,
+                }),
+            }
         }
         Ok(())
     }

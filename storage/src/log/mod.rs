@@ -11,6 +11,7 @@ mod append;
 mod copy;
 mod cut;
 pub(crate) mod damage;
+mod headers;
 mod idx_file;
 mod index;
 mod lsns;
@@ -22,7 +23,7 @@ mod recover_tail;
 mod segment;
 
 pub use append::{Appended, SyncJob, allocate_spare};
-pub use copy::{CopyError, check_copy};
+pub use copy::{CheckedCopy, CopyError};
 pub use cut::{CutJob, CutLog};
 pub use damage::{Hole, LostOffsets};
 pub use index::Run;

@@ -4,9 +4,11 @@ use super::Part;
 use crate::disk::{Disk, DiskFile, create_dir_durably, list_or_nothing, remove_if_there};
 use crate::error::Error;
 use crate::layout;
+use crate::log::{CheckedCopy, CopyError, LogConfig, ShardLog};
 use crate::settled::{SegmentId, SettledMeta, SettledReader};
 use crate::state::StateStore;
-use flowstone_wire::Lsn;
+use bytes::Bytes;
+use flowstone_wire::{BatchHeader, Epoch, Lsn};
 use std::collections::BTreeMap;
 use std::io::IoSlice;
 use std::path::{Path, PathBuf};
@@ -23,6 +25,9 @@ pub struct Incoming {
     /// Segments whose files may come.
     wanted: BTreeMap<SegmentId, SettledMeta>,
     file: Option<Growing>,
+    config: LogConfig,
+    /// Begins where what is settled ends.
+    log: Option<ShardLog>,
     ended: bool,
 }
 
@@ -36,11 +41,11 @@ struct Growing {
 }
 
 impl Incoming {
-    /// Begins anew; what is left of an earlier one goes.
+    /// Begins anew; what is left of an earlier one goes. `config` is that of the shard's log.
     ///
     /// # Errors
     /// [`Error::Io`], [`Error::State`].
-    pub fn begin(disk: Arc<dyn Disk>, shard_dir: &Path) -> Result<Self, Error> {
+    pub fn begin(disk: Arc<dyn Disk>, shard_dir: &Path, config: LogConfig) -> Result<Self, Error> {
         let dir = layout::incoming_dir(shard_dir);
         clear(&*disk, shard_dir)?;
         create_dir_durably(&*disk, &dir).map_err(Error::io("create", &dir))?;
@@ -52,6 +57,8 @@ impl Incoming {
             reach: None,
             wanted: BTreeMap::new(),
             file: None,
+            config,
+            log: None,
             ended: false,
         })
     }
@@ -82,6 +89,12 @@ impl Incoming {
             }
             Part::File { id, bytes } => self.begin_file(id, bytes)?,
             Part::Bytes(bytes) => self.grow(&bytes)?,
+            Part::Log {
+                epoch,
+                first,
+                last,
+                bytes,
+            } => self.append((epoch, first, last), bytes.into())?,
             Part::End => self.end()?,
             Part::Begin { .. } => return Err(self.wrong("it begins twice")),
         }
@@ -134,6 +147,42 @@ impl Incoming {
         self.close_if_whole()
     }
 
+    fn append(&mut self, range: (Epoch, Lsn, Lsn), bytes: Bytes) -> Result<(), Error> {
+        let (_, settled_upto) = self.reach.unwrap_or_default();
+        let log = match &mut self.log {
+            Some(log) => log,
+            None => {
+                let (disk, dir) = (self.disk.clone(), &self.dir);
+                let none = &mut |_: &BatchHeader, _: &Bytes| {};
+                let (log, ..) = ShardLog::open(disk, dir, self.config, settled_upto, none)?;
+                self.log.insert(log)
+            }
+        };
+        let copy = CheckedCopy::prove(range, vec![bytes]);
+        let appended = copy.and_then(|copy| log.append_copy(copy, range.1));
+        appended.map_err(|e| match e {
+            CopyError::Log(e) => e,
+            CopyError::NotThat { what, .. } => self.wrong(&what),
+        })
+    }
+
+    /// Has the log on the disk: it must go as far as the state does.
+    fn end_log(&mut self, applied: Lsn, settled_upto: Lsn) -> Result<(), Error> {
+        let Some(mut log) = self.log.take() else {
+            if applied > settled_upto {
+                return Err(self.wrong("what is taken in and not settled is missing"));
+            }
+            return Ok(());
+        };
+        if log.written() < applied {
+            return Err(self.wrong("the log is shorter than what was taken in"));
+        }
+        match log.sync_job() {
+            Some(job) => job.run().map_err(Error::io("sync", &self.dir)),
+            None => Ok(()),
+        }
+    }
+
     fn close_if_whole(&mut self) -> Result<(), Error> {
         let Some(f) = self.file.take_if(|f| f.at == f.len) else {
             return Ok(());
@@ -152,6 +201,7 @@ impl Incoming {
             return Err(self.wrong("files are missing"));
         }
         let reach = self.reach.unwrap_or_default();
+        self.end_log(reach.0, reach.1)?;
         self.state.fill(&[], &[], &[], reach)?;
         let synced = self.disk.sync_dir(&self.dir);
         synced.map_err(Error::io("sync", &self.dir))?;
@@ -171,6 +221,11 @@ pub(super) fn clear(disk: &dyn Disk, shard_dir: &Path) -> Result<(), Error> {
             remove_if_there(disk, &of.join(name))?;
         }
     }
+    let log = layout::log_dir(&dir);
+    for name in list_or_nothing(disk, &log)? {
+        remove_if_there(disk, &log.join(name))?;
+    }
+    remove_if_there(disk, &layout::mark(&dir))?;
     let state = layout::state(&dir);
     remove_if_there(disk, &state)?;
     // What was made under another name first.

@@ -29,8 +29,11 @@ pub fn install(disk: &dyn Disk, shard_dir: &Path) -> Result<(), Error> {
         create_dir_durably(disk, &to).map_err(Error::io("create", &to))?;
         move_all(disk, &settled.join(&name), &to)?;
     }
-    remember_reach(disk, shard_dir)?;
-    remove_log(disk, shard_dir)?;
+    // Once the state is in its place, so is all before it: then only the log is to be moved.
+    if !is_in_place(disk, shard_dir) {
+        remember_reach(disk, shard_dir)?;
+        remove_log(disk, shard_dir)?;
+    }
     let (from, to) = (layout::state(&dir), layout::state(shard_dir));
     match disk.rename(&from, &to) {
         Err(e) if e.kind() != ErrorKind::NotFound => return Err(Error::io("rename", &from)(e)),
@@ -38,6 +41,11 @@ pub fn install(disk: &dyn Disk, shard_dir: &Path) -> Result<(), Error> {
     }
     for dir in [shard_dir, &dir] {
         disk.sync_dir(dir).map_err(Error::io("sync", dir))?;
+    }
+    let (from, to) = (layout::log_dir(&dir), layout::log_dir(shard_dir));
+    if !list_or_nothing(disk, &from)?.is_empty() {
+        create_dir_durably(disk, &to).map_err(Error::io("create", &to))?;
+        move_all(disk, &from, &to)?;
     }
     clear(disk, shard_dir)?;
     disk.sync_dir(&dir).map_err(Error::io("sync", &dir))
@@ -77,16 +85,16 @@ fn move_all(disk: &dyn Disk, from: &Path, to: &Path) -> Result<(), Error> {
     disk.sync_dir(to).map_err(Error::io("sync", to))
 }
 
+/// Whether the state was moved to its place before.
+fn is_in_place(disk: &dyn Disk, shard_dir: &Path) -> bool {
+    let state = layout::state(&layout::incoming_dir(shard_dir));
+    let opened = disk.open(&state);
+    opened.is_err_and(|e| e.kind() == ErrorKind::NotFound)
+}
+
 /// The mark says what the snapshot reaches, no more and no less.
 fn remember_reach(disk: &dyn Disk, shard_dir: &Path) -> Result<(), Error> {
     let state = layout::state(&layout::incoming_dir(shard_dir));
-    if disk
-        .open(&state)
-        .is_err_and(|e| e.kind() == ErrorKind::NotFound)
-    {
-        // It is in its place already, and so was the mark.
-        return Ok(());
-    }
     let applied = StateStore::open(disk, &state)?.applied()?;
     let (mut mark, _) = Mark::open(disk, &layout::mark(shard_dir))?;
     mark.store(MarkState {

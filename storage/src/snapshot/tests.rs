@@ -77,7 +77,13 @@ fn shard(batches: u64, byte: u8) -> SimDisk {
 
 fn parts_of(disk: &SimDisk) -> Vec<Part> {
     let state = StateStore::open_of_shard(disk, dir()).unwrap();
-    let mut out = Outgoing::begin(Arc::new(disk.clone()), dir(), &state).unwrap();
+    let shared: Arc<dyn Disk> = Arc::new(disk.clone());
+    let applied = state.applied().unwrap();
+    let opened = ShardLog::open(shared.clone(), dir(), CONFIG, applied, &mut |_, _| {});
+    let (mut log, ..) = opened.unwrap();
+    let from = state.settled_upto().unwrap().next();
+    let tail = log.tail(from, log.durable(), 3000).unwrap();
+    let mut out = Outgoing::begin(shared, dir(), &state, tail).unwrap();
     // What is written from now on is none of its business.
     state
         .apply(Lsn(1 << 40), &[(vec![0xff], Some(vec![1]))])
@@ -90,7 +96,7 @@ fn parts_of(disk: &SimDisk) -> Vec<Part> {
 }
 
 fn bring(from: &SimDisk, to: &SimDisk) {
-    let mut incoming = Incoming::begin(Arc::new(to.clone()), dir()).unwrap();
+    let mut incoming = Incoming::begin(Arc::new(to.clone()), dir(), CONFIG).unwrap();
     for part in parts_of(&from.kill()) {
         assert!(!incoming.is_whole());
         incoming.take(part).unwrap();
@@ -98,7 +104,8 @@ fn bring(from: &SimDisk, to: &SimDisk) {
     assert!(incoming.is_whole());
 }
 
-/// What a start finds: rows, what settled segments hold, the next LSN and the mark of the replica.
+/// What a start finds: rows, what settled segments and the log behind them hold, the next LSN and the mark of
+/// the replica.
 type Found = (Vec<(Vec<u8>, Vec<u8>)>, Vec<u8>, Lsn, ReplicaMark);
 
 fn found(disk: &SimDisk) -> Found {
@@ -118,7 +125,11 @@ fn found(disk: &SimDisk) -> Found {
     let applied = state.applied().unwrap();
     let shared: Arc<dyn Disk> = Arc::new(disk.clone());
     let opened = ShardLog::open(shared, dir(), CONFIG, applied, &mut |_, _| {});
-    let (log, mark, _) = opened.unwrap();
+    let (mut log, mark, _) = opened.unwrap();
+    let first = state.settled_upto().unwrap().next().max(log.first_lsn());
+    for piece in log.tail(first, log.durable(), 1 << 20).unwrap() {
+        values.extend(piece.bytes);
+    }
     (rows, values, log.next_lsn(), mark.state().replica)
 }
 
@@ -176,7 +187,7 @@ fn what_cannot_be_a_snapshot_is_refused() {
     let mut parts = parts_of(&from);
     let take = |parts: &[Part]| {
         let disk: Arc<dyn Disk> = Arc::new(SimDisk::default());
-        let mut incoming = Incoming::begin(disk, dir()).unwrap();
+        let mut incoming = Incoming::begin(disk, dir(), CONFIG).unwrap();
         parts
             .iter()
             .try_for_each(|p| incoming.take(p.clone()))

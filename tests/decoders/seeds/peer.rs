@@ -135,7 +135,6 @@ pub(super) fn peers() -> Vec<Vec<u8>> {
     let snapshot = snapshot::frame::Head {
         envelope_size: 40,
         manifest_size: 1000,
-        content_size: 1 << 40,
     };
     all.push(chosen(1, &request.encode()));
     all.push(chosen(2, &answer.encode()));

@@ -83,7 +83,7 @@ pub(super) fn peer(data: &[u8]) {
             let head = data.first_chunk().map(snapshot::frame::Head::decode);
             if let Some(Ok(head)) = head {
                 assert!(head.envelope_size as usize <= ENVELOPE_BYTES_MAX);
-                assert_eq!(head.encode()[..], data[..16]);
+                assert_eq!(head.encode()[..], data[..8]);
             }
         }
     }

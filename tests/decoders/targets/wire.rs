@@ -34,7 +34,7 @@ pub(super) fn frame(data: &[u8]) {
 
 /// A header: the first byte chooses whose, the rest is postcard.
 pub(super) fn native(data: &[u8]) {
-    const PAIRS: [fn(&[u8], bool); 20] = [
+    const PAIRS: [fn(&[u8], bool); 21] = [
         of::<native::Hello>,
         of::<native::ListTopics>,
         of::<native::CreateTopic>,
@@ -55,6 +55,7 @@ pub(super) fn native(data: &[u8]) {
         of::<native::DeployPipelines>,
         of::<native::DescribePipelines>,
         of::<native::ControlPipeline>,
+        of::<native::MakeToken>,
     ];
     if let Some((first, header)) = data.split_first() {
         PAIRS[usize::from(first & 0x7f) % PAIRS.len()](header, first & 0x80 != 0);

@@ -42,7 +42,10 @@ impl Plain {
             plain.step(Input::OpenPartition { partition, config });
         }
         let mut out = Outbox::default();
-        plain.host.shard.close_unknown(&mut out);
+        plain
+            .host
+            .shard
+            .close_unknown(PartitionId(u32::MAX), &mut out);
         Ok((plain, rows))
     }
 

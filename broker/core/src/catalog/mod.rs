@@ -154,6 +154,11 @@ impl Catalog {
             .ok_or_else(|| topics::unknown_topic(name))
     }
 
+    /// No partition has had this number yet, or a higher one.
+    pub fn next_partition(&self) -> PartitionId {
+        PartitionId(self.counters.next_partition)
+    }
+
     /// Number of shards of the data directory.
     pub fn shards(&self) -> u16 {
         self.shards

@@ -110,6 +110,11 @@ impl Catalog {
         Ok((Event::StreamSet, rows))
     }
 
+    /// The number of a pipeline, deployed or configured.
+    pub fn pipeline(&self, name: &str) -> Option<u32> {
+        self.pipelines.get(name).copied()
+    }
+
     /// The pipelines that were deployed, by name.
     pub fn deployed(&self) -> impl Iterator<Item = (&str, &Deployed)> {
         self.deployed.iter().map(|(name, d)| (&name[..], d))

@@ -191,7 +191,11 @@ impl Shard {
     /// Takes a picture where it is time to, and hands it over when it is durable.
     pub(super) fn ask_for_materialize(&mut self, out: &mut Outbox) {
         let m = &self.materializer;
-        let due = m.bytes_since >= self.config.materialize_bytes || m.wanted || self.draining;
+        // A follower that stops may never have all of its log in its view: once is enough.
+        let viewed = self.viewed();
+        let more = m.applied < viewed || viewed == self.log.written();
+        let due =
+            m.bytes_since >= self.config.materialize_bytes || m.wanted || self.draining && more;
         // A task that holds a step is ahead of the log: no picture of it is true.
         let idle = m.pending.is_none() && !m.out && !m.clean && !self.tasks.any_held();
         if due && idle && !self.log.has_staged() && self.fenced.is_none() {

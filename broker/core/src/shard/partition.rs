@@ -139,13 +139,14 @@ impl Shard {
         self.materializer.removed_partition(id);
     }
 
-    /// Closes what recovery found and the catalog does not know. To be called when every partition
-    /// that exists was opened; nothing is settled before.
-    pub fn close_unknown(&mut self, out: &mut Outbox) {
+    /// Closes what recovery found and the catalog does not know, of the partitions with numbers below this
+    /// one: a log may know of partitions before the catalog of its node does. To be called when every
+    /// partition that exists was opened; nothing is settled before.
+    pub fn close_unknown(&mut self, below: PartitionId, out: &mut Outbox) {
         let unknown: Vec<_> = self
             .partitions
             .iter()
-            .filter(|(_, p)| p.config.is_none())
+            .filter(|(id, p)| p.config.is_none() && **id < below)
             .map(|(id, _)| *id)
             .collect();
         for id in unknown {

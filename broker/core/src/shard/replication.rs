@@ -22,9 +22,11 @@ use super::Shard;
 use crate::input::{Input, Now, ReplicaInput};
 use crate::output::{Outbox, Output};
 use crate::replica::{
-    Envelope, Input as Told, LogId, Message, Outbox as Said, Output as Say, Replica, Span,
+    Envelope, Header, Input as Told, LogId, Message, Outbox as Said, Output as Say, Replica,
 };
 use bytes::Bytes;
+use flowstone_storage::log::CheckedCopy;
+use flowstone_storage::snapshot::PART_BYTES;
 use flowstone_wire::{ErrorCode, Failure, Lsn};
 use std::collections::VecDeque;
 
@@ -60,8 +62,9 @@ pub(super) struct Replication {
     /// It is being cut: nothing is synced.
     cutting: bool,
     ending: Option<Ending>,
-    /// What is to be told, in order: each is told when all that the one before led to is done.
-    to_tell: VecDeque<(Told, Vec<Bytes>)>,
+    /// What is to be told, in order: each is told when all that the one before led to is done. With it the
+    /// bytes that a message has brought, which are proven.
+    to_tell: VecDeque<(Told, Option<CheckedCopy>)>,
     telling: bool,
     said: Said,
 }
@@ -153,6 +156,8 @@ impl Shard {
             return;
         }
         match input {
+            // Under load the log of a follower would never stand still.
+            ReplicaInput::Peer { .. } if self.draining => {}
             ReplicaInput::Peer { envelope, bodies } => self.hear(now, envelope, bodies, out),
             ReplicaInput::Appointed(config) => self.tell(now, Told::Appointed(config), out),
             ReplicaInput::Activated(epoch) => self.tell(now, Told::Activated(epoch), out),
@@ -174,38 +179,41 @@ impl Shard {
     }
 
     fn hear(&mut self, now: Now, envelope: Envelope, bodies: Vec<Bytes>, out: &mut Outbox) {
-        if let Message::Append {
-            span: Some(span), ..
-        } = &envelope.message
-            && let Err(e) = flowstone_storage::log::check_copy(copy_of(span), &bodies)
-        {
+        let proven = match &envelope.message {
+            Message::Append { span, .. } => span.map(|span| {
+                let range = (span.epoch, span.first, span.last);
+                CheckedCopy::prove(range, bodies)
+            }),
+            _ => None,
+        };
+        match proven.transpose() {
+            Ok(copy) => self.say(now, Told::Received(envelope), copy, out),
             // The leader sends it again; if it is damaged there, a replica must take over.
-            return out.push(Output::Report(format!(
+            Err(e) => out.push(Output::Report(format!(
                 "from {}: {e}",
                 envelope.header.from
-            )));
+            ))),
         }
-        self.say(now, Told::Received(envelope), bodies, out);
     }
 
     /// Tells the replica something that no bytes come with.
     pub(super) fn tell(&mut self, now: Now, told: Told, out: &mut Outbox) {
-        self.say(now, told, Vec::new(), out);
+        self.say(now, told, None, out);
     }
 
     /// Tells the replica something and carries out what it answers, and what that leads to.
-    fn say(&mut self, now: Now, told: Told, bodies: Vec<Bytes>, out: &mut Outbox) {
+    fn say(&mut self, now: Now, told: Told, copy: Option<CheckedCopy>, out: &mut Outbox) {
         self.tell_written(now, out);
         let Some(r) = self.replication.as_deref_mut() else {
             return;
         };
-        r.to_tell.push_back((told, bodies));
+        r.to_tell.push_back((told, copy));
         if std::mem::replace(&mut r.telling, true) {
             return;
         }
-        while let Some((said, bodies)) = self.tell_next(now) {
+        while let Some((said, mut copy)) = self.tell_next(now) {
             for say in said {
-                self.carry_out(now, say, &bodies, out);
+                self.carry_out(now, say, &mut copy, out);
             }
         }
         if let Some(r) = self.replication.as_deref_mut() {
@@ -213,19 +221,23 @@ impl Shard {
         }
     }
 
-    fn tell_next(&mut self, now: Now) -> Option<(Vec<Say>, Vec<Bytes>)> {
+    fn tell_next(&mut self, now: Now) -> Option<(Vec<Say>, Option<CheckedCopy>)> {
         let r = self.replication.as_deref_mut()?;
-        let (told, bodies) = r.to_tell.pop_front()?;
+        let (told, copy) = r.to_tell.pop_front()?;
         if r.role != Role::Ended {
             r.replica.step(now.mono_us, told, &mut r.said);
         }
-        Some((r.said.drain().collect(), bodies))
+        Some((r.said.drain().collect(), copy))
     }
 
-    fn carry_out(&mut self, now: Now, say: Say, bodies: &[Bytes], out: &mut Outbox) {
+    fn carry_out(&mut self, now: Now, say: Say, copy: &mut Option<CheckedCopy>, out: &mut Outbox) {
         match say {
             Say::Send(envelope) => self.send(envelope, out),
-            Say::Append(span) => self.append_copy(now, &span, bodies, out),
+            Say::Append(span) => {
+                let copy = copy.take();
+                let copy = copy.expect("what is to be appended is of the message that has come");
+                self.append_copy(now, copy, span.first, out);
+            }
             Say::Cut(last) => self.cut(last, out),
             Say::Persist(promise) => out.push(Output::Persist(promise)),
             Say::Install(last) => self.end(Ending::Install(last), out),
@@ -233,11 +245,7 @@ impl Shard {
                 header,
                 least,
                 committed,
-            } => out.push(Output::SendSnapshot {
-                header,
-                least,
-                committed,
-            }),
+            } => self.send_snapshot(now, header, (least, committed), out),
             Say::Begin(epoch) => self.begin(now, epoch, out),
             Say::Retire => self.retire(out),
             Say::Committed(upto) => self.committed_upto(upto, out),
@@ -269,6 +277,32 @@ impl Shard {
                 "shard {}: nothing is sent to {}: {e}",
                 self.id, envelope.header.to
             ))),
+        }
+    }
+
+    /// Has the state and the settled segments sent, with what of the log is not settled yet.
+    fn send_snapshot(
+        &mut self,
+        now: Now,
+        header: Header,
+        (least, committed): (Lsn, Lsn),
+        out: &mut Outbox,
+    ) {
+        let upto = self.log.written().min(committed);
+        match self.log.tail(self.settled_upto.next(), upto, PART_BYTES) {
+            Ok(tail) => out.push(Output::SendSnapshot {
+                header,
+                least,
+                committed,
+                tail,
+            }),
+            Err(e) => {
+                out.push(Output::Report(format!(
+                    "shard {}: no snapshot is sent to {}: {e}",
+                    self.id, header.to
+                )));
+                self.tell(now, Told::SnapshotEnded(header.to), out);
+            }
         }
     }
 
@@ -364,7 +398,3 @@ impl Shard {
 
 /// The log may grow to so many times what is to be hot for a follower that is behind.
 const LAG_FACTOR: u64 = 4;
-
-fn copy_of(span: &Span) -> (flowstone_wire::Epoch, Lsn, Lsn) {
-    (span.epoch, span.first, span.last)
-}

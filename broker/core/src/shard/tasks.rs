@@ -106,14 +106,15 @@ impl Tasks {
             .push(Orphan { lsn, bytes, stored });
     }
 
+    /// The task of a pipeline, if it runs here and does not step just now.
+    fn by_id(&mut self, id: u32) -> Option<&mut Running> {
+        let mut all = self.running.iter_mut().flatten();
+        all.find(|r| r.config.id == id)
+    }
+
     /// Takes what a step has changed into the task, if it is here, or keeps it for that.
     pub(super) fn take_delta(&mut self, id: u32, lsn: Lsn, bytes: Vec<u8>) -> Result<(), Failure> {
-        let known = self
-            .running
-            .iter_mut()
-            .flatten()
-            .find(|r| r.config.id == id);
-        match known {
+        match self.by_id(id) {
             Some(r) => r.task.apply(&DeltaState::decode(&bytes)?),
             None => self.load_delta(id, lsn, bytes, false),
         }
@@ -148,12 +149,7 @@ impl Tasks {
         partition: PartitionId,
         result: Result<Vec<Bytes>, String>,
     ) {
-        let Some(r) = self
-            .running
-            .iter_mut()
-            .flatten()
-            .find(|r| r.config.id == id)
-        else {
+        let Some(r) = self.by_id(id) else {
             return;
         };
         let Some(feed) = r.feeds.iter_mut().find(|f| f.partition == partition) else {
@@ -208,12 +204,7 @@ impl Tasks {
 
     /// Stops a pipeline; its state stays, and what is not stored of it will be.
     pub(super) fn stop(&mut self, id: u32) {
-        if let Some(r) = self
-            .running
-            .iter_mut()
-            .flatten()
-            .find(|r| r.config.id == id)
-        {
+        if let Some(r) = self.by_id(id) {
             r.stopped = true;
             r.ready = false;
         }
@@ -221,12 +212,7 @@ impl Tasks {
 
     /// Goes on with a pipeline that was stopped in this process. Returns whether there is one.
     fn resume(&mut self, id: u32) -> bool {
-        let known = self
-            .running
-            .iter_mut()
-            .flatten()
-            .find(|r| r.config.id == id);
-        known.is_some_and(|r| {
+        self.by_id(id).is_some_and(|r| {
             r.stopped = false;
             r.ready = true;
             true

@@ -123,7 +123,7 @@ impl Rig {
             rig.step(Input::OpenPartition { partition, config });
         }
         let mut out = Outbox::default();
-        rig.shard.close_unknown(&mut out);
+        rig.shard.close_unknown(PartitionId(u32::MAX), &mut out);
         assert!(out.is_empty(), "every partition was opened");
         if let Some(task) = rig.task.clone() {
             rig.step(Input::StartTask(Box::new(task)));

@@ -3,18 +3,18 @@
 //! ```text
 //!  0  envelope_size   4  1 to 1 MiB
 //!  4  manifest_size   4  0 to 1 MiB
-//!  8  content_size    8
-//! 16  envelope           postcard
+//!  8  envelope           postcard
 //!     manifest
-//!     content
+//!     pieces             each its size, 4 bytes, 1 to 256 KiB, and its bytes
+//!     0                  4 bytes: that was all of them
 //! ```
-//! All numbers little-endian; behind the content the stream ends. The answer is a byte, 1 for taken and 0
+//! All numbers little-endian; then the stream ends. The answer is a byte, 1 for taken and 0
 //! for refused, and behind it a text, why.
 
-use crate::limits::{ENVELOPE_BYTES_MAX, MANIFEST_BYTES_MAX};
+use crate::limits::{ENVELOPE_BYTES_MAX, MANIFEST_BYTES_MAX, SNAPSHOT_PIECE_BYTES};
 
 /// Bytes before the envelope.
-pub const HEAD_BYTES: usize = 16;
+pub const HEAD_BYTES: usize = 8;
 
 /// How long the parts of a snapshot are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,8 +23,6 @@ pub struct Head {
     pub envelope_size: u32,
     /// Bytes of the manifest.
     pub manifest_size: u32,
-    /// Bytes of the content.
-    pub content_size: u64,
 }
 
 impl Head {
@@ -37,7 +35,6 @@ impl Head {
             let word = bytes[at..].first_chunk().expect("the head is longer");
             u32::from_le_bytes(*word)
         };
-        let content_size = u64::from(word(8)) | u64::from(word(12)) << 32;
         let (envelope_size, manifest_size) = (word(0), word(4));
         if envelope_size == 0 || envelope_size as usize > ENVELOPE_BYTES_MAX {
             return Err(format!(
@@ -52,7 +49,6 @@ impl Head {
         Ok(Self {
             envelope_size,
             manifest_size,
-            content_size,
         })
     }
 
@@ -61,7 +57,18 @@ impl Head {
         let mut bytes = [0; HEAD_BYTES];
         bytes[..4].copy_from_slice(&self.envelope_size.to_le_bytes());
         bytes[4..8].copy_from_slice(&self.manifest_size.to_le_bytes());
-        bytes[8..].copy_from_slice(&self.content_size.to_le_bytes());
         bytes
     }
+}
+
+/// Reads the size of the next piece, in bytes; 0 behind the last one.
+///
+/// # Errors
+/// One that is out of bounds.
+pub fn piece_size(bytes: [u8; 4]) -> Result<usize, String> {
+    let size = u32::from_le_bytes(bytes) as usize;
+    if size > SNAPSHOT_PIECE_BYTES {
+        return Err(format!("a piece of a snapshot of {size} bytes"));
+    }
+    Ok(size)
 }

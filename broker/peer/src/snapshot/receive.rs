@@ -1,9 +1,9 @@
 //! Receiving a snapshot.
 
-use super::frame::Head;
+use super::frame::{Head, piece_size};
 use super::{SnapshotHead, SnapshotSink};
 use crate::endpoint::connection::Wire;
-use crate::limits::{CALL_ERROR_BYTES_MAX, SNAPSHOT_PIECE_BYTES};
+use crate::limits::CALL_ERROR_BYTES_MAX;
 use crate::link;
 use crate::stream::{Reader, StreamError};
 use bytes::Bytes;
@@ -40,20 +40,21 @@ async fn taken(wire: &Wire, reader: &mut Reader) -> Result<Result<(), String>, S
     let envelope = link::frame::decode_envelope(&envelope).map_err(StreamError::Peer)?;
     link::check(wire, &envelope).map_err(StreamError::Peer)?;
     let manifest = reader.take(head.manifest_size as usize).await?;
-    let offered = wire.shared.inbox.snapshot(SnapshotHead {
-        envelope,
-        manifest,
-        size_bytes: head.content_size,
-    });
+    let offered = wire
+        .shared
+        .inbox
+        .snapshot(SnapshotHead { envelope, manifest });
     let mut sink = match offered {
         Ok(sink) => sink,
         Err(why) => return Ok(Err(why)),
     };
-    let mut left = head.content_size;
-    while left > 0 {
-        let size = left.min(SNAPSHOT_PIECE_BYTES as u64) as usize;
+    loop {
+        let size = reader.head().await?.ok_or(StreamError::Cut)?;
+        let size = piece_size(size).map_err(StreamError::Peer)?;
+        if size == 0 {
+            break;
+        }
         let piece = reader.take(size).await?;
-        left -= size as u64;
         sink = match write(sink, piece).await {
             Ok(sink) => sink,
             Err(why) => return Ok(Err(why.to_string())),

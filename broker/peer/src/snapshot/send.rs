@@ -6,7 +6,7 @@ use crate::call;
 use crate::endpoint::PeerEndpoint;
 use crate::endpoint::shared::Shared;
 use crate::error::PeerError;
-use crate::limits::{CALL_ERROR_BYTES_MAX, MANIFEST_BYTES_MAX};
+use crate::limits::{CALL_ERROR_BYTES_MAX, MANIFEST_BYTES_MAX, SNAPSHOT_PIECE_BYTES};
 use crate::stream::SNAPSHOT;
 use bytes::Bytes;
 use flowstone_wire::NodeId;
@@ -108,18 +108,23 @@ async fn content(
     let gone = |_| Ended::Receiver;
     let mut chunks = front(head).map_err(Ended::Source)?;
     stream.write_all_chunks(&mut chunks).await.map_err(gone)?;
-    let mut left = head.size_bytes;
-    while left > 0 {
+    loop {
         let read = tokio::task::spawn_blocking(move || (source.next(), source)).await;
         let (piece, back) = read.map_err(|e| Ended::Source(e.to_string()))?;
         source = back;
-        let piece = piece.map_err(|e| Ended::Source(e.to_string()))?;
-        let piece = piece.filter(|p| !p.is_empty() && p.len() as u64 <= left);
-        let piece = piece.ok_or_else(|| Ended::Source("it has another size than said".into()))?;
-        left -= piece.len() as u64;
-        tokio::time::sleep(shared.rate.wait(piece.len(), Instant::now())).await;
-        stream.write_chunk(piece).await.map_err(gone)?;
+        let Some(mut rest) = piece.map_err(|e| Ended::Source(e.to_string()))? else {
+            break;
+        };
+        while !rest.is_empty() {
+            let piece = rest.split_to(rest.len().min(SNAPSHOT_PIECE_BYTES));
+            tokio::time::sleep(shared.rate.wait(piece.len(), Instant::now())).await;
+            let size = Bytes::copy_from_slice(&(piece.len() as u32).to_le_bytes());
+            let mut chunks = [size, piece];
+            stream.write_all_chunks(&mut chunks).await.map_err(gone)?;
+        }
     }
+    let end = Bytes::from_static(&[0; 4]);
+    stream.write_chunk(end).await.map_err(gone)?;
     let _ = stream.finish();
     Ok(())
 }
@@ -129,7 +134,6 @@ fn front(head: &SnapshotHead) -> Result<[Bytes; 3], String> {
     let sizes = Head {
         envelope_size: u32::try_from(envelope.len()).map_err(|e| e.to_string())?,
         manifest_size: u32::try_from(head.manifest.len()).map_err(|e| e.to_string())?,
-        content_size: head.size_bytes,
     };
     let mut front = vec![SNAPSHOT];
     front.extend_from_slice(&sizes.encode());

@@ -1,7 +1,7 @@
 //! The cluster, for operators: how it stands, and what can be changed.
 
 use super::Request;
-use crate::{Epoch, NodeId, ShardId};
+use crate::{Epoch, Lsn, NodeId, ShardId};
 use serde::{Deserialize, Serialize};
 
 /// A node of the cluster.
@@ -23,6 +23,8 @@ pub struct NodeStatus {
     pub native: String,
     /// Where it is reached over HTTP.
     pub http: String,
+    /// For how long it was not heard, in milliseconds, where the node that says this hears such things.
+    pub silent_ms: Option<u64>,
 }
 
 /// Who holds a shard, as the catalog has it.
@@ -46,6 +48,30 @@ pub struct ShardPlace {
     pub copies: u8,
     /// Since when it has one copy although it had more, in milliseconds since 1970.
     pub alone_since_ms: Option<u64>,
+    /// What its leader has told lately; `None` where it has not, or is not heard here.
+    pub told: Option<LeaderTold>,
+}
+
+/// What the leader of a shard tells of its copies.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LeaderTold {
+    /// Copies of members, its own included, that have everything durable that is committed.
+    pub copies: u32,
+    /// Everything up to here is committed.
+    pub committed: Lsn,
+    /// The other copies.
+    pub others: Vec<CopyLag>,
+}
+
+/// How far a copy is behind its leader.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CopyLag {
+    /// The node that has it.
+    pub node: NodeId,
+    /// Bytes that it has not told to be durable.
+    pub lag_bytes: u64,
+    /// How long ago something was sent that it has answered, in milliseconds.
+    pub heard_ms_ago: u64,
 }
 
 /// How the cluster stands, as far as a node has heard.
@@ -115,3 +141,26 @@ pub struct ChangeCluster {
     pub change: ClusterChange,
 }
 request!(ChangeCluster = 17 -> ());
+
+/// Makes a token, with which one node joins the cluster, once.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MakeToken {
+    /// The node votes on the catalog, and holds nothing else.
+    pub witness: bool,
+    /// For how long it is valid, in seconds.
+    pub valid_s: u64,
+}
+request!(MakeToken = 21 -> TokenAnswer);
+
+/// A token, and where to go with it.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TokenAnswer {
+    /// `TOKEN@HOST:PORT`, a secret until it is used.
+    pub token: String,
+}
+
+impl std::fmt::Debug for TokenAnswer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("TokenAnswer(hidden)")
+    }
+}

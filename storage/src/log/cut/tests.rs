@@ -1,10 +1,11 @@
 //! A cut log against the one it was, copies against their originals, and crashes in between.
 
+use super::super::{CheckedCopy, CopyError};
 use super::*;
 use crate::sim_disk::{Fate, SimDisk};
 use bytes::Bytes;
 use flowstone_wire::batch::FLAG_GROUP_CONTINUES;
-use flowstone_wire::{BatchBuilder, Codec, Epoch, Offset, PartitionId};
+use flowstone_wire::{BatchBuilder, BatchHeader, Codec, Epoch, Offset, PartitionId};
 use proptest::prelude::*;
 use std::path::Path;
 
@@ -155,7 +156,8 @@ proptest! {
             at = (at + pieces.next().unwrap()).min(ends.len());
             let last = ends[at - 1];
             let bodies = log.slices(next, last).unwrap();
-            copy.append_copy((Epoch(5), next, last), &bodies).unwrap();
+            let proven = CheckedCopy::prove((Epoch(5), next, last), bodies).unwrap();
+            copy.append_copy(proven, next).unwrap();
             next = last.next();
         }
         sync(&mut copy);
@@ -171,31 +173,48 @@ fn what_is_not_the_next_piece_is_refused_and_changes_nothing() {
     let (mut log, _, _) = open(&SimDisk::default());
     let ends = fill(&mut log, 5, &[vec![10, 10], vec![10], vec![10, 10]]);
     let all = log.slices(Lsn(1), ends[2]).unwrap();
-    let (mut copy, _, _) = open(&SimDisk::default());
-    let bad = |copy: &mut ShardLog, epoch: u32, first: u64, last: u64, bodies: &[Bytes]| {
+    let prove = |epoch: u32, first: u64, last: u64, bodies: &[Bytes]| {
         let range = (Epoch(epoch), Lsn(first), Lsn(last));
-        let refused = copy.append_copy(range, bodies);
+        CheckedCopy::prove(range, bodies.to_vec())
+    };
+    let bad = |epoch: u32, first: u64, last: u64, bodies: &[Bytes]| {
+        let refused = prove(epoch, first, last, bodies);
         assert!(
-            matches!(refused, Err(super::super::CopyError::NotThat { .. })),
+            matches!(refused, Err(CopyError::NotThat { .. })),
+            "{refused:?}"
+        );
+    };
+    bad(6, 1, 5, &all);
+    bad(5, 2, 5, &all);
+    bad(5, 3, 5, &all);
+    bad(5, 1, 4, &log.slices(Lsn(1), Lsn(4)).unwrap());
+    bad(5, 1, 3, &all);
+    bad(5, 1, 5, &[]);
+    let mut torn = all.concat();
+    torn[100] ^= 1;
+    bad(5, 1, 5, &[Bytes::from(torn)]);
+    let (mut copy, _, _) = open(&SimDisk::default());
+    let late = prove(5, 3, 5, &log.slices(Lsn(3), Lsn(5)).unwrap()).unwrap();
+    let whole = prove(5, 1, 5, &all).unwrap();
+    // There is a hole before it; it is not all that is missing; it begins later.
+    for (piece, from) in [(&late, 3), (&whole, 3), (&late, 1)] {
+        let refused = copy.append_copy(piece.clone(), Lsn(from));
+        assert!(
+            matches!(refused, Err(CopyError::NotThat { .. })),
             "{refused:?}"
         );
         assert_eq!(copy.next_lsn(), Lsn(1));
-    };
-    bad(&mut copy, 6, 1, 5, &all);
-    bad(&mut copy, 5, 2, 5, &all);
-    bad(&mut copy, 5, 3, 5, &all);
-    bad(&mut copy, 5, 1, 4, &log.slices(Lsn(1), Lsn(4)).unwrap());
-    bad(&mut copy, 5, 1, 3, &all);
-    bad(&mut copy, 5, 1, 5, &[]);
-    let mut torn = all.concat();
-    torn[100] ^= 1;
-    bad(&mut copy, 5, 1, 5, &[Bytes::from(torn)]);
-    copy.append_copy((Epoch(5), Lsn(1), ends[2]), &all).unwrap();
-    // The first batches of a piece may be here already.
-    let more = fill(&mut log, 5, &[vec![10]]);
+    }
+    // A log that ends in the middle of what is a group there.
+    let (mut other, _, _) = open(&SimDisk::default());
+    fill(&mut other, 5, &[vec![10]]);
+    assert!(other.append_copy(whole.clone(), Lsn(2)).is_err());
+    copy.append_copy(whole, Lsn(1)).unwrap();
+    // The first groups of a piece may be here already.
+    let more = fill(&mut log, 5, &[vec![10, 10]]);
     let overlapping = log.slices(ends[0].next(), more[0]).unwrap();
-    let range = (Epoch(5), ends[2].next(), more[0]);
-    copy.append_copy(range, &overlapping).unwrap();
+    let piece = prove(5, ends[0].0 + 1, more[0].0, &overlapping).unwrap();
+    copy.append_copy(piece, ends[2].next()).unwrap();
     assert_eq!(copy.next_lsn(), more[0].next());
     assert!(log.slices(Lsn(1), more[0].next()).is_err());
 }

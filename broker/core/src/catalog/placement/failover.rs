@@ -44,9 +44,20 @@ impl View<'_> {
         }))
     }
 
-    /// Replaces a leader that is silent, or one that cannot begin.
+    /// Replaces a leader that is silent, or one that cannot begin; leaves a leader alone, or with fewer, that
+    /// can commit nothing because so many others are silent.
     pub(super) fn fail_over(&self, shard: ShardId, placed: &Placed) -> Option<ShardCommand> {
         let since_us = self.unchanged_us(shard);
+        let members = &placed.config.members;
+        let heard = members.iter().filter(|m| self.report(shard, **m).is_some());
+        let heard: Vec<Member> = heard.copied().collect();
+        let leads_alone = placed.is_active() && heard.contains(&placed.config.leader);
+        if leads_alone
+            && heard.len() < commit_quorum(members.len())
+            && since_us > self.policy().silent_us
+        {
+            return Some(self.appoint(shard, placed, placed.config.leader, heard));
+        }
         let is_silent = self.report(shard, placed.config.leader).is_none();
         let is_dead = is_silent && since_us > self.policy().silent_us;
         let is_stuck = !placed.is_active() && since_us > self.policy().stuck_us;

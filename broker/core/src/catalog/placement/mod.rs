@@ -140,6 +140,20 @@ impl Controller {
         is_behind
     }
 
+    /// What the leader of a shard told last, if that was lately.
+    pub fn leader_report(&self, catalog: &Catalog, shard: ShardId, now: Now) -> Option<&Report> {
+        let leader = catalog.placed(shard)?.config.leader;
+        let (at_us, report) = self.reports.get(&(shard, leader.node))?;
+        let is_fresh = now.us < at_us + self.policy.silent_us;
+        (is_fresh && report.me == leader).then_some(report)
+    }
+
+    /// For how long a node was not heard, in microseconds; `None` if it never was.
+    pub fn silent_us(&self, node: NodeId, now: Now) -> Option<u64> {
+        let heard_us = self.nodes.get(&node)?;
+        Some(now.us.saturating_sub(*heard_us))
+    }
+
     /// What to do now: for each shard one command at most, made for this catalog.
     pub fn look(&mut self, catalog: &Catalog, now: Now) -> Vec<Command> {
         self.observe(catalog, now);

@@ -1,6 +1,6 @@
 //! The catalog of a run: the real one and the real controller, in one place and far away. What they send
 //! and hear is late, so old configurations linger and nodes are thought dead that are not; and a careless
-//! operator is at work beside them.
+//! operator is at work beside them. The runs of whole shards (`shard::tests::copies`) have the same one.
 #![cfg(test)]
 
 use super::rng::Rng;
@@ -15,8 +15,8 @@ use std::collections::BTreeMap;
 
 const SHARD: ShardId = ShardId(0);
 
-/// What is short in a run.
-const POLICY: Policy = Policy {
+/// What is short in a run of replicas.
+pub(super) const POLICY: Policy = Policy {
     silent_us: 120_000,
     stuck_us: 250_000,
     replace_us: 600_000,
@@ -25,22 +25,22 @@ const POLICY: Policy = Policy {
     copies_at_once: 2,
 };
 
-pub(super) struct Catalog {
+pub(crate) struct Catalog {
     agreed: catalog::Catalog,
     controller: Controller,
     nodes: usize,
-    pub(super) config: Config,
+    pub(crate) config: Config,
     /// The newest configuration that was activated.
     pub(super) active: Option<Config>,
     /// Each epoch as it began, and when it was activated.
-    pub(super) epochs: BTreeMap<Epoch, Config>,
+    pub(crate) epochs: BTreeMap<Epoch, Config>,
     pub(super) activated_us: BTreeMap<Epoch, u64>,
     /// Makes no mistakes and no changes any more, but those that are needed.
     pub(super) is_calm: bool,
 }
 
 /// What is sent, and to whom; `None` is everyone.
-pub(super) type Sent = Vec<(Option<NodeId>, Input)>;
+pub(crate) type Sent = Vec<(Option<NodeId>, Input)>;
 
 fn now(us: u64) -> Now {
     Now {
@@ -75,12 +75,14 @@ fn of_nodes(nodes: usize, copies: usize) -> catalog::Catalog {
 }
 
 impl Catalog {
-    pub(super) fn new(
-        nodes: usize,
+    /// One of nodes with these lives: the first ones are members, and so many are wanted.
+    pub(crate) fn new(
+        policy: Policy,
         members: usize,
         wanted: usize,
-        lives: Vec<Incarnation>,
+        lives: &[Incarnation],
     ) -> Self {
+        let nodes = lives.len();
         let member = |n: usize| Member {
             node: NodeId(n as u32),
             incarnation: lives[n],
@@ -100,7 +102,7 @@ impl Catalog {
         let config = agreed.placed(SHARD).unwrap().config.clone();
         Self {
             agreed,
-            controller: Controller::new(POLICY, 0),
+            controller: Controller::new(policy, 0),
             nodes,
             epochs: BTreeMap::from([(config.epoch, config.clone())]),
             config,
@@ -157,7 +159,7 @@ impl Catalog {
         self.carry_out(command, now_us)
     }
 
-    pub(super) fn take_report(&mut self, report: Report, now_us: u64) -> Sent {
+    pub(crate) fn take_report(&mut self, report: Report, now_us: u64) -> Sent {
         let node = report.me.node;
         let is_behind = self
             .controller
@@ -168,7 +170,7 @@ impl Catalog {
         vec![(Some(node), Input::Appointed(self.config.clone()))]
     }
 
-    pub(super) fn take_ask(&mut self, asked: Asked, now_us: u64, rng: &mut Rng) -> Sent {
+    pub(crate) fn take_ask(&mut self, asked: Asked, now_us: u64, rng: &mut Rng) -> Sent {
         let from = Some(asked.from.node);
         let answer = self
             .controller
@@ -183,15 +185,25 @@ impl Catalog {
     }
 
     /// Looks at what nodes have told.
-    pub(super) fn look(&mut self, now_us: u64, rng: &mut Rng) -> Sent {
+    pub(crate) fn look(&mut self, now_us: u64, rng: &mut Rng) -> Sent {
         let commands = self.controller.look(&self.agreed, now(now_us));
         let sent = commands.into_iter();
         sent.flat_map(|command| self.decide(command, now_us, rng))
             .collect()
     }
 
+    /// No more mistakes and changes, and every node is to have a copy.
+    pub(crate) fn calm_with_all(&mut self, now_us: u64) -> Sent {
+        self.is_calm = true;
+        let command = ClusterCommand::SetCopies {
+            group: None,
+            copies: Some(self.nodes as u8),
+        };
+        self.carry_out(Command::Cluster(command), now_us)
+    }
+
     /// An operator moves things: another leader, one member less, other places, other numbers.
-    pub(super) fn meddle(&mut self, now_us: u64, rng: &mut Rng) -> Sent {
+    pub(crate) fn meddle(&mut self, now_us: u64, rng: &mut Rng) -> Sent {
         let config = self.config.clone();
         let others = config.members.iter().copied();
         let others: Vec<Member> = others.filter(|m| *m != config.leader).collect();

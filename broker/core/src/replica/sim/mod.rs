@@ -3,7 +3,7 @@
 //! `FLOWSTONE_SEEDS=n` or `from..to` runs more seeds, `FLOWSTONE_SEED=n` one of them and tells its story.
 #![cfg(test)]
 
-mod catalog;
+pub(crate) mod catalog;
 mod device;
 mod disk;
 mod faults;

@@ -1,7 +1,7 @@
 //! The world of a run: nodes, network, catalog, and what happens when.
 #![cfg(test)]
 
-use super::catalog::{Catalog, Sent};
+use super::catalog::{Catalog, POLICY, Sent};
 use super::device::Op;
 use super::disk::{Disk, End, Entry};
 use super::label::Label;
@@ -118,7 +118,7 @@ impl World {
         let lives: Vec<Incarnation> = (1..=nodes as u64).map(Incarnation).collect();
         let mut world = Self {
             net: Net::new(nodes + 1, &mut rng),
-            catalog: Catalog::new(nodes, members.max(wanted - 1).max(1), wanted, lives.clone()),
+            catalog: Catalog::new(POLICY, members.max(wanted - 1).max(1), wanted, &lives),
             promises_apart: rng.percent(70),
             fault_us: rng.pick(&[15_000, 40_000, 100_000]),
             produce_us: rng.pick(&[400, 2_000, 6_000]),

@@ -1,27 +1,21 @@
 //! A follower: the log is what the leader sends, the view is what of it is committed.
 
-use super::{Ending, Role, copy_of};
+use super::{Ending, Role};
 use crate::input::Now;
 use crate::output::{Outbox, Output};
-use crate::replica::{Input as Told, Span};
+use crate::replica::Input as Told;
 use crate::shard::open::View;
 use crate::shard::{Shard, Undurable};
 use bytes::Bytes;
 use flowstone_storage::Error;
-use flowstone_storage::log::CutLog;
+use flowstone_storage::log::{CheckedCopy, CutLog};
 use flowstone_wire::{BatchHeader, Lsn, PartitionId, batch};
 use std::mem::take;
 
 impl Shard {
-    /// Appends what of a message the replica wants.
-    pub(super) fn append_copy(
-        &mut self,
-        now: Now,
-        span: &Span,
-        bodies: &[Bytes],
-        out: &mut Outbox,
-    ) {
-        if let Err(e) = self.log.append_copy(copy_of(span), bodies) {
+    /// Appends what of a message the replica wants: what is not below this LSN.
+    pub(super) fn append_copy(&mut self, now: Now, copy: CheckedCopy, from: Lsn, out: &mut Outbox) {
+        if let Err(e) = self.log.append_copy(copy, from) {
             // The replica believes that it is there: both begin again, from what is on the disk.
             out.push(Output::Report(format!(
                 "shard {} cannot take what its leader sends, and is opened again: {e}",

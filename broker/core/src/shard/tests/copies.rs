@@ -1,12 +1,12 @@
-//! Several copies of a shard: whole shards on simulated disks, a network, a catalog, virtual time.
+//! Several copies of a shard: whole shards on simulated disks, a network, the real catalog, virtual time.
 //!
 //! What the replica decides is proven in `replica::sim`; here it is carried out on real logs, with producers,
 //! readers and a task. A seed is a run. `FLOWSTONE_SEEDS=n` or `from..to` runs more of them, `FLOWSTONE_SEED=n`
 //! one and tells its story.
 
-mod catalog;
 mod checks;
 mod clients;
+mod faults;
 mod node;
 mod world;
 

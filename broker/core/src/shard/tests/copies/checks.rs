@@ -59,10 +59,11 @@ pub(super) fn setup(rng: &mut Rng) -> Setup {
     }
 }
 
-/// Everything that the hot log of a shard has of a partition: first offset and values.
+/// Everything that the hot log of a shard has of a partition: first offset and values. Where all of it is
+/// settled, nothing from its end on.
 fn hot(shard: &Shard, partition: PartitionId) -> (Offset, Vec<String>) {
     let Some(start) = shard.log().hot_start(partition) else {
-        return (Offset(0), Vec::new());
+        return (shard.partitions[&partition].next, Vec::new());
     };
     let (mut all, mut offset) = (Vec::new(), start);
     loop {
@@ -81,6 +82,18 @@ fn hot(shard: &Shard, partition: PartitionId) -> (Offset, Vec<String>) {
     }
 }
 
+/// What is settled and what is hot meet.
+fn no_hole(shard: &Shard) {
+    for (id, p) in &shard.partitions {
+        let settled_end = p.settled.back().map_or(Offset(0), |m| m.next_offset);
+        let hot = shard.log().hot_start(*id).unwrap_or(p.next);
+        assert!(
+            hot <= settled_end.max(p.start),
+            "offsets {settled_end} to {hot} of partition {id} are nowhere"
+        );
+    }
+}
+
 /// Without the padding.
 fn named(values: &[String]) -> Vec<&str> {
     let name = |v: &String| v.len() - v.trim_start_matches(|c| c != ' ').len();
@@ -89,7 +102,7 @@ fn named(values: &[String]) -> Vec<&str> {
 
 impl World {
     pub(super) fn check(&mut self) {
-        let leader = self.catalog.config.as_ref().unwrap().leader.node.0 as usize;
+        let leader = self.catalog.config.leader.node.0 as usize;
         while self.clients.seen.len() < self.acked_end() {
             let before = self.clients.seen.len();
             self.read();
@@ -118,12 +131,14 @@ impl World {
 
     fn check_task(&mut self, leader: usize, seen: &[&str]) {
         let live = self.nodes[leader].live.as_ref().unwrap();
+        let end = live.shard.partitions[&B].next.0 as usize;
+        assert_eq!(end, seen.len(), "what the task has done");
         let (start, results) = hot(&live.shard, B);
         let from = start.0 as usize;
         let wanted = seen.iter().enumerate().skip(from);
         let wanted: Vec<String> = wanted.map(|(i, v)| format!("{}:{v}", i + 1)).collect();
         assert_eq!(named(&results), wanted, "what the task gave out");
-        if self.catalog.epochs > 1 {
+        if self.catalog.epochs.len() > 1 {
             self.rare.insert("a task went on elsewhere");
         }
     }
@@ -155,5 +170,9 @@ impl World {
         });
         let one = ends.next().unwrap();
         assert!(ends.all(|e| e == one), "views differ");
+        drop(ends);
+        for node in &self.nodes {
+            no_hole(&node.live.as_ref().unwrap().shard);
+        }
     }
 }

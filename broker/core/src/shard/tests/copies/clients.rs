@@ -88,13 +88,10 @@ impl Clients {
 
 impl World {
     fn leader(&mut self) -> usize {
-        let known = self.catalog.config.as_ref();
-        let known = known.map(|c| c.leader.node.0 as usize);
-        let count = self.nodes.len();
-        match known {
-            Some(leader) if !self.rng.percent(5) => leader,
-            _ => self.rng.index(count),
+        if self.rng.percent(5) {
+            return self.rng.index(self.nodes.len());
         }
+        self.catalog.config.leader.node.0 as usize
     }
 
     /// A producer sends, if it waits for nothing; says when to look again.

@@ -88,7 +88,8 @@ impl Live {
             let (partition, config) = (*partition, PartitionConfig::default());
             all.extend(self.step(now, Input::OpenPartition { partition, config }));
         }
-        self.shard.close_unknown(&mut Outbox::default());
+        self.shard
+            .close_unknown(PartitionId(u32::MAX), &mut Outbox::default());
         all.extend(self.step(now, Input::StartTask(Box::new(setup.task.clone()))));
         all.extend(self.step(now, Input::Tick));
         all
@@ -156,9 +157,10 @@ impl Live {
                 header,
                 least,
                 committed,
+                tail,
             } => {
                 let shared = Arc::new(disk.clone());
-                let mut out = Outgoing::begin(shared, &dir, &self.state).unwrap();
+                let mut out = Outgoing::begin(shared, &dir, &self.state, tail).unwrap();
                 let last = snapshot_id(out.picture()).unwrap();
                 assert!(
                     (least..=committed).contains(&last.lsn),

@@ -1,17 +1,17 @@
 //! The world of the copies: nodes, links, time, and what goes wrong.
 
-use super::catalog::Catalog;
 use super::clients::Clients;
 use super::node::{Done, Effect, Live, Setup, Work};
+use crate::catalog::placement::Policy;
 use crate::input::{Input, Now, ReplicaInput};
 use crate::output::Output;
+use crate::replica::sim::catalog::{Catalog, Sent};
 use crate::replica::sim::rng::Rng;
-use crate::replica::{Asked, Envelope, Phase, Report};
+use crate::replica::{Asked, Envelope, Input as Told, Phase, Report};
 use bytes::Bytes;
-use flowstone_storage::sim_disk::Fate;
 use flowstone_storage::snapshot::{Incoming, Part, install};
 use flowstone_storage::{SimDisk, layout};
-use flowstone_wire::{NodeId, ShardId};
+use flowstone_wire::{Incarnation, NodeId, ShardId};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Faults happen and producers send for so long.
@@ -19,14 +19,24 @@ pub(super) const BUSY_US: u64 = 6_000_000;
 /// Then everything must heal within this.
 const HEAL_US: u64 = 30_000_000;
 
-enum Event {
+/// Reports come every half second.
+const POLICY: Policy = Policy {
+    silent_us: 1_500_000,
+    stuck_us: 2_000_000,
+    replace_us: 3_000_000,
+    settle_us: 500_000,
+    near_bytes: 20_000,
+    copies_at_once: 2,
+};
+
+pub(super) enum Event {
     Message(Envelope, Vec<Bytes>),
     Snapshot(Envelope, Vec<Part>),
     Work { node: usize, boot: u64, work: Work },
     Tick { node: usize, boot: u64 },
     Asked(Asked),
     Reported(Report),
-    Catalog(NodeId, ReplicaInput),
+    Catalog(usize, ReplicaInput),
     Look,
     Produce(usize),
     Read,
@@ -36,7 +46,7 @@ enum Event {
 pub(super) struct Node {
     pub(super) disk: SimDisk,
     pub(super) live: Option<Live>,
-    boot: u64,
+    pub(super) boot: u64,
     /// When the last work of each queue is done.
     due_us: [u64; 2],
     tick_us: u64,
@@ -57,7 +67,7 @@ pub(super) struct World {
     pub(super) catalog: Catalog,
     pub(super) clients: Clients,
     pub(super) setup: Setup,
-    cut: BTreeSet<(usize, usize)>,
+    pub(super) cut: BTreeSet<(usize, usize)>,
     pub(super) rare: BTreeSet<&'static str>,
     tells: bool,
     lives: u64,
@@ -75,13 +85,15 @@ impl World {
             due_us: [0; 2],
             tick_us: u64::MAX,
         };
+        // As they are opened below.
+        let lives: Vec<Incarnation> = (1..=count as u64).map(Incarnation).collect();
         let mut world = Self {
             rng,
             now_us: 1,
             events: BTreeMap::new(),
             count: 0,
             nodes: (0..count).map(|_| node()).collect(),
-            catalog: Catalog::new(count),
+            catalog: Catalog::new(POLICY, count, count, &lives),
             clients: Clients::new(3),
             setup,
             cut: BTreeSet::new(),
@@ -125,7 +137,7 @@ impl World {
         Story {
             rare: self.rare,
             acked: self.clients.acked(),
-            epochs: self.catalog.epochs,
+            epochs: self.catalog.epochs.len() as u64,
         }
     }
 
@@ -142,7 +154,7 @@ impl World {
         }
     }
 
-    fn at(&mut self, after_us: u64, event: Event) {
+    pub(super) fn at(&mut self, after_us: u64, event: Event) {
         self.count += 1;
         self.events
             .insert((self.now_us + after_us, self.count), event);
@@ -168,16 +180,16 @@ impl World {
             }
             Event::Tick { .. } => {}
             Event::Asked(asked) => {
-                let sent = self.catalog.ask(self.now_us, asked);
+                let sent = self.catalog.take_ask(asked, self.now_us, &mut self.rng);
                 self.send_all(sent);
             }
             Event::Reported(report) => {
-                let sent = self.catalog.report(self.now_us, report);
+                let sent = self.catalog.take_report(report, self.now_us);
                 self.send_all(sent);
             }
-            Event::Catalog(node, input) => self.input(node.0 as usize, Input::Replica(input)),
+            Event::Catalog(node, input) => self.input(node, Input::Replica(input)),
             Event::Look => {
-                let sent = self.catalog.look(self.now_us);
+                let sent = self.catalog.look(self.now_us, &mut self.rng);
                 self.send_all(sent);
                 self.at(100_000, Event::Look);
             }
@@ -199,10 +211,21 @@ impl World {
         }
     }
 
-    fn send_all(&mut self, sent: Vec<(NodeId, ReplicaInput)>) {
-        for (node, input) in sent {
-            let after_us = self.rng.between(500, 30_000);
-            self.at(after_us, Event::Catalog(node, input));
+    pub(super) fn send_all(&mut self, sent: Sent) {
+        for (to, told) in sent {
+            let all = match to {
+                Some(node) => node.0 as usize..node.0 as usize + 1,
+                None => 0..self.nodes.len(),
+            };
+            for n in all {
+                let input = match told.clone() {
+                    Told::Appointed(config) => ReplicaInput::Appointed(config),
+                    Told::Activated(epoch) => ReplicaInput::Activated(epoch),
+                    other => unreachable!("no catalog says {other:?}"),
+                };
+                let after_us = self.rng.between(500, 30_000);
+                self.at(after_us, Event::Catalog(n, input));
+            }
         }
     }
 
@@ -332,7 +355,12 @@ impl World {
             return;
         }
         let shared = std::sync::Arc::new(node.disk.clone());
-        let mut incoming = Incoming::begin(shared, &layout::shard_dir(ShardId(0))).unwrap();
+        let mut incoming = Incoming::begin(
+            shared,
+            &layout::shard_dir(ShardId(0)),
+            self.setup.config.log,
+        )
+        .unwrap();
         let taken: Result<(), _> = parts.into_iter().try_for_each(|p| incoming.take(p));
         if taken.is_ok() && incoming.is_whole() {
             let bodies = Vec::new();
@@ -368,79 +396,9 @@ impl World {
         }
     }
 
-    fn fault(&mut self) {
-        let n = self.rng.index(self.nodes.len());
-        let kind = self.rng.below(13);
-        self.tell(|| format!("fault {kind} at node {n}"));
-        match kind {
-            0..=3 => self.stop(n, kind < 2),
-            4..=6 => {
-                let to = self.rng.index(self.nodes.len());
-                self.rare.insert("a link was cut");
-                self.cut.insert((n, to));
-                if self.rng.percent(60) {
-                    self.cut.insert((to, n));
-                }
-            }
-            7 => {
-                // All of its links: it does not know, and the catalog hears it still.
-                for other in 0..self.nodes.len() {
-                    self.cut.extend([(n, other), (other, n)]);
-                }
-            }
-            8..=9 => self.cut.clear(),
-            _ => {
-                let sent = self.catalog.move_leader(self.now_us, n);
-                self.send_all(sent);
-            }
-        }
-    }
-
-    /// The process ends, with or without the power, and starts again soon.
-    fn stop(&mut self, n: usize, power: bool) {
-        let Self { rng, nodes, .. } = self;
-        let node = &mut nodes[n];
-        if node.live.take().is_none() {
-            return;
-        }
-        node.disk = if power {
-            self.rare.insert("the power was cut");
-            let names = node.disk.unsynced().1;
-            let kept = rng.index(names + 1);
-            let fate = |_| match rng.below(3) {
-                0 => Fate::Lost,
-                1 => Fate::Kept,
-                _ => Fate::Torn(rng.index(200)),
-            };
-            node.disk.crash(fate, kept)
-        } else {
-            self.rare.insert("a process was killed");
-            node.disk.kill()
-        };
-        node.boot += 1;
-        let (boot, after_us) = (node.boot, self.rng.between(10_000, 4_000_000));
-        self.clients.forget(n);
-        let work = Work::Open;
-        self.at(
-            after_us,
-            Event::Work {
-                node: n,
-                boot,
-                work,
-            },
-        );
-    }
-
-    fn heal(&mut self) {
-        self.tell(|| "calm".into());
-        self.cut.clear();
-    }
-
     /// Whether everything was sent, and is everywhere.
     fn is_whole(&self) -> bool {
-        let Some(config) = &self.catalog.config else {
-            return false;
-        };
+        let config = &self.catalog.config;
         let all = || self.nodes.iter().map(|n| n.live.as_ref());
         let Some(Some(leader)) = all().nth(config.leader.node.0 as usize) else {
             return false;

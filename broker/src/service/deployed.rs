@@ -1,0 +1,102 @@
+//! Tasks of the pipelines that the catalog has: each node starts and stops them on its own shards,
+//! whichever node was asked to.
+
+use super::Service;
+use super::sql::plan;
+use flowstone_core::Input;
+use flowstone_core::catalog::Deployed;
+use flowstone_wire::Failure;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+/// A pipeline that could not be started is started again after so long, if nothing changes before.
+const AGAIN_AFTER: Duration = Duration::from_secs(1);
+
+/// What a node has done about the deployed pipelines.
+#[derive(Debug, Default)]
+pub(crate) struct Following {
+    /// Numbers of those whose tasks were started.
+    running: BTreeSet<u32>,
+    /// What was said of those that could not be, so that it is said once.
+    failed: BTreeMap<u32, String>,
+}
+
+impl Service {
+    /// Starts the tasks of what is deployed and does not rest, and stops those of all else. A pipeline
+    /// that cannot be planned any more is reported, and the others run. Gives whether all run.
+    pub(crate) async fn follow_deployed(self: &Arc<Self>) -> bool {
+        // One at a time, so that the newest catalog is followed last.
+        let mut following = self.following.lock().await;
+        let catalog = self.catalog();
+        let wanted = |(name, d): (&str, &Deployed)| {
+            let id = catalog.pipeline(name)?;
+            (!d.paused).then(|| (id, (name.to_string(), d.clone())))
+        };
+        let wanted: BTreeMap<u32, (String, Deployed)> =
+            catalog.deployed().filter_map(wanted).collect();
+        following.failed.retain(|id, _| wanted.contains_key(id));
+        let gone = |id: &&u32| !wanted.contains_key(id);
+        let gone: Vec<u32> = following.running.iter().filter(gone).copied().collect();
+        for id in gone {
+            following.running.remove(&id);
+            self.stop_tasks(id);
+        }
+        for (id, (name, deployed)) in wanted {
+            if following.running.contains(&id) {
+                continue;
+            }
+            match self.clone().start_deployed(id, deployed).await {
+                Ok(()) => {
+                    following.running.insert(id);
+                    following.failed.remove(&id);
+                }
+                Err(failure) => {
+                    let why = failure.to_string();
+                    if following.failed.get(&id) != Some(&why) {
+                        tracing::error!("pipeline '{name}' does not run: {why}");
+                        following.failed.insert(id, why);
+                    }
+                }
+            }
+        }
+        following.failed.is_empty()
+    }
+
+    /// Follows what any node deploys, as long as the service is there.
+    pub(crate) async fn keep_deployed(this: Weak<Self>) {
+        let changes = this.upgrade().map(|service| service.catalog.watch());
+        let Some(mut changes) = changes else {
+            return;
+        };
+        loop {
+            let Some(service) = this.upgrade() else {
+                return;
+            };
+            let all_run = service.follow_deployed().await;
+            drop(service);
+            let changed = changes.changed();
+            let over = if all_run {
+                changed.await.is_err()
+            } else {
+                let waited = tokio::time::timeout(AGAIN_AFTER, changed).await;
+                matches!(waited, Ok(Err(_)))
+            };
+            if over {
+                return;
+            }
+        }
+    }
+
+    async fn start_deployed(self: Arc<Self>, id: u32, deployed: Deployed) -> Result<(), Failure> {
+        let planned = self.aside(move || plan(&deployed)).await?;
+        self.start_pipeline(id, planned.pipeline).await
+    }
+
+    fn stop_tasks(&self, id: u32) {
+        for shard in self.all_shards() {
+            self.forget_task(shard, id);
+            self.tell_shard(shard, Input::StopTask { id });
+        }
+    }
+}
