@@ -99,9 +99,13 @@ impl CatalogStore {
         self.thread.member.me()
     }
 
-    /// How nodes and shards stand, as far as this node has heard: voters hear all.
-    pub(crate) fn vitals(&self) -> Vitals {
-        self.thread.member.vitals()
+    /// How nodes and shards stand: voters hear all, the others ask the leader of the catalog.
+    pub(crate) async fn vitals_heard(&self) -> Vitals {
+        let member = self.thread.member.clone();
+        let asked = self
+            .thread
+            .spawn(async move { member.vitals_heard().await });
+        asked.await.unwrap_or_default()
     }
 
     /// How voters stand to each other, as far as this node has heard.

@@ -280,6 +280,7 @@ mod tests {
             homes: vec![NodeId(1), NodeId(2)],
             copies: 3,
             alone_since_ms: None,
+            moved: None,
             told: Some(told),
         };
         ClusterStatus {

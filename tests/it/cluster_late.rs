@@ -7,7 +7,7 @@ use crate::server::within;
 use crate::tier_site::until;
 use flowstone_client::{Client, Record, TopicSettings};
 use flowstone_wire::NodeId;
-use flowstone_wire::native::ClusterChange;
+use flowstone_wire::native::{ClusterChange, ClusterStatus};
 
 const TOPIC: &str = "late";
 /// Three of the smallest segments.
@@ -44,6 +44,25 @@ async fn until_settled(client: &Client) {
         status.partitions[0].settled_segments > 0
     };
     until("settled segments", asked).await;
+}
+
+/// The node that founded the cluster, and was its only voter, is removed and ends.
+async fn first_leaves(cluster: &mut ClusterSite) {
+    let votes = |s: &ClusterStatus| -> Vec<NodeId> {
+        let voters = s.nodes.iter().filter(|n| n.votes);
+        voters.map(|n| n.node).collect()
+    };
+    cluster
+        .until("the vote has moved", |s| {
+            votes(s) == [NodeId(2)] && s.leader == Some(NodeId(2))
+        })
+        .await;
+    let client = cluster.client_of(NodeId(2)).await;
+    let remove = ClusterChange::Remove { node: NodeId(1) };
+    client.change_cluster(remove).await.unwrap();
+    cluster.stop(NodeId(1));
+    let settings = TopicSettings::default();
+    client.create_topic("later", 1, settings).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -83,6 +102,7 @@ async fn a_node_that_comes_late_gets_a_snapshot_and_takes_over() {
             s.shards[0].is_active && members[..] == [NodeId(2)]
         })
         .await;
+    first_leaves(&mut cluster).await;
     let mut next = 0;
     let client = cluster.client_of(NodeId(2)).await;
     visit_all(&client, TOPIC, |_, record| {

@@ -95,7 +95,7 @@ async fn deleted_everywhere(cluster: &mut ClusterSite, client: &Client) {
     kill_leader(cluster).await;
     let producer = client.producer("logins").open().await.unwrap();
     for line in inputs() {
-        producer.enqueue(Record::new(&line)).await.unwrap();
+        let _ = producer.enqueue(Record::new(&line)).await.unwrap();
     }
     within("acknowledgements", producer.close()).await.unwrap();
     assert!(client.pipelines().await.unwrap().is_empty());

@@ -3,11 +3,13 @@
 //! Every voter hears every report, so the next leader knows at once who has been silent, and since when.
 
 use super::member::Member;
-use super::peers::{NodeReport, PeerRequest};
+use super::peers::{NodeReport, PeerAnswer, PeerRequest};
 use flowstone_core::catalog::Command;
 use flowstone_core::catalog::placement::{Answer, Controller, Now, Policy};
 use flowstone_core::replica::{Asked, Report};
+use flowstone_wire::native::LeaderMove;
 use flowstone_wire::{NodeId, ShardId};
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -50,12 +52,14 @@ impl Keeper {
 }
 
 /// How nodes and shards stand, as far as they have told: every voter hears all.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Vitals {
     /// What the leader of each shard told lately.
     pub(crate) leaders: BTreeMap<ShardId, Report>,
     /// For how long each node was not heard, in milliseconds.
     pub(crate) silent_ms: BTreeMap<NodeId, u64>,
+    /// The last time that another node came to lead each shard.
+    pub(crate) moves: BTreeMap<ShardId, LeaderMove>,
 }
 
 impl Member {
@@ -67,12 +71,27 @@ impl Member {
                 let report = controller.leader_report(&catalog, shard, now)?;
                 Some((shard, report.clone()))
             };
+            let moved = |shard| Some((shard, controller.last_move(shard)?.clone()));
             let silent = |node| Some((node, controller.silent_us(node, now)? / 1000));
             Vitals {
                 leaders: catalog.all_placed().filter_map(|(s, _)| told(s)).collect(),
                 silent_ms: catalog.nodes().filter_map(|n| silent(n.id)).collect(),
+                moves: catalog.all_placed().filter_map(|(s, _)| moved(s)).collect(),
             }
         })
+    }
+
+    /// The same, as the leader says it where this node does not vote, and hears nobody else.
+    pub(crate) async fn vitals_heard(&self) -> Vitals {
+        let votes = self.voters().contains(&self.me);
+        let Some(leader) = self.leader().filter(|l| !votes && *l != self.me) else {
+            return self.vitals();
+        };
+        let asked = self.ways.call(leader, PeerRequest::Vitals);
+        match timeout(REPORT_TIMEOUT, asked).await {
+            Ok(Ok(PeerAnswer::Vitals(vitals))) => vitals,
+            _ => self.vitals(),
+        }
     }
 
     /// Takes how a node and its replicas stand.

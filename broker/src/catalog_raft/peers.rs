@@ -1,6 +1,6 @@
 //! What nodes say to each other about the catalog, and the seam to whatever carries it.
 
-use super::{Outcome, Proposal, Types};
+use super::{Outcome, Proposal, Types, Vitals};
 use flowstone_client::BoxFuture;
 use flowstone_core::replica::{Asked, Report};
 use flowstone_wire::{Failure, NodeId, ShardId};
@@ -63,6 +63,8 @@ pub(crate) enum PeerRequest {
     Report(NodeReport),
     /// To the leader: what a replica asks of the catalog. There is no other answer than what changes.
     Ask(ShardId, Asked),
+    /// To the leader, from a node that does not vote: how nodes and shards stand.
+    Vitals,
 }
 
 /// How a node stands.
@@ -87,6 +89,8 @@ pub(crate) enum PeerAnswer {
     Heard,
     /// The request is refused.
     Refused(Failure),
+    /// To [`PeerRequest::Vitals`].
+    Vitals(Vitals),
 }
 
 /// What became of a proposal.

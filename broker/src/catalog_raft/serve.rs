@@ -41,6 +41,7 @@ impl Member {
                 }
                 PeerAnswer::Heard
             }
+            PeerRequest::Vitals => PeerAnswer::Vitals(self.vitals()),
         }
     }
 

@@ -24,6 +24,8 @@ pub(super) struct Electorate {
     pub(super) near: BTreeSet<u64>,
     /// Nodes of the cluster; witnesses first in mind, since that is all they do.
     pub(super) nodes: BTreeMap<u64, Role>,
+    /// Those that are to leave: they vote only while nobody can in their place.
+    pub(super) leaving: BTreeSet<u64>,
 }
 
 /// What to change next.
@@ -40,8 +42,9 @@ pub(super) enum Change {
 }
 
 impl Electorate {
-    /// One step at a time: who was removed leaves, who has come follows, and pairs of those who have
-    /// nearly everything vote. A second voter alone would only be one more that must not fail.
+    /// One step at a time: who was removed leaves, who has come follows, who is to leave gives its vote to
+    /// another one, and pairs of those who have nearly everything vote. A second voter alone would only be
+    /// one more that must not fail.
     pub(super) fn next(&self) -> Change {
         let is_node = |id: &&u64| self.nodes.contains_key(id);
         let gone = self.voters.iter().find(|id| !is_node(id));
@@ -64,18 +67,39 @@ impl Electorate {
         if !new.is_empty() {
             return Change::Follow(new);
         }
-        let voters = self.filled(self.voters.clone());
+        let voters = self.filled(self.relieved());
         if voters == self.voters {
             return Change::None;
         }
         Change::Vote(voters)
     }
 
+    /// Those who may vote beside these voters, the best first.
+    fn ready(&self, voters: &BTreeSet<u64>) -> Vec<u64> {
+        let mut ready: Vec<u64> = self.near.difference(voters).copied().collect();
+        ready.retain(|id| self.nodes.contains_key(id) && !self.leaving.contains(id));
+        ready.sort_by_key(|id| (self.nodes.get(id) != Some(&Role::Witness), *id));
+        ready
+    }
+
+    /// The voters, with another one in place of one that is to leave; without it where that makes their
+    /// number odd.
+    fn relieved(&self) -> BTreeSet<u64> {
+        let mut voters = self.voters.clone();
+        let Some(leaving) = self.voters.intersection(&self.leaving).next() else {
+            return voters;
+        };
+        let other = self.ready(&voters).first().copied();
+        if other.is_some() || voters.len().is_multiple_of(2) {
+            voters.remove(leaving);
+        }
+        voters.extend(other);
+        voters
+    }
+
     /// The voters with as many more as make an odd number of them.
     fn filled(&self, mut voters: BTreeSet<u64>) -> BTreeSet<u64> {
-        let mut ready: Vec<u64> = self.near.difference(&voters).copied().collect();
-        ready.retain(|id| self.nodes.contains_key(id));
-        ready.sort_by_key(|id| (self.nodes.get(id) != Some(&Role::Witness), *id));
+        let ready = self.ready(&voters);
         let most = (voters.len() + ready.len()).min(VOTERS_MAX);
         let odd = if most.is_multiple_of(2) {
             most.saturating_sub(1)
@@ -94,11 +118,13 @@ fn electorate(catalog: &Catalog, metrics: &Metrics) -> Electorate {
     let matched = metrics.replication.iter().flatten();
     let near = matched.filter(|(_, id)| id.is_some_and(|id| id.index + NEAR >= last));
     let nodes = catalog.nodes().filter(|n| n.state != NodeState::Removed);
+    let leaving = catalog.nodes().filter(|n| n.state == NodeState::Draining);
     Electorate {
         voters: membership.voter_ids().collect(),
         followers: membership.nodes().map(|(id, _)| *id).collect(),
         near: near.map(|(id, _)| *id).collect(),
         nodes: nodes.map(|n| (u64::from(n.id.0), n.role)).collect(),
+        leaving: leaving.map(|n| u64::from(n.id.0)).collect(),
     }
 }
 

@@ -2,6 +2,7 @@
 
 use super::Outcome;
 use super::connect::{Options, block_on};
+use crate::worker::unix_ms;
 use comfy_table::{Table, presets};
 use flowstone_wire::native::{ClusterChange, ClusterStatus, ShardPlace};
 use flowstone_wire::{NodeId, ShardId};
@@ -213,22 +214,29 @@ fn heard(silent_ms: Option<u64>) -> String {
     match silent_ms {
         None => "-".into(),
         Some(ms) if ms < HEARD_MS => "now".into(),
-        Some(ms) => format!("{} s ago", ms / 1000),
+        Some(ms) => ago(ms / 1000),
     }
 }
 
-/// What a shard lacks, if anything.
-fn state_of(s: &ShardPlace) -> String {
-    let wanted = usize::from(s.copies);
-    match &s.told {
-        _ if !s.is_active => "beginning".into(),
-        None => "its leader is not heard here".into(),
-        Some(_) if s.alone_since_ms.is_some() && wanted > 1 => "on one copy".into(),
-        Some(told) if (told.copies as usize) < wanted => {
-            format!("{} of {wanted} copies", told.copies)
-        }
-        Some(_) if s.members.len() < wanted => format!("{} of {wanted} copies", s.members.len()),
-        Some(_) => "well".into(),
+/// When another node came to lead it, why, and for how long nobody did.
+fn moved(s: &ShardPlace) -> String {
+    let Some(moved) = &s.moved else {
+        return "-".into();
+    };
+    let now_ms = u64::try_from(unix_ms()).unwrap_or(0);
+    let ago = ago(now_ms.saturating_sub(moved.at_ms) / 1000);
+    let took = moved
+        .took_ms
+        .map_or("not over".into(), |ms| format!("{ms} ms"));
+    format!("{ago}, from {} ({}), {took}", moved.from, moved.cause)
+}
+
+fn ago(s: u64) -> String {
+    match s {
+        0..120 => format!("{s} s ago"),
+        120..7200 => format!("{} min ago", s / 60),
+        7200..172_800 => format!("{} h ago", s / 3600),
+        _ => format!("{} days ago", s / 86_400),
     }
 }
 
@@ -249,10 +257,18 @@ fn lag_of(s: &ShardPlace) -> String {
 
 fn shards(status: &ClusterStatus) -> Table {
     let mut table = table(&[
-        "SHARD", "EPOCH", "LEADER", "MEMBERS", "LEARNERS", "WANTED", "LAG", "STATE",
+        "SHARD",
+        "EPOCH",
+        "LEADER",
+        "MEMBERS",
+        "LEARNERS",
+        "WANTED",
+        "LAG",
+        "STATE",
+        "LAST MOVE",
     ]);
     for s in &status.shards {
-        let state = state_of(s);
+        let state = s.lacks().unwrap_or_else(|| "well".into());
         table.add_row([
             s.shard.to_string(),
             s.epoch.to_string(),
@@ -262,6 +278,7 @@ fn shards(status: &ClusterStatus) -> Table {
             list(&s.homes),
             lag_of(s),
             state,
+            moved(s),
         ]);
     }
     table

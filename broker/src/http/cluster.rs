@@ -12,7 +12,7 @@ use flowstone_wire::{ErrorCode, Failure, NodeId, ShardId};
 use serde::Deserialize;
 
 pub(super) async fn status(State(door): Shared) -> Answer {
-    Ok(Json(door.service.cluster_status()).into_response())
+    Ok(Json(door.service.cluster_status().await).into_response())
 }
 
 #[derive(Deserialize)]

@@ -13,19 +13,27 @@ pub(super) async fn healthz() -> &'static str {
     "ok\n"
 }
 
-/// The node takes requests; if not, why.
+/// The node takes requests; if not, why. What shards of a cluster lack is said, and is no reason to send
+/// requests elsewhere: every node passes them on.
 pub(super) async fn readyz(State(door): Shared) -> Response {
-    match door.service.not_ready() {
-        None => "ready\n".into_response(),
-        Some(why) => (StatusCode::SERVICE_UNAVAILABLE, format!("{why}\n")).into_response(),
+    if let Some(why) = door.service.not_ready() {
+        return (StatusCode::SERVICE_UNAVAILABLE, format!("{why}\n")).into_response();
     }
+    let lacking = door.service.lacking().await;
+    let lines = lacking
+        .iter()
+        .map(|(shard, what)| format!("shard {shard}: {what}\n"));
+    let page: String = std::iter::once("ready\n".to_string())
+        .chain(lines)
+        .collect();
+    page.into_response()
 }
 
 pub(super) async fn metrics(State(door): Shared) -> Answer {
     let statuses = door.service.statuses_here().await?;
     let tier = door.service.tier_status_of(&statuses);
     let up_s = door.service.uptime_s();
-    let cluster = door.service.cluster_status();
+    let cluster = door.service.cluster_status().await;
     let page = door
         .service
         .metrics

@@ -15,9 +15,9 @@ use std::sync::Arc;
 
 impl Service {
     /// How the cluster stands, as far as this node has heard.
-    pub fn cluster_status(&self) -> ClusterStatus {
+    pub async fn cluster_status(&self) -> ClusterStatus {
+        let vitals = self.catalog.vitals_heard().await;
         let (catalog, standing) = (self.catalog(), self.catalog.standing());
-        let vitals = self.catalog.vitals();
         let cluster = catalog.cluster();
         let shards = catalog.all_placed();
         ClusterStatus {
@@ -37,10 +37,21 @@ impl Service {
             shards: shards
                 .map(|(id, p)| ShardPlace {
                     told: vitals.leaders.get(&id).map(told),
+                    moved: vitals.moves.get(&id).cloned(),
                     ..place(&catalog, id, p)
                 })
                 .collect(),
         }
+    }
+
+    /// What shards lack of being led and having every copy; nothing where this node takes no others.
+    pub(crate) async fn lacking(&self) -> Vec<(ShardId, String)> {
+        if self.cluster().is_none() {
+            return Vec::new();
+        }
+        let shards = self.cluster_status().await.shards;
+        let lacking = shards.iter().filter_map(|s| Some((s.shard, s.lacks()?)));
+        lacking.collect()
     }
 
     /// Changes the cluster.
@@ -71,7 +82,8 @@ impl Service {
             return Ok(());
         }
         let what = format!(
-            "without node {node} nobody could agree on anything: let another node join first, so that three vote"
+            "without node {node} nobody could agree on anything: drain it, and wait until `cluster status` \
+             shows that another node votes in its place"
         );
         Err(Failure::new(ErrorCode::InvalidRequest, what))
     }
@@ -131,6 +143,7 @@ fn place(catalog: &Catalog, shard: ShardId, placed: &Placed) -> ShardPlace {
         copies: u8::try_from(catalog.copies_of(shard)).unwrap_or(u8::MAX),
         alone_since_ms: placed.alone_since_ms,
         told: None,
+        moved: None,
     }
 }
 

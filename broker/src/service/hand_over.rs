@@ -22,7 +22,7 @@ impl Service {
         if self.cluster().is_none() {
             return;
         }
-        let (catalog, vitals) = (self.catalog(), self.catalog_store().vitals());
+        let (catalog, vitals) = (self.catalog(), self.catalog_store().vitals_heard().await);
         let led = self.all_shards().filter(|shard| self.leads(*shard));
         let commands: Vec<_> = led
             .filter_map(|shard| {

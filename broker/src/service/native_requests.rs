@@ -105,7 +105,9 @@ impl Service {
                 let shards = all.map(|all| all.into_iter().map(|s| s.shard).collect());
                 answer::<native::ListShards>(shards)
             }
-            native::GetCluster::API => answer::<native::GetCluster>(Ok(self.cluster_status())),
+            native::GetCluster::API => {
+                answer::<native::GetCluster>(Ok(self.cluster_status().await))
+            }
             native::ChangeCluster::API => {
                 let r: native::ChangeCluster = native::decode(&header)?;
                 answer::<native::ChangeCluster>(self.change_cluster(r.change).await)

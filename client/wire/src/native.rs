@@ -453,8 +453,8 @@ request!(GetTier = 15 -> Option<TierStatus>);
 mod cluster;
 
 pub use cluster::{
-    ChangeCluster, ClusterChange, ClusterStatus, CopyLag, GetCluster, LeaderTold, MakeToken,
-    NodeStatus, ShardPlace, TokenAnswer,
+    ChangeCluster, ClusterChange, ClusterStatus, CopyLag, GetCluster, LeaderMove, LeaderTold,
+    MakeToken, MoveCause, NodeStatus, ShardPlace, TokenAnswer,
 };
 
 /// Encodes a header.

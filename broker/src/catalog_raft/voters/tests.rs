@@ -14,6 +14,7 @@ fn electorate(voters: &[u64], followers: &[u64], data: u64, nodes: u64) -> Elect
         followers: set(followers),
         near: set(followers),
         nodes: (1..=nodes).map(|id| (id, role(id))).collect(),
+        leaving: BTreeSet::new(),
     }
 }
 
@@ -47,6 +48,38 @@ fn witnesses_vote_before_others_and_there_are_five_at_most() {
     let all: Vec<u64> = (1..=8).collect();
     let eight = electorate(&[1, 2, 3], &all, 8, 8).next();
     assert_eq!(eight, Change::Vote(set(&[1, 2, 3, 4, 5])));
+}
+
+#[test]
+fn who_is_to_leave_gives_its_vote_to_another_one_if_there_is_one() {
+    let leaves = |mut all: Electorate, id| {
+        all.leaving = set(&[id]);
+        all.next()
+    };
+    let two = electorate(&[1], &[1, 2], 2, 2);
+    assert_eq!(leaves(two, 1), Change::Vote(set(&[2])), "the only voter");
+    let four = electorate(&[1, 2, 3], &[1, 2, 3, 4], 4, 4);
+    assert_eq!(leaves(four, 2), Change::Vote(set(&[1, 3, 4])));
+    let three = electorate(&[1, 2, 3], &[1, 2, 3], 3, 3);
+    assert_eq!(leaves(three, 2), Change::None, "two would be worse");
+    let mut far = electorate(&[1], &[1, 2], 2, 2);
+    far.near = set(&[1]);
+    assert_eq!(leaves(far, 1), Change::None, "nobody can take it");
+    let pair = electorate(&[1, 3], &[1, 3], 3, 3);
+    assert_eq!(
+        leaves(pair, 3),
+        Change::Follow(set(&[2])),
+        "who has come first"
+    );
+    let mut pair = electorate(&[1, 2], &[1, 2], 2, 2);
+    pair.leaving = set(&[1]);
+    assert_eq!(pair.next(), Change::Vote(set(&[2])));
+    let new = electorate(&[2], &[1, 2], 2, 2);
+    assert_eq!(
+        leaves(new, 1),
+        Change::None,
+        "it follows until it is removed"
+    );
 }
 
 #[test]

@@ -50,6 +50,68 @@ pub struct ShardPlace {
     pub alone_since_ms: Option<u64>,
     /// What its leader has told lately; `None` where it has not, or is not heard here.
     pub told: Option<LeaderTold>,
+    /// The last time that another node came to lead it; `None` if nobody has seen one who runs now.
+    pub moved: Option<LeaderMove>,
+}
+
+impl ShardPlace {
+    /// What it lacks; `None` of a shard that is led and has every copy that is wanted.
+    pub fn lacks(&self) -> Option<String> {
+        let wanted = usize::from(self.copies);
+        let copies = self.told.as_ref().map(|told| told.copies as usize);
+        let fewest = copies.unwrap_or(wanted).min(self.members.len());
+        let what = match copies {
+            _ if !self.is_active => "nobody leads it yet".into(),
+            None => "its leader is not heard".into(),
+            Some(_) if self.alone_since_ms.is_some() && wanted > 1 => "on one copy".into(),
+            Some(_) if fewest < wanted => format!("{fewest} of {wanted} copies"),
+            Some(_) => return None,
+        };
+        Some(what)
+    }
+}
+
+/// Another node came to lead a shard.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LeaderMove {
+    /// Who led it before.
+    pub from: NodeId,
+    /// Who leads it now.
+    pub to: NodeId,
+    /// The epoch that began to commit; 0 while none has.
+    pub epoch: Epoch,
+    /// Why.
+    pub cause: MoveCause,
+    /// When, in milliseconds since 1970.
+    pub at_ms: u64,
+    /// For how long nobody led, in milliseconds: since the last one was heard, or since it was asked to
+    /// give it up. `None` while nobody leads.
+    pub took_ms: Option<u64>,
+}
+
+/// Why another node leads a shard.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum MoveCause {
+    /// The one before was not heard any more.
+    Silent,
+    /// The one before has lost some of its data.
+    LostData,
+    /// The disk of the one before has failed.
+    DiskFailed,
+    /// The one before was to stop, to be drained, or another one is preferred.
+    HandedOver,
+}
+
+impl std::fmt::Display for MoveCause {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Silent => "silent",
+            Self::LostData => "lost data",
+            Self::DiskFailed => "disk failed",
+            Self::HandedOver => "handed over",
+        })
+    }
 }
 
 /// What the leader of a shard tells of its copies.

@@ -15,6 +15,7 @@ mod asks;
 mod failover;
 mod follow;
 mod homes;
+mod moves;
 
 pub use asks::Answer;
 
@@ -74,6 +75,7 @@ pub struct Now {
 struct Seen {
     epoch: Epoch,
     is_active: bool,
+    leader: Member,
     at_us: u64,
 }
 
@@ -92,6 +94,7 @@ pub struct Controller {
     /// Lives that nodes have told.
     lives: BTreeMap<(ShardId, NodeId), Incarnation>,
     seen: BTreeMap<ShardId, Seen>,
+    moves: BTreeMap<ShardId, moves::Moving>,
 }
 
 impl Controller {
@@ -106,6 +109,7 @@ impl Controller {
             reports: BTreeMap::new(),
             lives: BTreeMap::new(),
             seen: BTreeMap::new(),
+            moves: BTreeMap::new(),
         }
     }
 
@@ -190,18 +194,16 @@ impl Controller {
         }
         self.last_us = now.us;
         for (shard, placed) in catalog.all_placed() {
-            let (epoch, is_active) = (placed.config.epoch, placed.is_active());
-            let seen = self.seen.entry(shard).or_insert(Seen {
-                epoch,
-                is_active,
+            let next = Seen {
+                epoch: placed.config.epoch,
+                is_active: placed.is_active(),
+                leader: placed.config.leader,
                 at_us: now.us,
-            });
-            if (seen.epoch, seen.is_active) != (epoch, is_active) {
-                *seen = Seen {
-                    epoch,
-                    is_active,
-                    at_us: now.us,
-                };
+            };
+            let seen = *self.seen.entry(shard).or_insert(next);
+            if (seen.epoch, seen.is_active) != (next.epoch, next.is_active) {
+                self.seen.insert(shard, next);
+                self.note_move(catalog, shard, seen.leader, placed, now);
             }
         }
     }
