@@ -1,10 +1,12 @@
-//! Durable produce with one, two and three copies, all nodes in this process and on the same cores: every
-//! copy costs the cores and the disk of this one machine as much as it would cost another one.
+//! Durable produce with one, two and three copies, all nodes in this process. Each node has one core, as if that
+//! were its machine, as far as there are cores; every copy costs the disk of this one machine as much as it
+//! would cost another one's.
 
 use flowstone::bench::{raw, tcp, us};
 use flowstone::{Broker, Config};
 use flowstone_client::{Acks, Client};
 use flowstone_wire::native::ClusterChange;
+use rustix::thread::{CpuSet, sched_setaffinity};
 use std::error::Error;
 use std::net::UdpSocket;
 use std::path::Path;
@@ -88,7 +90,7 @@ fn url_of(broker: &Broker) -> Result<String, Failure> {
 /// So many nodes, each with a copy; one that takes no others where there is one.
 fn cluster(place: &Path, copies: usize) -> Result<Vec<Broker>, Failure> {
     let first = config(place, 1, copies > 1)?;
-    let mut nodes = vec![Broker::start(first)?];
+    let mut nodes = vec![start_on_core(first, 1)?];
     let url = url_of(&nodes[0])?;
     let runtime = tokio::runtime::Runtime::new()?;
     let client = runtime.block_on(Client::connect(&url))?;
@@ -96,7 +98,7 @@ fn cluster(place: &Path, copies: usize) -> Result<Vec<Broker>, Failure> {
         let token = runtime.block_on(client.join_token(false, 60))?;
         let config = config(place, n, true)?;
         Broker::join(&config, &token)?;
-        nodes.push(Broker::start(config)?);
+        nodes.push(start_on_core(config, n)?);
     }
     if copies > 1 {
         let change = ClusterChange::SetCopies {
@@ -107,6 +109,19 @@ fn cluster(place: &Path, copies: usize) -> Result<Vec<Broker>, Failure> {
         runtime.block_on(all_there(&client, copies))?;
     }
     Ok(nodes)
+}
+
+/// Starts a node whose threads all run on one core.
+fn start_on_core(config: Config, n: usize) -> Result<Broker, Failure> {
+    let cores = std::thread::available_parallelism()?.get();
+    let started = std::thread::spawn(move || -> Result<Broker, Failure> {
+        let mut core = CpuSet::new();
+        core.set((n - 1) % cores);
+        // What a thread starts runs where it does.
+        sched_setaffinity(None, &core)?;
+        Ok(Broker::start(config)?)
+    });
+    started.join().map_err(|_| "a node panicked at its start")?
 }
 
 async fn all_there(client: &Client, copies: usize) -> Result<(), Failure> {

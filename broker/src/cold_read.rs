@@ -79,32 +79,66 @@ impl ColdRead {
 
     /// Reads. Waits for the disk, or for the tier.
     pub(crate) fn run(self, reader: Result<&SettledReader, Error>) -> Done {
-        match self.wanted {
+        let (ticket, result) = match &self.wanted {
             Wanted::Batches {
                 ticket,
                 offset,
                 max_bytes,
                 bounds,
             } => {
-                let read = reader.and_then(|r| r.read(offset, max_bytes as usize));
-                reply(
-                    ticket,
-                    read.map(|(slices, _)| Reply::Fetched(bounds, slices)),
-                )
+                let read = reader.and_then(|r| r.read(*offset, *max_bytes as usize));
+                let read = read.map(|(slices, _)| Reply::Fetched(*bounds, slices));
+                (*ticket, read)
             }
             Wanted::Time { ticket, timestamp } => {
-                let find =
-                    |r: &SettledReader| Ok(r.find_time(timestamp)?.unwrap_or(r.meta().next_offset));
-                reply(ticket, reader.and_then(find).map(Reply::Found))
+                let find = |r: &SettledReader| {
+                    Ok(r.find_time(*timestamp)?.unwrap_or(r.meta().next_offset))
+                };
+                (*ticket, reader.and_then(find).map(Reply::Found))
             }
             Wanted::ForTask { id, offset } => {
-                let read = reader.and_then(|r| r.read(offset, TASK_READ_BYTES));
-                Done::TaskBatches {
-                    id,
+                let read = reader.and_then(|r| r.read(*offset, TASK_READ_BYTES));
+                return Done::TaskBatches {
+                    id: *id,
                     partition: self.source.id.partition,
                     result: read.map(|(slices, _)| slices).map_err(|e| e.to_string()),
-                }
+                };
             }
+        };
+        match result {
+            Err(e) if e.is_gone() => {
+                let (read, why) = (Box::new(self.into_output()), e.to_string());
+                Done::ReadGone { read, why }
+            }
+            result => reply(ticket, result),
+        }
+    }
+
+    fn into_output(self) -> Output {
+        let segment = self.source;
+        match self.wanted {
+            Wanted::Batches {
+                ticket,
+                offset,
+                max_bytes,
+                bounds,
+            } => Output::ReadSettled {
+                ticket,
+                segment,
+                offset,
+                max_bytes,
+                bounds,
+            },
+            Wanted::Time { ticket, timestamp } => Output::FindSettledTime {
+                ticket,
+                segment,
+                timestamp,
+            },
+            Wanted::ForTask { id, offset } => Output::ReadForTask {
+                id,
+                segment,
+                offset,
+            },
         }
     }
 }

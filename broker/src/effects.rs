@@ -54,6 +54,10 @@ pub(crate) enum Done {
         partition: PartitionId,
         result: Result<Vec<bytes::Bytes>, String>,
     },
+    ReadGone {
+        read: Box<Output>,
+        why: String,
+    },
 }
 
 impl Done {
@@ -85,6 +89,7 @@ impl Done {
                 start,
                 result,
             },
+            Self::ReadGone { read, why } => Input::ReadGone { read, why },
             Self::TaskBatches {
                 id,
                 partition,

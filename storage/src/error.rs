@@ -74,6 +74,11 @@ pub enum Error {
 }
 
 impl Error {
+    /// Whether there is no such file or object.
+    pub fn is_gone(&self) -> bool {
+        matches!(self, Self::Io { source, .. } if source.kind() == ErrorKind::NotFound)
+    }
+
     /// Whether the bytes could not be asked for, so that nothing is known of them: what is wrong with
     /// the way to them passes, or is mended elsewhere.
     pub fn is_unreachable(&self) -> bool {

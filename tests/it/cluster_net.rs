@@ -1,33 +1,85 @@
-//! Leaders that are cut off from everybody, in network namespaces, under load: they take nothing with them,
-//! acknowledge nothing more, and come back as followers.
+//! Links that fail, in network namespaces, under load: leaders that are cut off, that cannot be heard or cannot
+//! hear, links that come and go, and links that are slow. They take nothing with them, acknowledge nothing
+//! that is lost, and come back as followers.
 
 use crate::cluster_failover::{Running, failovers, leader_of_first, under_load};
 use crate::cluster_site::ClusterSite;
 use crate::netns::Net;
 use std::time::{Duration, Instant};
+use tokio::time::interval;
 
 const NODES: u8 = 3;
 const SETTINGS: &str = "[node]\nshards = 2\nworkers = 1\nallow_remote = true";
+/// More than was under way: it was acknowledged after the fault began.
+const AFTER: usize = 3 * 100 + 200;
+/// A link that flaps does so this often.
+const FLAP: Duration = Duration::from_millis(300);
+const FLAPS: usize = 12;
 
-/// Cuts the leader off, and mends it when another one has taken over. Returns how long nothing was acknowledged.
-async fn cut_off(net: &Net, cluster: &ClusterSite, running: &mut Running) -> Duration {
+const WAYS: [&str; 5] = ["cut off", "not heard", "deaf", "flapping", "slow"];
+
+/// One fault of the leader's links, mended when acknowledgements come again. Returns how long none did.
+async fn fault(net: &Net, cluster: &ClusterSite, running: &mut Running, way: &str) -> Duration {
     let leader = leader_of_first(cluster).await;
     let place = leader.0 as u8 - 1;
+    let others = || (0..NODES).filter(move |n| *n != place);
     let since = Instant::now();
-    net.cut(place);
-    let outage = running.take(since, 3 * 100 + 200).await;
-    net.mend(place);
+    let outage = match way {
+        "cut off" => {
+            net.cut(place);
+            let outage = running.take(since, AFTER).await;
+            net.mend(place);
+            outage
+        }
+        "not heard" => {
+            others().for_each(|to| net.cut_one_way(place, to));
+            let outage = running.take(since, AFTER).await;
+            others().for_each(|to| net.mend_one_way(place, to));
+            outage
+        }
+        "deaf" => {
+            others().for_each(|from| net.cut_one_way(from, place));
+            let outage = running.take(since, AFTER).await;
+            others().for_each(|from| net.mend_one_way(from, place));
+            outage
+        }
+        "flapping" => {
+            flap(net, place).await;
+            running.take(since, AFTER).await
+        }
+        _ => match net.slow_down(place) {
+            Ok(()) => {
+                let outage = running.take(since, AFTER).await;
+                net.speed_up(place);
+                outage
+            }
+            Err(why) => {
+                eprintln!("SKIPPED: no slow links here: {why}");
+                Duration::ZERO
+            }
+        },
+    };
     cluster.well().await;
     outage
 }
 
+async fn flap(net: &Net, place: u8) {
+    let mut turn = interval(FLAP);
+    for _ in 0..FLAPS {
+        turn.tick().await;
+        net.cut(place);
+        turn.tick().await;
+        net.mend(place);
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn leaders_that_are_cut_off_take_nothing_with_them() {
+async fn leaders_whose_links_fail_take_nothing_with_them() {
     let net = match Net::new(NODES) {
         Ok(net) => net,
         Err(why) => {
             return eprintln!(
-                "SKIPPED: no network namespaces here, cut links were not tested: {why}"
+                "SKIPPED: no network namespaces here, links that fail were not tested: {why}"
             );
         }
     };
@@ -35,10 +87,11 @@ async fn leaders_that_are_cut_off_take_nothing_with_them() {
     let mut cluster = ClusterSite::start_at(places, 3, "", SETTINGS).await;
     under_load(
         &mut cluster,
-        (43, failovers(3)),
-        async |cluster, running, _| {
-            let outage = cut_off(&net, cluster, running).await;
-            eprintln!("cut off: nothing acknowledged for {outage:?}");
+        (43, failovers(WAYS.len() as u64)),
+        async |cluster, running, round| {
+            let way = WAYS[round as usize % WAYS.len()];
+            let outage = fault(&net, cluster, running, way).await;
+            eprintln!("{way}: nothing acknowledged for {outage:?}");
             outage
         },
     )

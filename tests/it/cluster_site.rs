@@ -10,6 +10,7 @@ use flowstone_client::Client;
 use flowstone_wire::NodeId;
 use flowstone_wire::native::{ClusterChange, ClusterStatus};
 use std::net::{SocketAddr, UdpSocket};
+use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 use tokio::time::timeout;
@@ -41,14 +42,14 @@ fn free_port() -> u16 {
 }
 
 impl Node {
-    fn new(log: &str, rest: &str, place: Option<Place>) -> Self {
+    fn new(site: Site, place: Option<Place>) -> Self {
         // In a namespace of its own every port is free.
         let peer = place.as_ref().map_or_else(
             || format!("127.0.0.1:{}", free_port()),
             |place| format!("{}:7500", place.address),
         );
         Self {
-            site: Site::new(log, rest),
+            site,
             place,
             peer,
             native: String::new(),
@@ -97,13 +98,27 @@ impl ClusterSite {
         log: &str,
         rest: &str,
     ) -> Self {
+        let nodes = places
+            .into_iter()
+            .map(|place| Node::new(Site::new(log, rest), place));
+        Self::begin(nodes.collect(), copies).await
+    }
+
+    /// A node with each of these data directories.
+    pub(crate) async fn start_on(data: &[PathBuf], copies: u8, log: &str, rest: &str) -> Self {
+        let nodes = data
+            .iter()
+            .map(|data| Node::new(Site::with_data(log, rest, data), None));
+        Self::begin(nodes.collect(), copies).await
+    }
+
+    async fn begin(nodes: Vec<Node>, copies: u8) -> Self {
         let mut cluster = Self { nodes: Vec::new() };
-        for place in places {
+        for mut node in nodes {
             let join = match cluster.nodes.is_empty() {
                 true => None,
                 false => Some(cluster.token(false).await),
             };
-            let mut node = Node::new(log, rest, place);
             node.start(join.as_deref());
             cluster.nodes.push(node);
         }
@@ -121,7 +136,7 @@ impl ClusterSite {
     /// One more node.
     pub(crate) async fn add(&mut self, witness: bool, log: &str, rest: &str) {
         let token = self.token(witness).await;
-        let mut node = Node::new(log, rest, None);
+        let mut node = Node::new(Site::new(log, rest), None);
         node.start(Some(&token));
         self.nodes.push(node);
     }
@@ -169,6 +184,12 @@ impl ClusterSite {
     /// SIGKILL.
     pub(crate) fn kill(&mut self, node: NodeId) {
         self.at_mut(node).process.take().unwrap().kill();
+    }
+
+    /// SIGKILL for all that run.
+    pub(crate) fn kill_all(&mut self) {
+        let running = self.nodes.iter_mut().filter_map(|n| n.process.take());
+        running.for_each(Process::kill);
     }
 
     /// SIGTERM; it must end well.

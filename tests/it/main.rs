@@ -11,6 +11,7 @@ mod cluster_failover;
 mod cluster_late;
 mod cluster_net;
 mod cluster_pair;
+mod cluster_power;
 mod cluster_site;
 mod cluster_sql;
 mod cluster_task;

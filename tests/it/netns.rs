@@ -4,15 +4,21 @@ use std::net::Ipv4Addr;
 use std::process::Command;
 use std::sync::atomic::{AtomicU8, Ordering};
 
-/// Runs `ip` with these words.
 fn ip(words: &str) -> Result<(), String> {
-    let output = Command::new("ip").args(words.split_whitespace()).output();
-    let output = output.map_err(|e| format!("ip: {e}"))?;
+    run("ip", words)
+}
+
+/// Runs a program with these words.
+fn run(program: &str, words: &str) -> Result<(), String> {
+    let output = Command::new(program)
+        .args(words.split_whitespace())
+        .output();
+    let output = output.map_err(|e| format!("{program}: {e}"))?;
     if output.status.success() {
         return Ok(());
     }
     let said = String::from_utf8_lossy(&output.stderr);
-    Err(format!("ip {words}: {said}"))
+    Err(format!("{program} {words}: {said}"))
 }
 
 impl Place {
@@ -97,6 +103,35 @@ impl Net {
     /// Mends it.
     pub(crate) fn mend(&self, n: u8) {
         ip(&format!("link set fv{}{n} up", self.id)).unwrap();
+    }
+
+    /// Nothing gets from one namespace to another one any more; the other way it does.
+    pub(crate) fn cut_one_way(&self, from: u8, to: u8) {
+        self.route("add", from, to);
+    }
+
+    /// Mends it.
+    pub(crate) fn mend_one_way(&self, from: u8, to: u8) {
+        self.route("del", from, to);
+    }
+
+    fn route(&self, verb: &str, from: u8, to: u8) {
+        let (there, Place { namespace, .. }) = (self.place(to).address, self.place(from));
+        ip(&format!("-n {namespace} route {verb} blackhole {there}/32")).unwrap();
+    }
+
+    /// What a namespace sends is late by so much, more or less, and some of it is lost; why not, where the
+    /// kernel cannot do that.
+    pub(crate) fn slow_down(&self, n: u8) -> Result<(), String> {
+        let namespace = self.place(n).namespace;
+        let how = format!("-n {namespace} qdisc add dev eth0 root netem delay 20ms 10ms loss 2%");
+        run("tc", &how)
+    }
+
+    /// Nothing of that any more.
+    pub(crate) fn speed_up(&self, n: u8) {
+        let namespace = self.place(n).namespace;
+        run("tc", &format!("-n {namespace} qdisc del dev eth0 root")).unwrap();
     }
 }
 

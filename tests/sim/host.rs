@@ -57,9 +57,9 @@ pub(crate) enum Job {
     },
 }
 
-/// Jobs of one lane are done one after the other; lanes do not wait for each other. Reads and drops
-/// share one: what a reader was promised is not taken away before it is read.
-pub(crate) const LANES: usize = 7;
+/// Jobs of one lane are done one after the other; lanes do not wait for each other. What a reader was sent
+/// to may be gone when it gets there.
+pub(crate) const LANES: usize = 8;
 
 impl Job {
     pub(crate) fn lane(&self) -> usize {
@@ -70,11 +70,8 @@ impl Job {
             Self::Settle(..) | Self::Rewrite(_) => 3,
             Self::RemoveFiles(_) => 4,
             Self::Tier(_) | Self::Tiered(..) => 6,
-            Self::DropSettled(_)
-            | Self::ForgetLocal(_)
-            | Self::Read { .. }
-            | Self::FindTime { .. }
-            | Self::ReadForTask { .. } => 5,
+            Self::DropSettled(_) | Self::ForgetLocal(_) => 7,
+            Self::Read { .. } | Self::FindTime { .. } | Self::ReadForTask { .. } => 5,
         }
     }
 }
@@ -303,10 +300,15 @@ impl Host {
                 let read = self
                     .reader(segment)
                     .and_then(|r| r.read(offset, max_bytes as usize));
-                reply(
+                let asked = Output::ReadSettled {
                     ticket,
-                    read.map(|(slices, _)| Reply::Fetched(bounds, slices)),
-                )
+                    segment,
+                    offset,
+                    max_bytes,
+                    bounds,
+                };
+                let read = read.map(|(slices, _)| Reply::Fetched(bounds, slices));
+                reply(ticket, read, asked)
             }
             Job::FindTime {
                 ticket,
@@ -315,10 +317,13 @@ impl Host {
             } => {
                 let find =
                     |r: SettledReader| Ok(r.find_time(timestamp)?.unwrap_or(r.meta().next_offset));
-                reply(
+                let asked = Output::FindSettledTime {
                     ticket,
-                    self.reader(segment).and_then(find).map(Reply::Found),
-                )
+                    segment,
+                    timestamp,
+                };
+                let found = self.reader(segment).and_then(find).map(Reply::Found);
+                reply(ticket, found, asked)
             }
             Job::ReadForTask {
                 id,
@@ -411,7 +416,13 @@ impl Host {
     }
 }
 
-fn reply(ticket: Ticket, result: Result<Reply, Error>) -> Done {
+fn reply(ticket: Ticket, result: Result<Reply, Error>, asked: Output) -> Done {
+    if let Err(e) = &result
+        && e.is_gone()
+    {
+        let (read, why) = (Box::new(asked), e.to_string());
+        return Done::Input(Input::ReadGone { read, why });
+    }
     let damaged = |e: Error| Failure::new(ErrorCode::Damaged, e.to_string());
     Done::Reply(ticket, result.map_err(damaged))
 }

@@ -102,6 +102,7 @@ pub(crate) fn of(input: &Input) -> String {
             Ok(notes) => format!("tiered {partition} from {start} copies {}", notes.len()),
             Err(e) => format!("not tiered {partition}: {e}"),
         },
+        Input::ReadGone { why, .. } => format!("gone: {why}"),
         Input::Drain => "drain".into(),
     }
 }

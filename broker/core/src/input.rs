@@ -220,6 +220,14 @@ pub enum Input {
         /// The copies that were made, or why not all of it could be done.
         result: Result<Vec<(SegmentId, Tiered)>, String>,
     },
+    /// Answers [`crate::Output::ReadSettled`] or [`crate::Output::FindSettledTime`] where the segment was
+    /// not there any more when it was its turn to be read: the tier may have it, or another segment.
+    ReadGone {
+        /// What was asked for.
+        read: Box<crate::Output>,
+        /// What was not there.
+        why: String,
+    },
     /// Answers [`crate::Output::ReadForTask`].
     TaskBatches {
         /// Number of the pipeline.

@@ -107,6 +107,11 @@ impl Connection {
     /// Takes the read of a settled segment that a request needs; what there is room for is given
     /// out by `next_settled`.
     pub(super) fn defer(&self, shard: ShardId, correlation: u64, read: Output) {
+        if let Some(request) = self.under_way.borrow_mut().get_mut(&correlation) {
+            // It was read before, and what it was to bring is elsewhere now.
+            let before = std::mem::take(&mut request.settled_bytes);
+            self.settled_bytes.set(self.settled_bytes.get() - before);
+        }
         self.deferred
             .borrow_mut()
             .push_back((shard, correlation, read));

@@ -7,7 +7,7 @@ use crate::unfinished::Unfinished;
 use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey};
 use object_store::client::{HttpConnector, ReqwestConnector};
 use object_store::local::LocalFileSystem;
-use object_store::{BackoffConfig, ClientOptions, ObjectStore, RetryConfig};
+use object_store::{BackoffConfig, Certificate, ClientOptions, ObjectStore, RetryConfig};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -66,16 +66,22 @@ fn directory(path: &Path) -> Result<Place, TierError> {
 
 fn s3(settings: &Settings, bucket: &str) -> Result<Unfinished, TierError> {
     let path_style = settings.path_style.unwrap_or(settings.endpoint.is_some());
-    let options = ClientOptions::new()
+    let mut options = ClientOptions::new()
         .with_allow_http(settings.allow_http())
         .with_connect_timeout(CONNECT_TIMEOUT.min(settings.request_timeout()))
         .with_timeout(settings.request_timeout());
+    for authority in authorities(settings)? {
+        options = options.with_root_certificate(authority);
+    }
     let mut builder = with_credentials(&settings.credentials)?
         .with_bucket_name(bucket)
         .with_virtual_hosted_style_request(!path_style)
         .with_client_options(options.clone())
         .with_allow_http(settings.allow_http())
         .with_retry(retries(settings));
+    if let Some(endpoint) = &settings.metadata_endpoint {
+        builder = builder.with_metadata_endpoint(endpoint);
+    }
     if let Some(region) = &settings.region {
         builder = builder.with_region(region);
     }
@@ -94,6 +100,22 @@ fn s3(settings: &Settings, bucket: &str) -> Result<Unfinished, TierError> {
         region: region.unwrap_or_else(|| DEFAULT_REGION.into()),
         store: Arc::new(builder.build().map_err(|e| unfit(&e))?),
     })
+}
+
+/// Those who may vouch for the server, beside whom the machine believes.
+fn authorities(settings: &Settings) -> Result<Vec<Certificate>, TierError> {
+    let Some(path) = &settings.ca_file else {
+        return Ok(Vec::new());
+    };
+    let bad = |why: &dyn std::fmt::Display| {
+        TierError::refused(format!("ca_file '{}': {why}", path.display()))
+    };
+    let pem = std::fs::read(path).map_err(|e| bad(&e))?;
+    let all = Certificate::from_pem_bundle(&pem).map_err(|e| bad(&e))?;
+    if all.is_empty() {
+        return Err(bad(&"it has no certificate"));
+    }
+    Ok(all)
 }
 
 /// Backoff with jitter on 5xx, 429, broken connections, and timeouts of what may be repeated. This is

@@ -27,6 +27,13 @@ pub struct Settings {
     /// traffic that is not encrypted.
     #[serde(default)]
     pub endpoint: Option<String>,
+    /// A file with certificates (PEM) of authorities that are believed beside those of the machine: for a
+    /// server whose certificate nobody else knows.
+    #[serde(default)]
+    pub ca_file: Option<PathBuf>,
+    /// Where the metadata service of the machine is, `http://...`, where that is not AWS's own.
+    #[serde(default)]
+    pub metadata_endpoint: Option<String>,
     /// The region; `us-east-1` where nothing says another.
     #[serde(default)]
     pub region: Option<String>,
@@ -100,6 +107,8 @@ impl Settings {
         Self {
             url: url.into(),
             endpoint: None,
+            ca_file: None,
+            metadata_endpoint: None,
             region: None,
             path_style: None,
             credentials: Credentials::default(),

@@ -240,11 +240,11 @@ fn bounds(p: &Partition) -> FetchAnswer {
     }
 }
 
-fn damaged(lost: &LostOffsets) -> Failure {
+pub(super) fn damaged(lost: &LostOffsets) -> Failure {
     Failure::new(ErrorCode::Damaged, lost.to_string())
 }
 
-fn out_of_range(id: PartitionId, p: &Partition, offset: Offset) -> Failure {
+pub(super) fn out_of_range(id: PartitionId, p: &Partition, offset: Offset) -> Failure {
     let what = format!(
         "offset {offset} of partition {id} is not between its start {} and its end {}",
         p.start,

@@ -12,6 +12,7 @@
 mod commit;
 mod control;
 mod fetch;
+mod gone;
 mod groups;
 mod materialize;
 mod open;
@@ -177,6 +178,7 @@ impl Shard {
                 group,
                 partitions,
             } => self.read_offsets(ticket, &group, &partitions, out),
+            Input::ReadGone { read, why } => self.read_gone(now, *read, why, out),
             Input::ListGroups { ticket } => {
                 out.reply(ticket, Ok(Reply::Groups(self.groups.names())))
             }

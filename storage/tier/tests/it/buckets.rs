@@ -12,7 +12,7 @@ use std::path::Path;
 use std::sync::Arc;
 use tokio::runtime::Handle;
 
-fn s3_settings(server: SocketAddr) -> Settings {
+pub(crate) fn s3_settings(server: SocketAddr) -> Settings {
     let mut settings = Settings::at(format!("s3://{BUCKET}/some/prefix"));
     settings.endpoint = Some(format!("http://{server}"));
     settings.region = Some("us-east-1".into());
@@ -33,7 +33,7 @@ async fn open(settings: &Settings, dir: &Path) -> Result<Arc<Tier>, TierError> {
 }
 
 /// A partition goes there, is read, replaced, retained and removed.
-async fn there_and_back(settings: &Settings, dir: &Path) {
+pub(crate) async fn there_and_back(settings: &Settings, dir: &Path) {
     let tier = open(settings, dir).await.unwrap();
     assert!(tier.abilities().conditional_create);
     let epoch = tier.take_epoch("node 1").await.unwrap();

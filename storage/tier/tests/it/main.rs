@@ -10,3 +10,4 @@ mod probe;
 mod s3_server;
 mod segments;
 mod upload;
+mod ways_in;

@@ -4,6 +4,7 @@ mod model;
 
 use super::*;
 use crate::catalog::{ClusterCommand, Event, NodeCommand, NodeState, Role};
+use flowstone_wire::native::MoveCause;
 use model::Model;
 use proptest::prelude::*;
 
@@ -39,6 +40,30 @@ fn a_silent_leader_is_replaced_in_a_second_and_no_sooner() {
         3,
         "two of three can commit"
     );
+}
+
+#[test]
+fn the_last_move_of_a_leader_is_told_with_its_cause_and_for_how_long_nobody_led() {
+    let mut m = Model::settled(3, 0, 1, 3);
+    let first = m.placed(0).config.leader.node;
+    let before = m.controller.last_move(ShardId(0)).cloned();
+    m.kill(first);
+    m.run_ms(1_500);
+    let moved = m.controller.last_move(ShardId(0)).cloned().unwrap();
+    assert_ne!(Some(&moved), before.as_ref());
+    let second = m.placed(0).config.leader.node;
+    assert_eq!((moved.from, moved.to), (first, second));
+    assert_eq!(moved.cause, MoveCause::Silent);
+    assert_eq!(moved.epoch, m.placed(0).config.epoch);
+    let took_ms = moved.took_ms.unwrap();
+    assert!((1_000..1_500).contains(&took_ms), "{took_ms} ms");
+    m.revive(first, false);
+    // The preferred leader leads again, when all has been quiet.
+    m.run_ms(60_000);
+    let back = m.controller.last_move(ShardId(0)).cloned().unwrap();
+    assert_eq!((back.from, back.to), (second, first));
+    assert_eq!(back.cause, MoveCause::HandedOver);
+    assert!(back.took_ms.unwrap() < 500, "{back:?}");
 }
 
 #[test]

@@ -3,7 +3,8 @@
 
 use super::*;
 use crate::output::TierJob;
-use flowstone_storage::settled::{SegmentId, Tiered};
+use flowstone_storage::settled::{SegmentId, Source, Tiered};
+use flowstone_wire::native::FetchAnswer;
 use std::io::IoSlice;
 
 /// A bucket: files by the names that they have on the node.
@@ -137,6 +138,60 @@ fn what_goes_here_is_in_the_tier_and_is_read_from_there() {
     rig.fill(300..400);
     let all: Vec<u64> = (0..400).collect();
     assert_eq!(numbers(&rig.values(A, Offset(0))), all);
+}
+
+/// Reads wait for their turn, and files go meanwhile.
+#[test]
+fn a_read_that_comes_too_late_looks_again() {
+    let mut rig = Rig::new(TIERED);
+    rig.fill(0..300);
+    rig.advance(100_000);
+    let (id, _) = rig.state.tiered().unwrap()[0];
+    let late = |ticket, read: Output| Input::ReadGone {
+        read: Box::new(read),
+        why: format!("no file for {ticket:?}"),
+    };
+    let segment = Source { id, remote: None };
+    let batches = |ticket| {
+        let bounds = FetchAnswer {
+            start: Offset(0),
+            end: Offset(300),
+        };
+        let read = Output::ReadSettled {
+            ticket,
+            segment,
+            offset: id.first_offset,
+            max_bytes: 1000,
+            bounds,
+        };
+        late(ticket, read)
+    };
+    let time = |ticket| {
+        let timestamp = 0;
+        let read = Output::FindSettledTime {
+            ticket,
+            segment,
+            timestamp,
+        };
+        late(ticket, read)
+    };
+    let code = |answer: Answer| answer.unwrap_err().code;
+    assert_eq!(
+        code(rig.get(batches)),
+        ErrorCode::Damaged,
+        "it should be there"
+    );
+    assert_eq!(code(rig.get(time)), ErrorCode::Damaged);
+    rig.configure(local(1));
+    rig.advance(100_000);
+    let read = rig.get(batches);
+    assert!(
+        matches!(&read, Ok(Reply::Fetched(_, slices)) if !slices.is_empty()),
+        "{read:?}"
+    );
+    assert_eq!(rig.get(time), Ok(Reply::Found(Offset(0))));
+    rig.step(Input::ClosePartition { partition: A });
+    assert_eq!(code(rig.get(batches)), ErrorCode::UnknownPartition);
 }
 
 #[test]
