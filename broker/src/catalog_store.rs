@@ -99,13 +99,14 @@ impl CatalogStore {
         self.thread.member.me()
     }
 
-    /// How nodes and shards stand: voters hear all, the others ask the leader of the catalog.
-    pub(crate) async fn vitals_heard(&self) -> Vitals {
+    /// How nodes and shards stand: voters hear all, the others ask the leader of the catalog. `None` if
+    /// it does not answer.
+    pub(crate) async fn vitals_heard(&self) -> Option<Vitals> {
         let member = self.thread.member.clone();
         let asked = self
             .thread
             .spawn(async move { member.vitals_heard().await });
-        asked.await.unwrap_or_default()
+        asked.await.ok().flatten()
     }
 
     /// How voters stand to each other, as far as this node has heard.

@@ -18,47 +18,40 @@ const FLAPS: usize = 12;
 
 const WAYS: [&str; 5] = ["cut off", "not heard", "deaf", "flapping", "slow"];
 
-/// One fault of the leader's links, mended when acknowledgements come again. Returns how long none did.
+/// One fault of the leader's links, mended when others have taken over. Returns how long nothing was
+/// acknowledged.
 async fn fault(net: &Net, cluster: &ClusterSite, running: &mut Running, way: &str) -> Duration {
     let leader = leader_of_first(cluster).await;
     let place = leader.0 as u8 - 1;
     let others = || (0..NODES).filter(move |n| *n != place);
     let since = Instant::now();
-    let outage = match way {
-        "cut off" => {
-            net.cut(place);
-            let outage = running.take(since, AFTER).await;
-            net.mend(place);
-            outage
-        }
-        "not heard" => {
-            others().for_each(|to| net.cut_one_way(place, to));
-            let outage = running.take(since, AFTER).await;
-            others().for_each(|to| net.mend_one_way(place, to));
-            outage
-        }
-        "deaf" => {
-            others().for_each(|from| net.cut_one_way(from, place));
-            let outage = running.take(since, AFTER).await;
-            others().for_each(|from| net.mend_one_way(from, place));
-            outage
-        }
-        "flapping" => {
-            flap(net, place).await;
-            running.take(since, AFTER).await
-        }
-        _ => match net.slow_down(place) {
-            Ok(()) => {
-                let outage = running.take(since, AFTER).await;
-                net.speed_up(place);
-                outage
-            }
-            Err(why) => {
+    match way {
+        "cut off" => net.cut(place),
+        "not heard" => others().for_each(|to| net.cut_one_way(place, to)),
+        "deaf" => others().for_each(|from| net.cut_one_way(from, place)),
+        "flapping" => flap(net, place).await,
+        _ => {
+            if let Err(why) = net.slow_down(place) {
                 eprintln!("SKIPPED: no slow links here: {why}");
-                Duration::ZERO
+                return Duration::ZERO;
             }
-        },
-    };
+        }
+    }
+    if matches!(way, "cut off" | "not heard" | "deaf") {
+        cluster
+            .until("another one leads", |s| {
+                s.shards[0].is_active && s.shards[0].leader != leader
+            })
+            .await;
+    }
+    let outage = running.take(since, AFTER).await;
+    match way {
+        "cut off" => net.mend(place),
+        "not heard" => others().for_each(|to| net.mend_one_way(place, to)),
+        "deaf" => others().for_each(|from| net.mend_one_way(from, place)),
+        "flapping" => {}
+        _ => net.speed_up(place),
+    }
     cluster.well().await;
     outage
 }

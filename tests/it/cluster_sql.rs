@@ -98,7 +98,7 @@ async fn deleted_everywhere(cluster: &mut ClusterSite, client: &Client) {
         let _ = producer.enqueue(Record::new(&line)).await.unwrap();
     }
     within("acknowledgements", producer.close()).await.unwrap();
-    assert!(client.pipelines().await.unwrap().is_empty());
+    assert_eq!(client.pipelines().await.unwrap(), []);
     assert_eq!(read_all(client, "busy").await.remove(0).len(), before);
 }
 

@@ -64,6 +64,9 @@ pub(crate) fn of(input: &Input) -> String {
         Input::ClosePartition { partition } => format!("close {partition}"),
         Input::StartTask(config) => format!("start task {}", config.id),
         Input::StopTask { id } => format!("stop task {id}"),
+        Input::ForgetTasks { known, below } => {
+            format!("of the tasks below {below} these are all: {known:?}")
+        }
         Input::Turn => "turn".into(),
         Input::Tick => "tick".into(),
         Input::Synced { upto, result } => format!("synced {upto} {result:?}"),

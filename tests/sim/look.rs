@@ -7,6 +7,7 @@ use crate::run::Sim;
 use flowstone_core::{Input, Outbox, Reply, Ticket};
 use flowstone_wire::native::Place;
 use flowstone_wire::{Offset, PartitionId};
+use std::collections::VecDeque;
 
 /// Tickets of the one who looks.
 const LOOK: Ticket = Ticket(u64::MAX);
@@ -70,8 +71,8 @@ impl Sim {
         let mut out = Outbox::default();
         node.host(shard).shard.step(now, input, &mut out);
         let mut found = None;
-        let outputs: Vec<_> = out.drain().collect();
-        for output in outputs {
+        let mut outputs: VecDeque<_> = out.drain().collect();
+        while let Some(output) = outputs.pop_front() {
             let Some(node) = &mut self.node else { break };
             let host = node.host(shard);
             match host.sort(output) {
@@ -79,11 +80,14 @@ impl Sim {
                 Ok(told) => self.told(shard, told)?,
                 Err(
                     job @ (Job::Read { ticket: LOOK, .. } | Job::FindTime { ticket: LOOK, .. }),
-                ) => {
-                    if let Done::Reply(_, result) = host.work(job) {
-                        found = Some(result);
+                ) => match host.work(job) {
+                    Done::Reply(_, result) => found = Some(result),
+                    Done::Input(again) => {
+                        host.shard.step(now, again, &mut out);
+                        outputs.extend(out.drain());
                     }
-                }
+                    _ => {}
+                },
                 Err(job) => self.queue_job(shard, job),
             }
         }

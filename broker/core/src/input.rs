@@ -8,6 +8,7 @@ use flowstone_storage::settled::{Rewritten, SegmentId, SettledMeta, Tiered};
 use flowstone_storage::{DiskFile, Error};
 use flowstone_wire::native::{Acks, GroupOffset, Place, Visibility};
 use flowstone_wire::{CheckedBatch, Epoch, Failure, Lsn, Offset, PartitionId, ProducerId};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 /// The time of a step, as its driver reads it.
@@ -186,6 +187,13 @@ pub enum Input {
     StopTask {
         /// Number of the pipeline.
         id: u32,
+    },
+    /// Of the pipelines numbered below `below` these are all: what others did here ends, and goes.
+    ForgetTasks {
+        /// Their numbers.
+        known: BTreeSet<u32>,
+        /// Above it there may be others.
+        below: u32,
     },
     /// What was staged is to be processed and written.
     Turn,

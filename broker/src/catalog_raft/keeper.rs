@@ -81,16 +81,16 @@ impl Member {
         })
     }
 
-    /// The same, as the leader says it where this node does not vote, and hears nobody else.
-    pub(crate) async fn vitals_heard(&self) -> Vitals {
-        let votes = self.voters().contains(&self.me);
-        let Some(leader) = self.leader().filter(|l| !votes && *l != self.me) else {
-            return self.vitals();
-        };
-        let asked = self.ways.call(leader, PeerRequest::Vitals);
+    /// The same, as the leader says it where this node does not vote, and hears nobody else; `None` if it
+    /// does not answer.
+    pub(crate) async fn vitals_heard(&self) -> Option<Vitals> {
+        if self.voters().contains(&self.me) {
+            return Some(self.vitals());
+        }
+        let asked = self.ways.call(self.leader()?, PeerRequest::Vitals);
         match timeout(REPORT_TIMEOUT, asked).await {
-            Ok(Ok(PeerAnswer::Vitals(vitals))) => vitals,
-            _ => self.vitals(),
+            Ok(Ok(PeerAnswer::Vitals(vitals))) => Some(vitals),
+            _ => None,
         }
     }
 

@@ -19,6 +19,9 @@ use tokio::sync::watch;
 /// An only voter leads at once; this is for a disk that takes its time.
 const BEGIN_TIMEOUT: Duration = Duration::from_secs(60);
 
+/// A leader that no majority has answered for so long says that nobody is known to lead.
+const UNHEARD_MS: u64 = 1000;
+
 /// How the voters of a cluster stand, as far as a node has heard.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Standing {
@@ -89,11 +92,18 @@ impl Member {
     /// How the voters stand.
     pub(crate) fn standing(&self) -> Standing {
         Standing {
-            leader: self.leader(),
+            leader: self.leader().filter(|l| *l != self.me || self.is_heard()),
             voters: self.voters(),
             term: self.metrics().current_term,
             applied: *self.shown.applied.borrow(),
         }
+    }
+
+    /// Whether this node, which leads, can have anything agreed on: another one may lead by now.
+    fn is_heard(&self) -> bool {
+        let metrics = self.metrics();
+        let quorum = metrics.millis_since_quorum_ack;
+        self.voters().len() < 2 || quorum.is_some_and(|ms| ms < UNHEARD_MS)
     }
 
     /// The raft that runs.

@@ -16,14 +16,17 @@ use std::sync::Arc;
 impl Service {
     /// How the cluster stands, as far as this node has heard.
     pub async fn cluster_status(&self) -> ClusterStatus {
-        let vitals = self.catalog.vitals_heard().await;
+        let heard = self.catalog.vitals_heard().await;
+        // One that does not vote remembers a leader that it does not hear any more.
+        let is_heard = heard.is_some();
+        let vitals = heard.unwrap_or_default();
         let (catalog, standing) = (self.catalog(), self.catalog.standing());
         let cluster = catalog.cluster();
         let shards = catalog.all_placed();
         ClusterStatus {
             cluster: cluster.map_or(String::new(), |c| c.id.clone()),
             node: self.catalog.me(),
-            leader: standing.leader,
+            leader: standing.leader.filter(|_| is_heard),
             term: standing.term,
             applied: standing.applied,
             copies: cluster.map_or(1, |c| c.copies),

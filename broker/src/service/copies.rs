@@ -1,6 +1,7 @@
 //! A node among others: what its copies of shards hear of the catalog, and what they say.
 
 use super::Service;
+use super::deployed::forget_others;
 use super::topics::openings;
 use crate::catalog_raft::{NodeReport, PeerAnswer, PeerRequest};
 use crate::catalog_store::CatalogStore;
@@ -103,6 +104,7 @@ impl Service {
             .into_iter()
             .flat_map(std::collections::BTreeMap::into_values);
         inputs.extend(tasks.map(|config| Input::StartTask(Box::new(config))));
+        inputs.push(forget_others(&catalog));
         let place = Self::place(&catalog, shard).map_or(Vec::new(), |(_, inputs)| inputs);
         inputs.extend(place.into_iter().map(Input::Replica));
         (catalog.next_partition(), inputs)

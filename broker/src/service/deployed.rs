@@ -3,8 +3,8 @@
 
 use super::Service;
 use super::sql::plan;
-use flowstone_core::Input;
 use flowstone_core::catalog::Deployed;
+use flowstone_core::{Catalog, Input};
 use flowstone_wire::Failure;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Weak};
@@ -16,10 +16,18 @@ const AGAIN_AFTER: Duration = Duration::from_secs(1);
 /// What a node has done about the deployed pipelines.
 #[derive(Debug, Default)]
 pub(crate) struct Following {
+    /// The pipelines that the shards were told to be all.
+    told: BTreeSet<u32>,
     /// Numbers of those whose tasks were started.
     running: BTreeSet<u32>,
     /// What was said of those that could not be, so that it is said once.
     failed: BTreeMap<u32, String>,
+}
+
+/// What pipelines there are, for a shard that may have something of others.
+pub(super) fn forget_others(catalog: &Catalog) -> Input {
+    let (known, below) = catalog.pipeline_numbers();
+    Input::ForgetTasks { known, below }
 }
 
 impl Service {
@@ -59,6 +67,13 @@ impl Service {
                     }
                 }
             }
+        }
+        let (known, _) = catalog.pipeline_numbers();
+        if following.told != known {
+            for shard in self.all_shards() {
+                self.tell_shard(shard, forget_others(&catalog));
+            }
+            following.told = known;
         }
         following.failed.is_empty()
     }

@@ -22,7 +22,13 @@ impl Service {
         if self.cluster().is_none() {
             return;
         }
-        let (catalog, vitals) = (self.catalog(), self.catalog_store().vitals_heard().await);
+        let (catalog, vitals) = (
+            self.catalog(),
+            self.catalog_store()
+                .vitals_heard()
+                .await
+                .unwrap_or_default(),
+        );
         let led = self.all_shards().filter(|shard| self.leads(*shard));
         let commands: Vec<_> = led
             .filter_map(|shard| {

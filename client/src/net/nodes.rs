@@ -176,12 +176,13 @@ impl Shared {
         known.leaders = leaders;
     }
 
-    /// Asks all that lead, and as many others as it takes for one answer. Returns whether there are
-    /// several nodes.
+    /// Asks all that lead, and as many others as it takes for one answer of a node that hears who decides,
+    /// and takes the newest. Returns whether there are several nodes.
     async fn ask(&self) -> bool {
         let candidates = self.candidates(&self.known());
         let leading = self.known().leaders.len();
         let mut has_answer = false;
+        let mut newest: Option<(Address, ClusterStatus)> = None;
         for (n, address) in candidates.into_iter().enumerate() {
             if has_answer && n >= leading {
                 break;
@@ -189,8 +190,12 @@ impl Shared {
             let pool = self.pool(&mut self.known(), &address);
             match timeout(ANSWER_WITHIN, status_of(&pool)).await {
                 Ok(Ok(status)) => {
-                    has_answer = true;
-                    self.learn(&address, &status);
+                    // One that is cut off from the others may still be reached from here.
+                    has_answer |= status.leader.is_some();
+                    let age = |s: &ClusterStatus| (s.leader.is_some(), s.term, s.applied);
+                    if newest.as_ref().is_none_or(|(_, s)| age(s) < age(&status)) {
+                        newest = Some((address, status));
+                    }
                 }
                 Ok(Err(e)) if e.code == ErrorCode::Disconnected => self.leave_out(&address),
                 // It works, and knows nothing of clusters.
@@ -200,6 +205,9 @@ impl Shared {
                     pool.stall();
                 }
             }
+        }
+        if let Some((address, status)) = newest {
+            self.learn(&address, &status);
         }
         self.known().pools.len() > 1
     }

@@ -3,7 +3,7 @@
 use super::{Catalog, Event, Row};
 use flowstone_wire::{ErrorCode, Failure, name};
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Most pipelines.
 const PIPELINES_MAX: usize = 10_000;
@@ -108,6 +108,12 @@ impl Catalog {
         let rows = vec![Row::stream(&stream, &statement)];
         self.streams.insert(stream, statement);
         Ok((Event::StreamSet, rows))
+    }
+
+    /// The numbers of all pipelines, and the one that the next one gets.
+    pub fn pipeline_numbers(&self) -> (BTreeSet<u32>, u32) {
+        let known = self.pipelines.values().copied().collect();
+        (known, self.counters.next_pipeline)
     }
 
     /// The number of a pipeline, deployed or configured.

@@ -187,6 +187,10 @@ impl Shard {
             Input::ClosePartition { partition } => self.close_partition(partition, out),
             Input::StartTask(config) => self.start_task(now, *config, out),
             Input::StopTask { id } => self.tasks.stop(id),
+            Input::ForgetTasks { known, below } => {
+                let is_gone = |id: u32| id < below && !known.contains(&id);
+                self.materializer.wanted |= self.tasks.forget(is_gone);
+            }
             Input::Tick => self.tick(now, out),
             Input::Drain => self.drain(out),
             done @ (Input::Synced { .. }

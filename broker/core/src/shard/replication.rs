@@ -12,6 +12,7 @@
 //! It cannot go back. So a follower's never has what could still be cut, and a leader that retires throws
 //! its own away: the shard is opened again, as after a restart.
 
+mod doubt;
 mod follow;
 mod lead;
 mod open;
@@ -25,6 +26,7 @@ use crate::replica::{
     Envelope, Header, Input as Told, LogId, Message, Outbox as Said, Output as Say, Replica,
 };
 use bytes::Bytes;
+use doubt::Doubt;
 use flowstone_storage::log::CheckedCopy;
 use flowstone_storage::snapshot::PART_BYTES;
 use flowstone_wire::{ErrorCode, Failure, Lsn};
@@ -55,8 +57,7 @@ pub(super) struct Replication {
     viewed: Lsn,
     /// Up to here the replica knows what a leader has written.
     told: Lsn,
-    /// Whether what is committed may be served: nobody else can have been appointed unheard of.
-    sure: bool,
+    doubt: Doubt,
     /// The log is to be cut here when no sync is under way.
     to_cut: Option<Lsn>,
     /// It is being cut: nothing is synced.
@@ -105,7 +106,7 @@ impl Shard {
 
     /// Whether what is committed may be served here.
     fn serves(&self) -> bool {
-        let serves = |r: &Replication| r.role == Role::Leader && r.sure;
+        let serves = |r: &Replication| r.role == Role::Leader && r.doubt == Doubt::None;
         self.replication.as_deref().is_none_or(serves)
     }
 
@@ -119,7 +120,7 @@ impl Shard {
     fn refused_by_role(&self, input: &Input) -> Option<Failure> {
         let refused = match input {
             Input::Produce { .. } | Input::Deliver { .. } | Input::CommitOffsets { .. } => {
-                !self.leads()
+                !self.leads() || self.gave_up()
             }
             Input::Fetch { .. }
             | Input::FindOffset { .. }
@@ -175,6 +176,7 @@ impl Shard {
     pub(super) fn tick_replica(&mut self, now: Now, out: &mut Outbox) {
         if self.replication.is_some() && self.fenced.is_none() {
             self.tell(now, Told::Tick, out);
+            self.give_up_in_time(now, out);
         }
     }
 
@@ -249,17 +251,11 @@ impl Shard {
             Say::Begin(epoch) => self.begin(now, epoch, out),
             Say::Retire => self.retire(out),
             Say::Committed(upto) => self.committed_upto(upto, out),
-            Say::LeaderDoubt => self.set_sure(false),
-            Say::LeaderSure => self.set_sure(true),
+            Say::LeaderDoubt => self.set_doubt(Doubt::Since(now.mono_us)),
+            Say::LeaderSure => self.set_doubt(Doubt::None),
             Say::AskCatalog(asked) => out.push(Output::AskCatalog(asked)),
             Say::Report(report) => out.push(Output::ReplicaReport(Box::new(report))),
             Say::Fault(fault) => out.push(Output::Report(format!("shard {}: {fault}", self.id))),
-        }
-    }
-
-    fn set_sure(&mut self, sure: bool) {
-        if let Some(r) = self.replication.as_deref_mut() {
-            r.sure = sure;
         }
     }
 
@@ -323,7 +319,7 @@ impl Shard {
         let Some(r) = self.replication.as_deref_mut() else {
             return;
         };
-        (r.role, r.sure) = (Role::Ended, false);
+        (r.role, r.doubt) = (Role::Ended, Doubt::GaveUp);
         r.ending = Some(ending);
         self.draining = true;
         self.refuse_all_waiting(out);
@@ -357,7 +353,7 @@ impl Shard {
     pub(super) fn fence_replica(&mut self, out: &mut Outbox) {
         if let Some(r) = self.replication.as_deref_mut() {
             r.replica.step(0, Told::Failed, &mut r.said);
-            r.sure = false;
+            r.doubt = Doubt::GaveUp;
             for say in r.said.drain() {
                 if let Say::Report(report) = say {
                     out.push(Output::ReplicaReport(Box::new(report)));

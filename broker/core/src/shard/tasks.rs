@@ -85,6 +85,8 @@ pub(super) struct Tasks {
     orphans: BTreeMap<u32, Vec<Orphan>>,
     /// Rows of deltas that were taken in and can go.
     folded: Vec<(u32, Lsn)>,
+    /// Keys of rows that belong to nobody any more.
+    gone: Vec<Vec<u8>>,
     /// A task stopped because too much waits for the disk.
     starved: bool,
     /// Milliseconds since 1970 and microseconds of the driver's clock, at the last step.
@@ -210,6 +212,28 @@ impl Tasks {
         }
     }
 
+    /// Ends the tasks of pipelines that are gone for good. What is stored of those that do not run goes; of those
+    /// that did, when the shard is opened again. Returns whether the state store has to learn something.
+    pub(super) fn forget(&mut self, is_gone: impl Fn(u32) -> bool) -> bool {
+        use super::materialize::{delta_key, task_key};
+        for slot in &mut self.running {
+            slot.take_if(|r| is_gone(r.config.id));
+        }
+        let entries = self.entries.extract_if(.., |id, _| is_gone(*id));
+        let entries = entries.flat_map(|(id, all)| {
+            let keys = all.into_iter().map(|(key, _)| key);
+            keys.map(move |key| task_key(id, &key)).collect::<Vec<_>>()
+        });
+        self.gone.extend(entries);
+        let orphans = self.orphans.extract_if(.., |id, _| is_gone(*id));
+        let stored = orphans.flat_map(|(id, all)| {
+            let stored = all.into_iter().filter(|o| o.stored);
+            stored.map(move |o| delta_key(id, o.lsn))
+        });
+        self.gone.extend(stored);
+        !self.gone.is_empty()
+    }
+
     /// Goes on with a pipeline that was stopped in this process. Returns whether there is one.
     fn resume(&mut self, id: u32) -> bool {
         self.by_id(id).is_some_and(|r| {
@@ -241,6 +265,7 @@ impl Tasks {
                     .map(|(k, v)| (task_key(id, &k), v)),
             );
         }
+        changes.extend(self.gone.drain(..).map(|key| (key, None)));
         for (id, lsn) in self.folded.drain(..) {
             changes.push((delta_key(id, lsn), None));
         }
@@ -290,10 +315,10 @@ impl Running {
         let error = self.error.as_deref().or(outbound.error(self.config.id));
         PipelineStatus {
             name: self.config.pipeline.name().to_string(),
-            state: if error.is_some() {
-                "retrying"
-            } else {
-                "running"
+            state: match error {
+                _ if self.stopped => "paused",
+                Some(_) => "retrying",
+                None => "running",
             }
             .to_string(),
             positions: self

@@ -21,7 +21,7 @@ use flowstone_wire::{
     BatchBuilder, BatchHeader, CheckedBatch, Codec, ErrorCode, Failure, Offset, PartitionId,
     ProducerId, ShardId, batch, record,
 };
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -843,6 +843,46 @@ fn a_task_goes_on_where_it_was_and_what_fails_is_kept() {
         let mut rig = rig.reopen();
         assert_eq!(rig.values(B, Offset(0)), ["1", "2", "3"]);
     }
+}
+
+#[test]
+fn of_a_pipeline_that_is_gone_nothing_stays() {
+    let mut rig = Rig::new(ShardConfig {
+        materialize_bytes: 1,
+        ..CONFIG
+    });
+    rig.task = Some(numbers(B));
+    let mut rig = rig.reopen();
+    let stored = |rig: &Rig| {
+        let mut rows = 0;
+        let mut count = |key: &[u8], _: &[u8]| rows += usize::from(matches!(key[0], b't' | b'd'));
+        rig.state.load(&mut count).unwrap();
+        rows
+    };
+    rig.produce(plain("x", 1), Acks::Durable).unwrap();
+    rig.advance(10_000);
+    assert!(stored(&rig) > 0);
+    let id = numbers(B).id;
+    let others = |below| Input::ForgetTasks {
+        known: BTreeSet::new(),
+        below,
+    };
+    rig.step(others(id));
+    rig.produce(plain("y", 1), Acks::Durable).unwrap();
+    assert_eq!(
+        rig.values(B, Offset(0)),
+        ["1", "2"],
+        "it may be a newer one"
+    );
+    rig.step(others(id + 1));
+    rig.produce(plain("z", 1), Acks::Durable).unwrap();
+    assert_eq!(rig.values(B, Offset(0)), ["1", "2"]);
+    rig.task = None;
+    let mut rig = rig.reopen();
+    rig.step(others(id + 1));
+    rig.produce(plain("z", 1), Acks::Durable).unwrap();
+    rig.advance(10_000);
+    assert_eq!(stored(&rig), 0);
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! A leader: how it begins, what it tells its replica, and how it ends.
 
+use super::doubt::Doubt;
 use super::{Ending, Role};
 use crate::input::Now;
 use crate::output::{Outbox, Output};
@@ -18,6 +19,8 @@ impl Shard {
             return;
         };
         (r.role, r.told) = (Role::Leader, end);
+        // Until the epoch has begun to commit.
+        r.doubt = Doubt::Since(now.mono_us);
         self.log.set_epoch(epoch);
         // What is not committed may be visible where a topic wants that.
         for p in self.partitions.values_mut() {
@@ -73,14 +76,7 @@ impl Shard {
     pub(super) fn refuse_all_waiting(&mut self, out: &mut Outbox) {
         let what = "this node stopped leading before the outcome was known; send it again with the same \
                     sequence, to the leader";
-        let lost = Failure::new(ErrorCode::LeadershipLost, what);
-        let waiting = self
-            .wait_written
-            .drain(..)
-            .chain(self.wait_durable.drain(..));
-        for waiting in waiting {
-            out.reply(waiting.ticket, Err(lost.clone()));
-        }
+        self.refuse_producers(what, out);
         let what = format!("this node does not lead shard {} any more", self.id);
         let moved = Failure::new(ErrorCode::NotLeader, what);
         for p in self.partitions.values_mut() {

@@ -1,5 +1,6 @@
 //! Opening a shard that is one of several copies.
 
+use super::doubt::Doubt;
 use super::{Replication, Role};
 use crate::replica::{
     EpochTable, Limits, LogId, Member, Outbox, Promise, Replica, ReplicaStart, Span,
@@ -64,7 +65,7 @@ impl Shard {
             role: Role::Follower,
             viewed: applied,
             told: shard.log.written(),
-            sure: false,
+            doubt: Doubt::GaveUp,
             to_cut: None,
             cutting: false,
             ending: None,
