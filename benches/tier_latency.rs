@@ -1,7 +1,7 @@
 //! How long producers wait while the tier works: alone, during uploads, and during cold reads.
 //!
-//! An open-loop producer at half of what it can send at most, durable acks, in windows that follow one
-//! another; the ratio of each run's windows counts, and of those the median. A directory in memory, and
+//! An open-loop producer at a tenth and at half of what it can send at most, durable acks, in windows that
+//! follow one another; the ratio of each run's windows counts, and of those the median. A directory in memory, and
 //! an S3 server in a process of its own, stand for a bucket elsewhere. What would run elsewhere, the
 //! server and the readers, gives way to the broker; the producer does not.
 
@@ -37,6 +37,8 @@ const OLD: &str = "old";
 const BACKLOG_BYTES: u64 = 1 << 30;
 const WINDOW_S: f64 = 3.0;
 const RUNS: usize = 3;
+/// Percent of what the producer can send at most.
+const LOADS: [u64; 2] = [10, 50];
 const READERS: usize = 2;
 const RECORD_BYTES: usize = 128;
 const SERVE: &str = "--serve-s3";
@@ -55,11 +57,13 @@ fn main() -> Result<(), Failure> {
         if filter.is_some_and(|f| !name.eq_ignore_ascii_case(f)) {
             continue;
         }
-        let mut runs = Vec::new();
-        for _ in 0..RUNS {
-            runs.push(run(name, &whole, &dir.path().join("data"))?);
+        for percent in LOADS {
+            let mut runs = Vec::new();
+            for _ in 0..RUNS {
+                runs.push(run(name, percent, &whole, &dir.path().join("data"))?);
+            }
+            tell(&format!("{name}, {percent} %"), &runs);
         }
-        tell(name, &runs);
     }
     let sync = raw::fdatasync(dir.path(), 4096, 2_000)?;
     println!("raw: 4 KiB + fdatasync, p99 {:.0} us", us(&sync, 0.99));
@@ -208,15 +212,15 @@ fn window(url: &str, topic: &str, per_s: u64) -> Result<[f64; 2], Failure> {
     Ok([us(&times, 0.5), us(&times, 0.99)])
 }
 
-/// Half of what this producer can send: it is given far more to do than that, and is late by the end.
-fn half_of_most(url: &str) -> Result<u64, Failure> {
+/// What this producer can send: it is given far more to do than that, and is late by the end.
+fn most(url: &str) -> Result<u64, Failure> {
     const PER_S: u64 = 3_000_000;
     let times = tcp::latency(&load(url, "most", RECORD_BYTES, 1.0), PER_S)?;
     let late_s = times.max() as f64 / 1e9;
-    Ok((PER_S as f64 / (1.0 + late_s) / 2.0) as u64)
+    Ok((PER_S as f64 / (1.0 + late_s)) as u64)
 }
 
-fn run(name: &str, whole: &Path, data: &Path) -> Result<Run, Failure> {
+fn run(name: &str, percent: u64, whole: &Path, data: &Path) -> Result<Run, Failure> {
     if data.exists() {
         std::fs::remove_dir_all(data)?;
     }
@@ -224,7 +228,7 @@ fn run(name: &str, whole: &Path, data: &Path) -> Result<Run, Failure> {
     // Bytes that still wait for the disk would be the first window's.
     rustix::fs::sync();
     let (broker, url) = start(config(data))?;
-    let per_s = half_of_most(&url)?;
+    let per_s = most(&url)? * percent / 100;
     let alone = window(&url, "alone", per_s)?;
     drop(broker);
 

@@ -172,9 +172,6 @@ impl Service {
         if !self.ready.load(Ordering::Relaxed) {
             return Some("the broker is starting".into());
         }
-        if self.cluster.is_some() && self.catalog.standing().leader.is_none() {
-            return Some("nobody leads the catalog, as far as this node has heard".into());
-        }
         let fenced = self.fenced.lock().ok()?;
         let (shard, reason) = fenced.first_key_value()?;
         Some(format!(

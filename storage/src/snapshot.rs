@@ -167,9 +167,10 @@ impl Outgoing {
                 Stage::Files => match self.next_of_file()? {
                     Some(part) => return Ok(Some(part)),
                     None => {
-                        // More may be settled by now.
-                        let (_, settled_upto) = self.picture.reach()?;
-                        self.tail.retain(|piece| piece.last > settled_upto);
+                        // More may be settled and taken in by now.
+                        let (applied, settled_upto) = self.picture.reach()?;
+                        let has_both = applied.min(settled_upto);
+                        self.tail.retain(|piece| piece.last > has_both);
                         self.stage = Stage::Log;
                     }
                 },

@@ -14,12 +14,16 @@ use crate::tier_site::{
 };
 use flowstone_client::{Client, TopicSettings};
 use std::collections::BTreeMap;
+use std::time::Duration;
+use tokio::time::timeout;
 
 const PARTITIONS: u32 = 6;
 /// Records of one segment of the log and some of the next.
 const SEGMENT: u64 = 1_080;
 /// A restart with its work for the tier makes fewer requests.
 const REQUESTS: u64 = 40;
+/// A bucket that is not asked for anything for so long has all there is.
+const IDLE: Duration = Duration::from_secs(5);
 /// What is read as a whole takes time, and ever more of it: once in so many kills, and so often at most.
 const READ_EVERY: u64 = 6;
 const READS_MAX: u64 = 12;
@@ -67,7 +71,13 @@ impl Victim<'_> {
         if round.is_multiple_of(3) {
             self.fill(&client).await;
         }
-        within("the request to stop at", self.bucket.faults.stopped()).await;
+        let stopped = async {
+            // There may be less to do than it takes to come to that request.
+            while timeout(IDLE, self.bucket.faults.stopped()).await.is_err() {
+                self.fill(&client).await;
+            }
+        };
+        within("the request to stop at", stopped).await;
         let last = self.bucket.faults.take_log().into_iter().nth(at as usize);
         let last = last.unwrap();
         let kind = last.split('?').next().unwrap().split('/').nth(5);

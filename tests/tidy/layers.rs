@@ -98,13 +98,15 @@ const PARTS: &[Part] = &[
     },
     Part {
         name: "rustls",
-        packages: &["flowstone-peer"],
-        places: &["broker/peer/"],
+        // The tier's tests have a server that speaks TLS.
+        packages: &["flowstone-peer", "flowstone-tier"],
+        places: &["broker/peer/", "storage/tier/tests/"],
     },
     Part {
         name: "rcgen",
-        packages: &["flowstone-peer"],
-        places: &["broker/peer/"],
+        // The tier's tests have a server that speaks TLS.
+        packages: &["flowstone-peer", "flowstone-tier"],
+        places: &["broker/peer/", "storage/tier/tests/"],
     },
     Part {
         name: "redb",

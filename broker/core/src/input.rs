@@ -1,5 +1,6 @@
 //! Everything that can happen to a shard.
 
+use crate::output::Output;
 use crate::replica::{Config, Envelope, Member};
 use bytes::Bytes;
 use flowstone_processor::Pipeline;
@@ -232,7 +233,7 @@ pub enum Input {
     /// not there any more when it was its turn to be read: the tier may have it, or another segment.
     ReadGone {
         /// What was asked for.
-        read: Box<crate::Output>,
+        read: Box<Output>,
         /// What was not there.
         why: String,
     },
@@ -271,6 +272,12 @@ impl Input {
             | Self::ReadOffsets { ticket, .. }
             | Self::ListGroups { ticket }
             | Self::Status { ticket } => Some(*ticket),
+            Self::ReadGone { read, .. } => match **read {
+                Output::ReadSettled { ticket, .. } | Output::FindSettledTime { ticket, .. } => {
+                    Some(ticket)
+                }
+                _ => None,
+            },
             _ => None,
         }
     }

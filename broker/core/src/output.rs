@@ -224,6 +224,14 @@ impl Outbox {
         self.items.push(Output::Reply { ticket, result });
     }
 
+    /// Takes the outputs that are like this, in their order.
+    pub(crate) fn extract(
+        &mut self,
+        is_it: impl Fn(&Output) -> bool,
+    ) -> impl Iterator<Item = Output> {
+        self.items.extract_if(.., move |output| is_it(output))
+    }
+
     /// Takes all outputs; the room stays allocated.
     pub fn drain(&mut self) -> std::vec::Drain<'_, Output> {
         self.items.drain(..)

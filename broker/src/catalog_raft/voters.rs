@@ -3,6 +3,7 @@
 use super::member::{Member, Metrics};
 use flowstone_core::Catalog;
 use flowstone_core::catalog::{NodeState, Role};
+use flowstone_wire::NodeId;
 use openraft::{ChangeMembers, EmptyNode};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -12,6 +13,8 @@ use tokio::time::timeout;
 const VOTERS_MAX: usize = 5;
 /// A learner that lacks no more entries than this may vote.
 const NEAR: u64 = 100;
+/// Who was heard within this may get a vote.
+const HEARD_MS: u64 = 1000;
 /// A change that has not got through by then is looked at again.
 const CHANGE_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -20,7 +23,7 @@ pub(super) struct Electorate {
     pub(super) voters: BTreeSet<u64>,
     /// Those that follow, voters included.
     pub(super) followers: BTreeSet<u64>,
-    /// Those that have nearly everything.
+    /// Those that have nearly everything, and are there.
     pub(super) near: BTreeSet<u64>,
     /// Nodes of the cluster; witnesses first in mind, since that is all they do.
     pub(super) nodes: BTreeMap<u64, Role>,
@@ -112,11 +115,13 @@ impl Electorate {
     }
 }
 
-fn electorate(catalog: &Catalog, metrics: &Metrics) -> Electorate {
+fn electorate(catalog: &Catalog, metrics: &Metrics, is_heard: impl Fn(u64) -> bool) -> Electorate {
     let membership = metrics.membership_config.membership();
     let last = metrics.last_log_index.unwrap_or(0);
     let matched = metrics.replication.iter().flatten();
     let near = matched.filter(|(_, id)| id.is_some_and(|id| id.index + NEAR >= last));
+    // Who lacks nothing and is gone would be a voter that must not fail, and has.
+    let near = near.filter(|(id, _)| is_heard(**id));
     let nodes = catalog.nodes().filter(|n| n.state != NodeState::Removed);
     let leaving = catalog.nodes().filter(|n| n.state == NodeState::Draining);
     Electorate {
@@ -132,7 +137,13 @@ impl Member {
     /// Takes the next step, if one is due. Only a leader can.
     pub(super) async fn keep_voters(&self) {
         let catalog = self.shown.catalog.borrow().clone();
-        let change = match electorate(&catalog, &self.metrics()).next() {
+        let vitals = self.vitals();
+        let is_heard = |id| {
+            let node = u32::try_from(id).ok().map(NodeId);
+            let silent_ms = node.and_then(|node| vitals.silent_ms.get(&node));
+            silent_ms.is_some_and(|ms| *ms < HEARD_MS)
+        };
+        let change = match electorate(&catalog, &self.metrics(), is_heard).next() {
             Change::None => return,
             Change::Follow(ids) => {
                 if let Err(e) = self.keep_pace().await {

@@ -16,10 +16,14 @@ pub(super) async fn healthz() -> &'static str {
 /// The node takes requests; if not, why. What shards of a cluster lack is said, and is no reason to send
 /// requests elsewhere: every node passes them on.
 pub(super) async fn readyz(State(door): Shared) -> Response {
-    if let Some(why) = door.service.not_ready() {
-        return (StatusCode::SERVICE_UNAVAILABLE, format!("{why}\n")).into_response();
-    }
-    let lacking = door.service.lacking().await;
+    let lacking = match door.service.not_ready() {
+        Some(why) => Err(why),
+        None => door.service.lacking().await,
+    };
+    let lacking = match lacking {
+        Ok(lacking) => lacking,
+        Err(why) => return (StatusCode::SERVICE_UNAVAILABLE, format!("{why}\n")).into_response(),
+    };
     let lines = lacking
         .iter()
         .map(|(shard, what)| format!("shard {shard}: {what}\n"));

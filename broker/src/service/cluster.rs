@@ -48,13 +48,20 @@ impl Service {
     }
 
     /// What shards lack of being led and having every copy; nothing where this node takes no others.
-    pub(crate) async fn lacking(&self) -> Vec<(ShardId, String)> {
+    ///
+    /// # Errors
+    /// That this node is cut off from those who decide.
+    pub(crate) async fn lacking(&self) -> Result<Vec<(ShardId, String)>, String> {
         if self.cluster().is_none() {
-            return Vec::new();
+            return Ok(Vec::new());
         }
-        let shards = self.cluster_status().await.shards;
-        let lacking = shards.iter().filter_map(|s| Some((s.shard, s.lacks()?)));
-        lacking.collect()
+        let status = self.cluster_status().await;
+        if status.leader.is_none() {
+            return Err("nobody leads the catalog, as far as this node has heard".into());
+        }
+        let lacking = status.shards.iter();
+        let lacking = lacking.filter_map(|s| Some((s.shard, s.lacks()?)));
+        Ok(lacking.collect())
     }
 
     /// Changes the cluster.

@@ -16,8 +16,8 @@ const AGAIN_AFTER: Duration = Duration::from_secs(1);
 /// What a node has done about the deployed pipelines.
 #[derive(Debug, Default)]
 pub(crate) struct Following {
-    /// The pipelines that the shards were told to be all.
-    told: BTreeSet<u32>,
+    /// The pipelines that the shards were told to be all; `None` before they were told anything.
+    told: Option<BTreeSet<u32>>,
     /// Numbers of those whose tasks were started.
     running: BTreeSet<u32>,
     /// What was said of those that could not be, so that it is said once.
@@ -69,11 +69,11 @@ impl Service {
             }
         }
         let (known, _) = catalog.pipeline_numbers();
-        if following.told != known {
+        if following.told.as_ref() != Some(&known) {
             for shard in self.all_shards() {
                 self.tell_shard(shard, forget_others(&catalog));
             }
-            following.told = known;
+            following.told = Some(known);
         }
         following.failed.is_empty()
     }

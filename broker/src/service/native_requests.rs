@@ -86,6 +86,25 @@ impl Service {
                 let r: native::DescribeTopic = decode(&header)?;
                 answer::<native::DescribeTopic>(self.describe_topic(&r.name).await)
             }
+            native::ListGroups::API => answer::<native::ListGroups>(self.groups().await),
+            native::ListShards::API => {
+                let all = self.statuses().await;
+                let shards = all.map(|all| all.into_iter().map(|s| s.shard).collect());
+                answer::<native::ListShards>(shards)
+            }
+            native::GetTier::API => answer::<native::GetTier>(self.tier_status().await),
+            _ => self.handle_of_cluster(api, header).await,
+        }
+    }
+
+    /// What is asked of pipelines and of the cluster.
+    async fn handle_of_cluster(
+        self: Arc<Self>,
+        api: u16,
+        header: Vec<u8>,
+    ) -> Result<Answer, Failure> {
+        use native::decode;
+        match api {
             native::ListPipelines::API => answer::<native::ListPipelines>(self.pipelines().await),
             native::DeployPipelines::API => {
                 let r: native::DeployPipelines = decode(&header)?;
@@ -99,24 +118,17 @@ impl Service {
                 let r: native::ControlPipeline = decode(&header)?;
                 answer::<native::ControlPipeline>(self.control_sql(r.name, r.action).await)
             }
-            native::ListGroups::API => answer::<native::ListGroups>(self.groups().await),
-            native::ListShards::API => {
-                let all = self.statuses().await;
-                let shards = all.map(|all| all.into_iter().map(|s| s.shard).collect());
-                answer::<native::ListShards>(shards)
-            }
             native::GetCluster::API => {
                 answer::<native::GetCluster>(Ok(self.cluster_status().await))
             }
             native::ChangeCluster::API => {
-                let r: native::ChangeCluster = native::decode(&header)?;
+                let r: native::ChangeCluster = decode(&header)?;
                 answer::<native::ChangeCluster>(self.change_cluster(r.change).await)
             }
             native::MakeToken::API => {
-                let r: native::MakeToken = native::decode(&header)?;
+                let r: native::MakeToken = decode(&header)?;
                 answer::<native::MakeToken>(self.make_token(r).await)
             }
-            native::GetTier::API => answer::<native::GetTier>(self.tier_status().await),
             other => {
                 let what = format!("request {other} is not known to this broker");
                 Err(Failure::new(ErrorCode::InvalidRequest, what))

@@ -16,6 +16,8 @@ use std::sync::Arc;
 struct Fresh {
     planned: Planned,
     statement: String,
+    /// The statements of the streams that it reads.
+    streams: BTreeMap<String, String>,
 }
 
 /// What a text says: streams by name, and pipelines over those and over the ones that were there.
@@ -53,24 +55,21 @@ impl Service {
         if dry_run {
             return Ok(described);
         }
-        for (name, statement) in &file.streams {
-            let (name, statement) = (name.clone(), statement.clone());
-            let command = Command::SetStream { name, statement };
-            self.clone().command(command).await?;
-        }
+        let mut pipelines = Vec::new();
         for fresh in file.pipelines {
             // The topics first: whichever node starts the tasks finds them.
             self.clone().topics_of(&fresh.planned.pipeline).await?;
             let deployed = Deployed {
-                streams: self.catalog().streams().clone(),
+                streams: fresh.streams,
                 statement: fresh.statement,
                 plan: fresh.planned.explained.clone(),
                 paused: false,
             };
-            let name = fresh.planned.pipeline.name().to_string();
-            let command = Command::DeployPipeline { name, deployed };
-            self.clone().command(command).await?;
+            pipelines.push((fresh.planned.pipeline.name().to_string(), deployed));
         }
+        let streams = file.streams;
+        let command = Command::Deploy { streams, pipelines };
+        self.clone().command(command).await?;
         self.follow_deployed().await;
         Ok(described)
     }
@@ -105,14 +104,21 @@ impl Service {
                     file.streams.insert(stream.name, text);
                 }
                 Statement::CreatePipeline(pipeline) => {
-                    let known = catalog.deployed_as(&pipeline.name).is_ok();
+                    let known = catalog.pipeline(&pipeline.name).is_some();
                     let twice = |f: &Fresh| f.planned.pipeline.name() == pipeline.name;
                     if known || file.pipelines.iter().any(twice) {
                         let what = format!("there is a pipeline '{}' already", pipeline.name);
                         return Err(Error::at(pipeline.place, what).into());
                     }
+                    let planned = streams.plan(&pipeline)?;
+                    let names = planned.streams.iter().map(|s| s.name.clone());
+                    let texts = names.filter_map(|name| {
+                        let text = file.streams.get(&name).or(catalog.streams().get(&name));
+                        Some((name, text?.clone()))
+                    });
                     file.pipelines.push(Fresh {
-                        planned: streams.plan(&pipeline)?,
+                        streams: texts.collect(),
+                        planned,
                         statement: text,
                     });
                 }

@@ -249,7 +249,7 @@ async fn read_frames(
     let mut large: Option<LargeFrame> = None;
     let mut whole_by: Option<Instant> = None;
     loop {
-        while (!connection.has_room() || worker.pressed()) && !connection.closed.get() {
+        while (!connection.has_room() || worker.holds_back()) && !connection.closed.get() {
             connection.room.wait().await;
             // That a frame is not read on is not the peer's doing.
             whole_by = None;

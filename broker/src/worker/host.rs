@@ -253,18 +253,28 @@ impl Worker {
             .any(|h| h.shard.as_ref().is_some_and(Shard::pressed))
     }
 
+    /// Whether a connection should not be read on just now; it is told when it should.
+    pub(super) fn holds_back(&self) -> bool {
+        let pressed = self.pressed();
+        self.held_back.set(self.held_back.get() || pressed);
+        pressed
+    }
+
+    /// Lets connections go on that were held back, when that is over.
+    pub(super) fn relieve(&self) {
+        if self.held_back.get() && !self.pressed() {
+            self.held_back.set(false);
+            let connections = self.connections.borrow();
+            connections.values().for_each(|c| c.look_again());
+        }
+    }
+
     pub(super) fn done(self: &Rc<Self>, shard: ShardId, done: Done) {
         match done.into_input() {
             Ok(input) => {
-                let pressed = self.pressed();
                 self.step(shard, input);
                 self.turn(shard);
-                if pressed && !self.pressed() {
-                    self.connections
-                        .borrow()
-                        .values()
-                        .for_each(|c| c.look_again());
-                }
+                self.relieve();
             }
             Err((ticket, result)) => {
                 if let Some(host) = self.hosts.get(&shard) {

@@ -71,6 +71,8 @@ pub(super) struct Worker {
     pub(super) active: Cell<bool>,
     /// Syncs that the kernel is doing.
     pub(super) syncs: Cell<u32>,
+    /// Connections wait until no disk is behind.
+    pub(super) held_back: Cell<bool>,
     mailbox: Arc<Mailbox<Message>>,
     draining: RefCell<Option<Box<dyn FnOnce() + Send>>>,
     stopped: Cell<bool>,
@@ -163,6 +165,7 @@ async fn run(start: WorkerStart, uring: bool, cores: Option<CpuSet>) {
         uring,
         active: Cell::new(true),
         syncs: Cell::new(0),
+        held_back: Cell::new(false),
         mailbox: start.mailbox,
         draining: RefCell::new(None),
         stopped: Cell::new(false),
@@ -259,6 +262,7 @@ async fn tick(worker: Rc<Worker>) {
             let due = deadline();
             if due.is_some_and(|at| at <= now.mono_us) {
                 worker.step(*id, Input::Tick);
+                worker.relieve();
             }
             if let Some(at) = deadline() {
                 let left = Duration::from_micros(at.saturating_sub(now.mono_us));
@@ -295,6 +299,7 @@ impl Worker {
         for shard in &touched {
             self.turn(*shard);
         }
+        self.relieve();
         !touched.is_empty()
     }
 

@@ -148,13 +148,18 @@ impl Incoming {
     }
 
     fn append(&mut self, range: (Epoch, Lsn, Lsn), bytes: Bytes) -> Result<(), Error> {
-        let (_, settled_upto) = self.reach.unwrap_or_default();
+        let (applied, settled_upto) = self.reach.unwrap_or_default();
+        let (_, first, _) = range;
         let log = match &mut self.log {
             Some(log) => log,
+            None if first > applied.min(settled_upto).next() => {
+                return Err(self.wrong("its log begins behind what is taken in and settled"));
+            }
             None => {
                 let (disk, dir) = (self.disk.clone(), &self.dir);
+                let before = Lsn(first.0.saturating_sub(1));
                 let none = &mut |_: &BatchHeader, _: &Bytes| {};
-                let (log, ..) = ShardLog::open(disk, dir, self.config, settled_upto, none)?;
+                let (log, ..) = ShardLog::open(disk, dir, self.config, before, none)?;
                 self.log.insert(log)
             }
         };
@@ -166,16 +171,16 @@ impl Incoming {
         })
     }
 
-    /// Has the log on the disk: it must go as far as the state does.
+    /// Has the log on the disk: it must go as far as the state and the settled segments do.
     fn end_log(&mut self, applied: Lsn, settled_upto: Lsn) -> Result<(), Error> {
         let Some(mut log) = self.log.take() else {
-            if applied > settled_upto {
-                return Err(self.wrong("what is taken in and not settled is missing"));
+            if applied != settled_upto {
+                return Err(self.wrong("what is not both taken in and settled is missing"));
             }
             return Ok(());
         };
-        if log.written() < applied {
-            return Err(self.wrong("the log is shorter than what was taken in"));
+        if log.written() < applied.max(settled_upto) {
+            return Err(self.wrong("the log is shorter than what was taken in or settled"));
         }
         match log.sync_job() {
             Some(job) => job.run().map_err(Error::io("sync", &self.dir)),

@@ -11,6 +11,7 @@ use crate::replica::Config;
 use flowstone_wire::native::{Topic, TopicSettings};
 use flowstone_wire::{Epoch, NodeId, PartitionId, ProducerId, TopicId};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 
 /// A change of the catalog.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -59,12 +60,13 @@ pub enum Command {
     Node(NodeCommand),
     /// Something of a shard.
     Shard(ShardCommand),
-    /// Keep a pipeline of SQL, under a number of its own.
-    DeployPipeline {
-        /// Its name.
-        name: String,
-        /// What was said.
-        deployed: Deployed,
+    /// Keep pipelines of SQL, under numbers of their own, and streams, in place of earlier ones of their
+    /// names: all of them or nothing.
+    Deploy {
+        /// The statements of the streams, by name.
+        streams: BTreeMap<String, String>,
+        /// The pipelines, by name.
+        pipelines: Vec<(String, Deployed)>,
     },
     /// Keep that a deployed pipeline runs, or that it does not.
     PausePipeline {
@@ -77,13 +79,6 @@ pub enum Command {
     ForgetPipeline {
         /// Its name.
         name: String,
-    },
-    /// Keep a stream, in place of an earlier one of this name.
-    SetStream {
-        /// Its name.
-        name: String,
-        /// The statement.
-        statement: String,
     },
 }
 
@@ -116,6 +111,6 @@ pub enum Event {
     Placed,
     /// The number that the pipeline had.
     PipelineForgotten(u32),
-    /// The stream is kept.
-    StreamSet,
+    /// Streams and pipelines are kept.
+    Deployed,
 }

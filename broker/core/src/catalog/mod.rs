@@ -127,10 +127,9 @@ impl Catalog {
             Command::Cluster(command) => self.apply_to_cluster(command),
             Command::Node(command) => self.apply_to_node(command),
             Command::Shard(command) => self.apply_to_shard(command),
-            Command::DeployPipeline { name, deployed } => self.deploy(name, deployed),
+            Command::Deploy { streams, pipelines } => self.deploy(streams, pipelines),
             Command::PausePipeline { name, paused } => self.pause(&name, paused),
             Command::ForgetPipeline { name } => self.forget_pipeline(&name),
-            Command::SetStream { name, statement } => self.set_stream(name, statement),
         }
     }
 

@@ -13,8 +13,7 @@ const TEXT_BYTES_MAX: usize = 256 << 10;
 /// A pipeline that was deployed: what was said, and whether it runs.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Deployed {
-    /// The statements of the streams that were there when it was deployed, by name. It keeps to
-    /// them, whatever becomes of a stream.
+    /// The statements of the streams that it reads, by name. It keeps to them, whatever becomes of a stream.
     pub streams: BTreeMap<String, String>,
     /// Its own statement.
     pub statement: String,
@@ -25,48 +24,85 @@ pub struct Deployed {
 }
 
 impl Catalog {
+    /// The number of a pipeline of the settings, or of a program.
     pub(super) fn register_pipeline(
         &mut self,
         pipeline: String,
     ) -> Result<(Event, Vec<Row>), Failure> {
         name::check("pipeline", &pipeline)?;
+        if self.deployed.contains_key(&pipeline) {
+            let what = format!(
+                "a pipeline '{pipeline}' of SQL was deployed: delete it, or give this one another name"
+            );
+            return Err(Failure::new(ErrorCode::InvalidRequest, what));
+        }
         if let Some(id) = self.pipelines.get(&pipeline) {
             return Ok((Event::PipelineRegistered(*id), Vec::new()));
         }
-        if self.pipelines.len() >= PIPELINES_MAX {
-            let what = format!("there are {PIPELINES_MAX} pipelines already");
-            return Err(Failure::new(ErrorCode::LimitReached, what));
-        }
-        let id = self.counters.next_pipeline;
-        self.counters.next_pipeline += 1;
-        self.pipelines.insert(pipeline.clone(), id);
-        let rows = vec![self.counters_row(), Row::pipeline(&pipeline, id)];
+        self.check_count(1)?;
+        let (id, rows) = self.take_number(pipeline);
         Ok((Event::PipelineRegistered(id), rows))
     }
 
-    /// Notes streams and a pipeline over them, which takes its number.
+    fn check_count(&self, more: usize) -> Result<(), Failure> {
+        if self.pipelines.len() + more > PIPELINES_MAX {
+            let what = format!("there may be {PIPELINES_MAX} pipelines, and not {more} more");
+            return Err(Failure::new(ErrorCode::LimitReached, what));
+        }
+        Ok(())
+    }
+
+    fn take_number(&mut self, pipeline: String) -> (u32, Vec<Row>) {
+        let id = self.counters.next_pipeline;
+        self.counters.next_pipeline += 1;
+        let rows = vec![self.counters_row(), Row::pipeline(&pipeline, id)];
+        self.pipelines.insert(pipeline, id);
+        (id, rows)
+    }
+
+    /// Notes streams and pipelines over them, which take numbers: all or none.
     pub(super) fn deploy(
         &mut self,
-        pipeline: String,
-        deployed: Deployed,
+        streams: BTreeMap<String, String>,
+        pipelines: Vec<(String, Deployed)>,
     ) -> Result<(Event, Vec<Row>), Failure> {
-        let texts = deployed
-            .streams
-            .values()
-            .chain([&deployed.statement, &deployed.plan]);
-        let size_bytes: usize = texts.map(String::len).sum();
-        if size_bytes > TEXT_BYTES_MAX {
-            let what = format!("the statements have {size_bytes} bytes, over {TEXT_BYTES_MAX}");
-            return Err(Failure::new(ErrorCode::TooLarge, what));
+        self.check_streams(&streams)?;
+        self.check_count(pipelines.len())?;
+        let mut names = BTreeSet::new();
+        for (pipeline, deployed) in &pipelines {
+            name::check("pipeline", pipeline)?;
+            check_size(deployed)?;
+            if self.pipelines.contains_key(pipeline) || !names.insert(pipeline) {
+                let what = format!("there is a pipeline '{pipeline}' already: delete it first");
+                return Err(Failure::new(ErrorCode::InvalidRequest, what));
+            }
         }
-        if self.pipelines.contains_key(&pipeline) {
-            let what = format!("there is a pipeline '{pipeline}' already: delete it first");
-            return Err(Failure::new(ErrorCode::InvalidRequest, what));
+        let mut rows = Vec::new();
+        for (stream, statement) in streams {
+            rows.push(Row::stream(&stream, &statement));
+            self.streams.insert(stream, statement);
         }
-        let (event, mut rows) = self.register_pipeline(pipeline.clone())?;
-        rows.push(Row::deployed(&pipeline, Some(&deployed)));
-        self.deployed.insert(pipeline, deployed);
-        Ok((event, rows))
+        for (pipeline, deployed) in pipelines {
+            rows.extend(self.take_number(pipeline.clone()).1);
+            rows.push(Row::deployed(&pipeline, Some(&deployed)));
+            self.deployed.insert(pipeline, deployed);
+        }
+        Ok((Event::Deployed, rows))
+    }
+
+    fn check_streams(&self, streams: &BTreeMap<String, String>) -> Result<(), Failure> {
+        for (stream, statement) in streams {
+            name::check("stream", stream)?;
+            if statement.len() > TEXT_BYTES_MAX {
+                let what = format!("the stream '{stream}' has over {TEXT_BYTES_MAX} bytes");
+                return Err(Failure::new(ErrorCode::TooLarge, what));
+            }
+        }
+        if self.streams.len() + streams.len() > PIPELINES_MAX {
+            let what = format!("there may be {PIPELINES_MAX} streams");
+            return Err(Failure::new(ErrorCode::LimitReached, what));
+        }
+        Ok(())
     }
 
     pub(super) fn pause(
@@ -91,23 +127,6 @@ impl Catalog {
         let id = self.pipelines.remove(pipeline).unwrap_or_default();
         let rows = vec![Row::deployed(pipeline, None), Row::no_pipeline(pipeline)];
         Ok((Event::PipelineForgotten(id), rows))
-    }
-
-    pub(super) fn set_stream(
-        &mut self,
-        stream: String,
-        statement: String,
-    ) -> Result<(Event, Vec<Row>), Failure> {
-        name::check("stream", &stream)?;
-        if statement.len() > TEXT_BYTES_MAX || self.streams.len() >= PIPELINES_MAX {
-            let what = format!(
-                "a stream has up to {TEXT_BYTES_MAX} bytes, and there are up to {PIPELINES_MAX}"
-            );
-            return Err(Failure::new(ErrorCode::LimitReached, what));
-        }
-        let rows = vec![Row::stream(&stream, &statement)];
-        self.streams.insert(stream, statement);
-        Ok((Event::StreamSet, rows))
     }
 
     /// The numbers of all pipelines, and the one that the next one gets.
@@ -138,6 +157,17 @@ impl Catalog {
     pub fn streams(&self) -> &BTreeMap<String, String> {
         &self.streams
     }
+}
+
+fn check_size(deployed: &Deployed) -> Result<(), Failure> {
+    let streams = deployed.streams.values();
+    let texts = streams.chain([&deployed.statement, &deployed.plan]);
+    let bytes: usize = texts.map(String::len).sum();
+    if bytes > TEXT_BYTES_MAX {
+        let what = format!("a pipeline and its streams have {bytes} bytes, over {TEXT_BYTES_MAX}");
+        return Err(Failure::new(ErrorCode::TooLarge, what));
+    }
+    Ok(())
 }
 
 fn unknown(pipeline: &str) -> Failure {

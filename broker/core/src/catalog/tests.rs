@@ -214,10 +214,14 @@ fn deployed_pipelines_are_kept_paused_and_forgotten() {
         plan: "sink".into(),
         paused: false,
     };
-    let deploy = || Command::DeployPipeline {
-        name: "p".into(),
-        deployed: deployed.clone(),
+    let of_two = |second: &str| Command::Deploy {
+        streams: deployed.streams.clone(),
+        pipelines: vec![
+            ("p".into(), deployed.clone()),
+            (second.into(), deployed.clone()),
+        ],
     };
+    let deploy = || of_two("q");
     let mut rows: BTreeMap<String, Vec<u8>> = BTreeMap::new();
     let mut apply = |c: &mut Catalog, command| -> Event {
         let (event, changed) = c.apply(command).unwrap();
@@ -231,12 +235,16 @@ fn deployed_pipelines_are_kept_paused_and_forgotten() {
         assert_eq!(Catalog::from_rows(1, stored).unwrap(), *c);
         event
     };
-    let stream = Command::SetStream {
-        name: "s".into(),
-        statement: "CREATE STREAM s".into(),
-    };
-    apply(&mut c, stream);
-    assert_eq!(apply(&mut c, deploy()), Event::PipelineRegistered(1));
+    for bad in ["p", "no/name"] {
+        assert!(c.apply(of_two(bad)).is_err());
+        assert_eq!(c, Catalog::new(1), "all or none");
+    }
+    assert_eq!(apply(&mut c, deploy()), Event::Deployed);
+    assert_eq!((c.pipeline("p"), c.pipeline("q")), (Some(1), Some(2)));
+    assert!(c.streams().contains_key("s"));
+    let name = "p".to_string();
+    let configured = Command::RegisterPipeline { name };
+    assert!(c.clone().apply(configured).is_err(), "it is another one");
     assert!(c.clone().apply(deploy()).is_err(), "it is there already");
     let pause = Command::PausePipeline {
         name: "p".into(),
@@ -245,8 +253,10 @@ fn deployed_pipelines_are_kept_paused_and_forgotten() {
     apply(&mut c, pause);
     assert!(c.deployed_as("p").unwrap().paused);
     let forget = || Command::ForgetPipeline { name: "p".into() };
+    let forget_other = Command::ForgetPipeline { name: "q".into() };
+    apply(&mut c, forget_other);
     assert_eq!(apply(&mut c, forget()), Event::PipelineForgotten(1));
     assert!(c.clone().apply(forget()).is_err());
-    let again = apply(&mut c, deploy());
-    assert_eq!(again, Event::PipelineRegistered(2), "a number of its own");
+    apply(&mut c, deploy());
+    assert_eq!(c.pipeline("p"), Some(3), "a number of its own");
 }

@@ -106,6 +106,14 @@ impl Lead {
         self.on_quorum(quorum, now_us, heard).unwrap_or(0)
     }
 
+    /// When a majority was heard for certain; for ever where this node is one.
+    pub(super) fn confirmed_us(&self, replica: &Replica) -> u64 {
+        match replica.rules.commit_quorum(self.members) {
+            1 => u64::MAX,
+            quorum => self.heard_us(replica.now_us, quorum),
+        }
+    }
+
     /// What to ask of the catalog, the most urgent thing first.
     pub(super) fn ask(&self, replica: &Replica) -> Option<Ask> {
         if self.is_spread && !self.is_active {

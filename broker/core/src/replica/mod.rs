@@ -205,6 +205,15 @@ impl Replica {
         matches!(&self.role, Role::Leading(lead) if lead.is_sure())
     }
 
+    /// Up to when a majority has confirmed that this node leads an active epoch, on its own clock in
+    /// microseconds; `None` where it does not.
+    pub fn confirmed_us(&self) -> Option<u64> {
+        match &self.role {
+            Role::Leading(lead) if lead.is_active() => Some(lead.confirmed_us(self)),
+            _ => None,
+        }
+    }
+
     /// The first LSN that some follower still wants of this leader's log: what is trimmed beyond makes
     /// a snapshot of what could be a stream.
     pub fn keep_from(&self) -> Lsn {

@@ -61,7 +61,9 @@ impl Shard {
             out.reply(ticket, Err(out_of_range(id, p, want.offset)));
             return false;
         }
-        let there = p.settled.iter().find(|m| m.id() == segment.id);
+        // What has expired may be gone before it is noted.
+        let kept = p.settled.iter().filter(|m| m.next_offset > p.start);
+        let there = kept.into_iter().find(|m| m.id() == segment.id);
         let Some(meta) = there.filter(|m| p.source_of(m.id()) == segment) else {
             return true;
         };

@@ -129,9 +129,13 @@ pub struct Shard {
 impl Shard {
     /// Takes one input. See the crate docs for the contract.
     pub fn step(&mut self, now: Now, input: Input, out: &mut Outbox) {
-        let Some(input) = self.allowed(input, out) else {
-            return;
-        };
+        if let Some(input) = self.allowed(input, out) {
+            self.take(now, input, out);
+        }
+        self.withhold(now, out);
+    }
+
+    fn take(&mut self, now: Now, input: Input, out: &mut Outbox) {
         match input {
             Input::Replica(input) => self.step_replica(now, input, out),
             Input::Produce {
@@ -163,16 +167,12 @@ impl Shard {
                 ticket,
                 partition,
                 place,
-            } => {
-                self.find_offset(ticket, partition, place, out);
-            }
+            } => self.find_offset(ticket, partition, place, out),
             Input::CommitOffsets {
                 ticket,
                 group,
                 offsets,
-            } => {
-                self.commit_offsets(now, ticket, group, offsets, out);
-            }
+            } => self.commit_offsets(now, ticket, group, offsets, out),
             Input::ReadOffsets {
                 ticket,
                 group,
@@ -187,10 +187,7 @@ impl Shard {
             Input::ClosePartition { partition } => self.close_partition(partition, out),
             Input::StartTask(config) => self.start_task(now, *config, out),
             Input::StopTask { id } => self.tasks.stop(id),
-            Input::ForgetTasks { known, below } => {
-                let is_gone = |id: u32| id < below && !known.contains(&id);
-                self.materializer.wanted |= self.tasks.forget(is_gone);
-            }
+            Input::ForgetTasks { known, below } => self.forget_tasks(&known, below),
             Input::Tick => self.tick(now, out),
             Input::Drain => self.drain(out),
             done @ (Input::Synced { .. }
@@ -271,7 +268,8 @@ impl Shard {
     /// Whether so much waits for the disk that a driver should take nothing new from producers until
     /// the next sync: past twice this they are refused.
     pub fn pressed(&self) -> bool {
-        self.fenced.is_none() && self.undurable_bytes > self.config.pending_bytes / 2
+        let takes = self.fenced.is_none() && !self.gave_up();
+        takes && self.undurable_bytes > self.config.pending_bytes / 2
     }
 
     /// Why the shard takes nothing any more, if so.

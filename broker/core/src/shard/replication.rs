@@ -16,6 +16,7 @@ mod doubt;
 mod follow;
 mod lead;
 mod open;
+mod withhold;
 
 pub use open::{ReplicaOptions, snapshot_id};
 
@@ -31,6 +32,7 @@ use flowstone_storage::log::CheckedCopy;
 use flowstone_storage::snapshot::PART_BYTES;
 use flowstone_wire::{ErrorCode, Failure, Lsn};
 use std::collections::VecDeque;
+use withhold::Withheld;
 
 /// What the shard is to the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,6 +60,8 @@ pub(super) struct Replication {
     /// Up to here the replica knows what a leader has written.
     told: Lsn,
     doubt: Doubt,
+    /// Refusals that are not told yet, in the order of their times.
+    withheld: VecDeque<Withheld>,
     /// The log is to be cut here when no sync is under way.
     to_cut: Option<Lsn>,
     /// It is being cut: nothing is synced.
@@ -124,6 +128,7 @@ impl Shard {
             }
             Input::Fetch { .. }
             | Input::FindOffset { .. }
+            | Input::ReadGone { .. }
             | Input::ReadOffsets { .. }
             | Input::ListGroups { .. } => !self.serves(),
             _ => false,
@@ -276,7 +281,7 @@ impl Shard {
         }
     }
 
-    /// Has the state and the settled segments sent, with what of the log is not settled yet.
+    /// Has the state and the settled segments sent, with what of the log is not in both of them yet.
     fn send_snapshot(
         &mut self,
         now: Now,
@@ -285,7 +290,8 @@ impl Shard {
         out: &mut Outbox,
     ) {
         let upto = self.log.written().min(committed);
-        match self.log.tail(self.settled_upto.next(), upto, PART_BYTES) {
+        let stored = self.settled_upto.min(self.materializer.applied);
+        match self.log.tail(stored.next(), upto, PART_BYTES) {
             Ok(tail) => out.push(Output::SendSnapshot {
                 header,
                 least,

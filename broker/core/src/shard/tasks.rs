@@ -183,7 +183,7 @@ impl Tasks {
             .running
             .iter()
             .flatten()
-            .filter(|r| !r.stopped)
+            .filter(|r| !r.stopped || r.held.is_some())
             .filter_map(due)
             .min();
         at_once.into_iter().chain(due).min()
@@ -208,7 +208,8 @@ impl Tasks {
     pub(super) fn stop(&mut self, id: u32) {
         if let Some(r) = self.by_id(id) {
             r.stopped = true;
-            r.ready = false;
+            // What is computed goes into the log first: the state is that of after it.
+            r.ready = r.held.is_some();
         }
     }
 
@@ -245,7 +246,7 @@ impl Tasks {
 
     /// Whether a task could go on at once.
     pub(super) fn any_ready(&self) -> bool {
-        self.running.iter().flatten().any(|r| r.ready && !r.stopped)
+        self.running.iter().flatten().any(Running::wants_a_turn)
     }
 
     /// Whether a task has computed a step for which there was no room in the log.
@@ -299,6 +300,10 @@ fn refuse(config: &TaskConfig, why: &Failure, out: &mut Outbox) {
 }
 
 impl Running {
+    fn wants_a_turn(&self) -> bool {
+        self.ready && (!self.stopped || self.held.is_some())
+    }
+
     fn fail(&mut self, now: Now, error: String) {
         self.error = Some(error);
         self.retry_at_us = Some(now.mono_us + READ_RETRY_US);

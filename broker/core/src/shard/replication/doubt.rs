@@ -28,7 +28,7 @@ impl Shard {
     }
 
     /// Whether a leader has not heard a majority for so long that it takes nothing more.
-    pub(super) fn gave_up(&self) -> bool {
+    pub(in crate::shard) fn gave_up(&self) -> bool {
         let gave_up = |r: &Replication| r.role == Role::Leader && r.doubt == Doubt::GaveUp;
         self.replication.as_deref().is_some_and(gave_up)
     }

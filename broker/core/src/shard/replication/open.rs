@@ -66,6 +66,7 @@ impl Shard {
             viewed: applied,
             told: shard.log.written(),
             doubt: Doubt::GaveUp,
+            withheld: VecDeque::new(),
             to_cut: None,
             cutting: false,
             ending: None,

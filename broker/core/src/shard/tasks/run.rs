@@ -11,6 +11,7 @@ use bytes::Bytes;
 use flowstone_processor::{Delta, Input, Task};
 use flowstone_storage::log::ReadLimits;
 use flowstone_wire::{BatchHeader, PartitionId, batch};
+use std::collections::BTreeSet;
 
 impl Shard {
     /// Starts a pipeline from where its last task on this shard stopped, or from the start of its
@@ -67,6 +68,12 @@ impl Shard {
         }));
     }
 
+    /// Forgets what is of none of these pipelines, and not of a newer one.
+    pub(in crate::shard) fn forget_tasks(&mut self, known: &BTreeSet<u32>, below: u32) {
+        let is_gone = |id: u32| id < below && !known.contains(&id);
+        self.materializer.wanted |= self.tasks.forget(is_gone);
+    }
+
     /// Runs every task that has something to do; a task's output may be another's input.
     pub(in crate::shard) fn run_tasks(&mut self, now: Now, out: &mut Outbox) {
         if self.draining {
@@ -78,7 +85,7 @@ impl Shard {
             for slot in 0..self.tasks.running.len() {
                 let ready = self.tasks.running[slot]
                     .as_ref()
-                    .is_some_and(|r| r.ready && !r.stopped);
+                    .is_some_and(Running::wants_a_turn);
                 if !ready || self.fenced.is_some() {
                     continue;
                 }

@@ -88,7 +88,7 @@ impl Clients {
 
 impl World {
     fn leader(&mut self) -> usize {
-        if self.rng.percent(5) {
+        if self.rng.percent(25) {
             return self.rng.index(self.nodes.len());
         }
         self.catalog.config.leader.node.0 as usize
