@@ -250,7 +250,9 @@ async fn newest(clients: &[Client]) -> Option<ClusterStatus> {
         all.extend(asked.ok().and_then(Result::ok));
     }
     let told = |s: &ClusterStatus| s.shards.iter().filter(|s| s.told.is_some()).count();
-    all.into_iter().max_by_key(|s| (s.term, s.applied, told(s)))
+    // One that is cut off goes on asking for votes, in ever newer terms.
+    all.into_iter()
+        .max_by_key(|s| (s.leader.is_some(), s.term, s.applied, told(s)))
 }
 
 /// Whether every shard has all copies that are wanted, and they have everything that is committed.

@@ -4,12 +4,12 @@
 //! members A B, homes A C     learners +C  ->  members A B C (asked for by A)  ->  members A C
 //! leader B, homes A ..       A is a member and near: leader A
 //! ```
-//! A member that is not wanted leaves only when all who are wanted are there, so a move never takes a
-//! copy away before there is another one.
+//! A member that is not wanted leaves only when all who are wanted are there, heard, and have caught up, so a
+//! move never takes a copy away before there is another one.
 
 use super::View;
 use crate::catalog::{Placed, ShardCommand, UNKNOWN_LIFE};
-use crate::replica::{FollowerReport, Member, Phase};
+use crate::replica::{FollowerReport, Limits, Member, Phase};
 use flowstone_wire::{NodeId, ShardId};
 
 impl View<'_> {
@@ -93,7 +93,9 @@ impl View<'_> {
         let config = &placed.config;
         let is_home = |m: &Member| placed.homes.contains(&m.node);
         let homes: Vec<Member> = config.members.iter().copied().filter(is_home).collect();
-        let all_there = homes.len() == placed.homes.len();
+        // One that is away counts for nothing: who leaves may have the only other copy.
+        let there = |m: &&Member| self.is_caught_up(shard, placed, **m);
+        let all_there = homes.iter().filter(there).count() == placed.homes.len();
         if !all_there || homes.len() == config.members.len() {
             return None;
         }
@@ -119,6 +121,15 @@ impl View<'_> {
         }
         let members = config.members.iter().copied();
         Some(self.appoint(shard, placed, *who, members))
+    }
+
+    /// Whether a member leads, or follows and lacks no more than one that is admitted may.
+    fn is_caught_up(&self, shard: ShardId, placed: &Placed, who: Member) -> bool {
+        let told = self.told_of(shard, placed, who);
+        let lag_bytes = told.map_or(u64::MAX, |f| f.lag_bytes);
+        let follows =
+            self.report(shard, who).is_some() && lag_bytes <= Limits::default().admit_bytes;
+        who == placed.config.leader || follows
     }
 
     /// Whether a member follows, and lacks little.

@@ -118,6 +118,30 @@ fn a_node_that_is_drained_ends_with_nothing_and_can_be_removed() {
 }
 
 #[test]
+fn a_node_that_is_drained_keeps_its_copy_while_another_one_is_away() {
+    let mut m = Model::settled(3, 0, 2, 3);
+    let (away, node) = (NodeId(3), NodeId(2));
+    m.kill(away);
+    m.run_ms(3_000);
+    let state = NodeState::Draining;
+    let drain = Command::Node(NodeCommand::SetState { node, state });
+    m.catalog.apply(drain).unwrap();
+    m.run_ms(60_000);
+    for shard in 0..2 {
+        let members = &m.placed(shard).config.members;
+        assert!(
+            members.iter().any(|m| m.node == node),
+            "{:?}",
+            m.placed(shard)
+        );
+    }
+    m.revive(away, false);
+    m.run_ms(60_000);
+    assert_eq!(m.catalog.shards_on(node).next(), None);
+    m.assert_settled();
+}
+
+#[test]
 fn a_witness_gets_no_shards() {
     let m = Model::settled(1, 2, 3, 3);
     for (_, placed) in m.catalog.all_placed() {
