@@ -81,7 +81,13 @@ impl Member {
         })
     }
 
-    /// The same, as the leader says it where this node does not vote, and hears nobody else; `None` if it
+    /// For how long a node was not heard, in microseconds; `None` if it never was.
+    pub(super) fn silent_us(&self, node: NodeId) -> Option<u64> {
+        self.keeper
+            .with(|controller, now| controller.silent_us(node, now))
+    }
+
+    /// How they stand, as the leader says it where this node does not vote, and hears nobody else; `None` if it
     /// does not answer.
     pub(crate) async fn vitals_heard(&self) -> Option<Vitals> {
         if self.voters().contains(&self.me) {

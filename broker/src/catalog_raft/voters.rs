@@ -14,7 +14,7 @@ const VOTERS_MAX: usize = 5;
 /// A learner that lacks no more entries than this may vote.
 const NEAR: u64 = 100;
 /// Who was heard within this may get a vote.
-const HEARD_MS: u64 = 1000;
+const HEARD_US: u64 = 1_000_000;
 /// A change that has not got through by then is looked at again.
 const CHANGE_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -137,11 +137,10 @@ impl Member {
     /// Takes the next step, if one is due. Only a leader can.
     pub(super) async fn keep_voters(&self) {
         let catalog = self.shown.catalog.borrow().clone();
-        let vitals = self.vitals();
         let is_heard = |id| {
             let node = u32::try_from(id).ok().map(NodeId);
-            let silent_ms = node.and_then(|node| vitals.silent_ms.get(&node));
-            silent_ms.is_some_and(|ms| *ms < HEARD_MS)
+            let silent_us = node.and_then(|node| self.silent_us(node));
+            silent_us.is_some_and(|us| us < HEARD_US)
         };
         let change = match electorate(&catalog, &self.metrics(), is_heard).next() {
             Change::None => return,

@@ -37,12 +37,10 @@ impl Service {
         // One at a time, so that the newest catalog is followed last.
         let mut following = self.following.lock().await;
         let catalog = self.catalog();
-        let wanted = |(name, d): (&str, &Deployed)| {
-            let id = catalog.pipeline(name)?;
-            (!d.paused).then(|| (id, (name.to_string(), d.clone())))
-        };
-        let wanted: BTreeMap<u32, (String, Deployed)> =
-            catalog.deployed().filter_map(wanted).collect();
+        let running = catalog.deployed().filter(|(_, d)| !d.paused);
+        let wanted: BTreeMap<u32, (&str, &Deployed)> = running
+            .filter_map(|(name, d)| Some((catalog.pipeline(name)?, (name, d))))
+            .collect();
         following.failed.retain(|id, _| wanted.contains_key(id));
         let gone = |id: &&u32| !wanted.contains_key(id);
         let gone: Vec<u32> = following.running.iter().filter(gone).copied().collect();
@@ -54,7 +52,7 @@ impl Service {
             if following.running.contains(&id) {
                 continue;
             }
-            match self.clone().start_deployed(id, deployed).await {
+            match self.clone().start_deployed(id, deployed.clone()).await {
                 Ok(()) => {
                     following.running.insert(id);
                     following.failed.remove(&id);

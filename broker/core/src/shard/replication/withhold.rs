@@ -59,6 +59,10 @@ impl Shard {
 }
 
 fn tell_confirmed(r: &mut Replication, leads: bool, out: &mut Outbox) {
+    // Every step comes here, and hardly one has anything.
+    if r.withheld.is_empty() {
+        return;
+    }
     let confirmed_us = r.replica.confirmed_us();
     let is_known = |w: &mut Withheld| !leads || confirmed_us.is_some_and(|us| w.at_us <= us);
     while let Some(withheld) = r.withheld.pop_front_if(is_known) {
