@@ -10,6 +10,8 @@ use std::path::{Path, PathBuf};
 
 /// An hour: later is never.
 const FLUSH_MS_MAX: u64 = 3_600_000;
+/// As long as an authority.
+const CERTIFICATE_HOURS_MAX: u64 = flowstone_peer::limits::AUTHORITY_LIFE_S / 3600;
 
 /// Settings of a node.
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -109,6 +111,8 @@ pub struct ClusterSettings {
     pub advertise: String,
     /// Bytes per second that are sent to copies which have to begin from nothing, all together.
     pub snapshot_rate_bytes_per_s: u64,
+    /// How long the certificates hold that this node issues, in hours. They are renewed at half of it.
+    pub certificate_hours: u64,
 }
 
 impl Default for ClusterSettings {
@@ -117,6 +121,7 @@ impl Default for ClusterSettings {
             peer: String::new(),
             advertise: String::new(),
             snapshot_rate_bytes_per_s: 64 << 20,
+            certificate_hours: flowstone_peer::limits::NODE_LIFE_S / 3600,
         }
     }
 }
@@ -256,6 +261,7 @@ impl Config {
         let rate = self.settle.rate_bytes_per_s;
         let pending = self.limits.pending_bytes;
         let snapshots = self.cluster.snapshot_rate_bytes_per_s;
+        let (hours, hours_max) = (self.cluster.certificate_hours, CERTIFICATE_HOURS_MAX);
         let pending_min = 2 * limits::BATCH_BYTES_MAX as u64;
         let segment_min = limits::SEGMENT_BYTES_MIN;
         for (name, value, least, most) in [
@@ -264,6 +270,7 @@ impl Config {
             ("limits.pending_bytes", pending, pending_min, any),
             ("settle.rate_bytes_per_s", rate, 1 << 20, any),
             ("cluster.snapshot_rate_bytes_per_s", snapshots, 1 << 20, any),
+            ("cluster.certificate_hours", hours, 1, hours_max),
             ("limits.connections", connections, 1, any),
             ("node.shards", shards, 0, limits::SHARDS_MAX as u64),
         ] {

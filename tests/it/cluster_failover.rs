@@ -191,21 +191,27 @@ pub(crate) async fn under_load(
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn leaders_that_go_take_nothing_with_them() {
-    let mut cluster = ClusterSite::start(3, 3, "", SETTINGS).await;
-    under_load(
-        &mut cluster,
-        (41, failovers(4)),
-        async |cluster, running, round| {
-            let way = round % 3;
-            let outage = fail_over(cluster, running, way).await;
-            eprintln!(
-                "{}: nothing acknowledged for {outage:?}",
-                WAYS[way as usize]
-            );
-            outage
-        },
-    )
-    .await;
+    taken_away(3, 3, (41, failovers(4))).await;
+}
+
+/// Five votes, and five copies: more than a majority of three.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn leaders_of_five_that_go_take_nothing_with_them() {
+    taken_away(5, 5, (43, failovers(3))).await;
+}
+
+async fn taken_away(nodes: usize, copies: u8, (seed, rounds): (u64, u64)) {
+    let mut cluster = ClusterSite::start(nodes, copies, "", SETTINGS).await;
+    let take_away = async |cluster: &mut ClusterSite, running: &mut Running, round| {
+        let way = round % 3;
+        let outage = fail_over(cluster, running, way).await;
+        eprintln!(
+            "{}: nothing acknowledged for {outage:?}",
+            WAYS[way as usize]
+        );
+        outage
+    };
+    under_load(&mut cluster, (seed, rounds), take_away).await;
 }
 
 /// Prints how long nothing was acknowledged.

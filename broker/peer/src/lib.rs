@@ -35,7 +35,7 @@ pub use endpoint::{Inbox, PeerEndpoint, PeerOptions, StartError, WireOptions};
 pub use error::PeerError;
 pub use identity::Credentials;
 pub use link::{Incoming, Sent};
-pub use renewal::{Issue, RENEW_KIND, RenewalHandler, renew};
+pub use renewal::{Issue, RENEW_KIND, RenewalHandler, renew, renew_here};
 
 /// A future that may go to another thread.
 pub type BoxFuture<T> = std::pin::Pin<Box<dyn Future<Output = T> + Send + 'static>>;

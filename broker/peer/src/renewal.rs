@@ -77,15 +77,32 @@ pub async fn renew(endpoint: &PeerEndpoint, by: NodeId) -> Result<Credentials, P
     let renewed: Renewed = postcard::from_bytes(&answer).map_err(|e| {
         PeerError::Refused(format!("node {by} answered what is no certificate: {e}"))
     })?;
+    take(endpoint, key, renewed)
+}
+
+/// The same on a node that has the authority, where no other one answers.
+///
+/// # Errors
+/// [`PeerError::Refused`]; the old certificate stays in use.
+pub async fn renew_here(endpoint: &PeerEndpoint, issue: &Issue) -> Result<Credentials, PeerError> {
+    let key = NodeKey::generate().map_err(|e| PeerError::Refused(e.to_string()))?;
+    let issued = issue(endpoint.credentials().name.node, key.public()).await;
+    let (issued, trust) = issued.map_err(PeerError::Refused)?;
+    take(endpoint, key, Renewed { issued, trust })
+}
+
+fn take(endpoint: &PeerEndpoint, key: NodeKey, renewed: Renewed) -> Result<Credentials, PeerError> {
     if !renewed.trust.is_sound() {
-        return Err(PeerError::Refused(format!("node {by} trusts nobody")));
+        let why = "the answer to a request for a certificate trusts nobody";
+        return Err(PeerError::Refused(why.into()));
     }
     let next = Credentials {
-        name: own.name,
+        name: endpoint.credentials().name,
         key,
         issued: renewed.issued,
         trust: renewed.trust,
     };
-    endpoint.set_credentials(next.clone()).map_err(refused)?;
+    let set = endpoint.set_credentials(next.clone());
+    set.map_err(|e| PeerError::Refused(e.to_string()))?;
     Ok(next)
 }

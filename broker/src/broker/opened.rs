@@ -110,7 +110,9 @@ fn open_catalog(
         found::found(&catalog, data, config);
     }
     let credentials = match found {
-        None if takes_others => Some(cluster::found(data, &catalog).map_err(StartError::Cluster)?),
+        None if takes_others => {
+            Some(cluster::found(data, &catalog, &config.cluster).map_err(StartError::Cluster)?)
+        }
         found => found,
     };
     Ok((catalog, credentials))

@@ -9,23 +9,26 @@ use flowstone_core::catalog::{Addresses, Command, Event, NodeCommand, NodeSpec, 
 use flowstone_peer::identity::authority::Issued;
 use flowstone_peer::identity::{Authority, PublicKey, Term, Trust};
 use flowstone_peer::join::{Admission, Admitted, JoinAsk, JoinRefusal, MemberAddress, TokenKey};
-use flowstone_peer::{BoxFuture, Clock, RENEW_KIND, RenewalHandler};
+use flowstone_peer::{BoxFuture, Clock, Issue, RENEW_KIND, RenewalHandler};
 use flowstone_wire::{ErrorCode, NodeId};
 use std::sync::{Arc, Weak};
 
-struct Door(Weak<Service>);
+struct Door {
+    service: Weak<Service>,
+    certificate_hours: u64,
+}
 
 impl Admission for Door {
     fn admit(&self, ask: JoinAsk) -> BoxFuture<Result<Admitted, JoinRefusal>> {
-        let service = self.0.upgrade();
+        let (service, hours) = (self.service.upgrade(), self.certificate_hours);
         Box::pin(async move {
             let stopping = || JoinRefusal::NotNow("this node is stopping".into());
-            admit(service.ok_or_else(stopping)?, ask).await
+            admit(service.ok_or_else(stopping)?, ask, hours).await
         })
     }
 }
 
-async fn admit(service: Arc<Service>, ask: JoinAsk) -> Result<Admitted, JoinRefusal> {
+async fn admit(service: Arc<Service>, ask: JoinAsk, hours: u64) -> Result<Admitted, JoinRefusal> {
     let not_now = JoinRefusal::NotNow;
     let authority = authority_of(service.catalog_store()).map_err(not_now)?;
     let authority = authority.ok_or_else(|| not_now("the authority is not known here".into()))?;
@@ -35,7 +38,7 @@ async fn admit(service: Arc<Service>, ask: JoinAsk) -> Result<Admitted, JoinRefu
         Some(node) => node,
         None => make_node(&service, &ask, note).await?,
     };
-    let issued = issue(&authority, node, &ask.public_key()).map_err(not_now)?;
+    let issued = issue(&authority, node, &ask.public_key(), hours).map_err(not_now)?;
     let catalog = service.catalog();
     let members = catalog.nodes().filter(|n| n.state != NodeState::Removed);
     let members = members.filter_map(|n| {
@@ -109,9 +112,14 @@ async fn make_node(
     }
 }
 
-fn issue(authority: &Authority, node: NodeId, key: &PublicKey) -> Result<Issued, String> {
+fn issue(
+    authority: &Authority,
+    node: NodeId,
+    key: &PublicKey,
+    hours: u64,
+) -> Result<Issued, String> {
     let now_s = Clock::of_machine().now_s();
-    let issued = authority.issue(node, key, Term::of_node(now_s));
+    let issued = authority.issue(node, key, Term::of_hours(now_s, hours));
     issued.map_err(|e| e.to_string())
 }
 
@@ -120,6 +128,7 @@ async fn renew(
     service: Option<Arc<Service>>,
     node: NodeId,
     key: PublicKey,
+    hours: u64,
 ) -> Result<(Issued, Trust), String> {
     let service = service.ok_or("this node is stopping")?;
     if !is_listed(service.catalog_store(), node) {
@@ -131,19 +140,27 @@ async fn renew(
     let certified = service.clone().command(certify).await;
     certified.map_err(|e| e.to_string())?;
     Ok((
-        issue(&authority, node, &key)?,
+        issue(&authority, node, &key, hours)?,
         Trust::only(authority.trusted()),
     ))
 }
 
-pub(super) fn answer(wire: &Wire, service: &Arc<Service>) {
+/// Issues certificates for as long as there is a service.
+pub(super) fn issue_by(service: &Arc<Service>, certificate_hours: u64) -> Arc<Issue> {
     let weak = Arc::downgrade(service);
-    let renewals = RenewalHandler(Arc::new(move |node, key| {
+    Arc::new(move |node, key| {
         let service = weak.upgrade();
-        Box::pin(renew(service, node, key))
-    }));
+        Box::pin(renew(service, node, key, certificate_hours))
+    })
+}
+
+pub(super) fn answer(wire: &Wire, service: &Arc<Service>, certificate_hours: u64) {
+    let renewals = RenewalHandler(issue_by(service, certificate_hours));
     wire.with(|endpoint| {
         endpoint.register(RENEW_KIND, Arc::new(renewals));
-        endpoint.set_admission(Some(Arc::new(Door(Arc::downgrade(service)))));
+        endpoint.set_admission(Some(Arc::new(Door {
+            service: Arc::downgrade(service),
+            certificate_hours,
+        })));
     });
 }

@@ -2,6 +2,7 @@
 
 use super::IDENTITY;
 use crate::catalog_store::CatalogStore;
+use crate::config::ClusterSettings;
 use crate::data_dir::DataDir;
 use flowstone_core::catalog::{Authority as Stored, ClusterCommand, Command, NodeCommand};
 use flowstone_peer::Clock;
@@ -28,7 +29,11 @@ pub(crate) fn credentials_of(data: &DataDir) -> Result<Option<Credentials>, Stri
 ///
 /// # Errors
 /// What the catalog or the disk says; it can be tried again.
-pub(crate) fn found(data: &DataDir, catalog: &CatalogStore) -> Result<Credentials, String> {
+pub(crate) fn found(
+    data: &DataDir,
+    catalog: &CatalogStore,
+    settings: &ClusterSettings,
+) -> Result<Credentials, String> {
     let text = |e: IdentityError| e.to_string();
     let me = catalog.me();
     let id: ClusterId = data.identity.cluster_id.parse().map_err(|_| {
@@ -53,7 +58,11 @@ pub(crate) fn found(data: &DataDir, catalog: &CatalogStore) -> Result<Credential
     };
     let key = NodeKey::generate().map_err(text)?;
     let issued = authority
-        .issue(me, &key.public(), Term::of_node(now_s))
+        .issue(
+            me,
+            &key.public(),
+            Term::of_hours(now_s, settings.certificate_hours),
+        )
         .map_err(text)?;
     let certify = NodeCommand::Certify {
         node: me,

@@ -68,6 +68,7 @@ pub(crate) struct Cluster {
     reports: Arc<Reports>,
     lanes: Lanes,
     address: SocketAddr,
+    certificate_hours: u64,
 }
 
 impl std::fmt::Debug for Cluster {
@@ -108,6 +109,7 @@ impl Cluster {
             reports: Arc::new(Reports::default()),
             lanes: Lanes::default(),
             address,
+            certificate_hours: settings.certificate_hours,
         })
     }
 
@@ -121,9 +123,9 @@ impl Cluster {
         self.inbox.connect(service);
         catalog_calls::connect(&self.wire, service);
         requests::answer_calls(&self.wire, service);
-        admission::answer(&self.wire, service);
+        admission::answer(&self.wire, service, self.certificate_hours);
         reports::run(&self.reports, service);
-        upkeep::run(&self.wire, service, data);
+        upkeep::run(&self.wire, service, data, self.certificate_hours);
     }
 
     /// Sends what a copy says. Never waits; what there is no room for is sent again.

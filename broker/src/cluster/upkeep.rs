@@ -1,12 +1,13 @@
 //! Where the other nodes are, and a certificate that does not end.
 
 use super::IDENTITY;
+use super::admission;
 use super::wire::Wire;
 use crate::service::Service;
 use flowstone_core::Catalog;
 use flowstone_core::catalog::{Addresses, Command, Node, NodeCommand, NodeState};
 use flowstone_peer::identity::files::write_credentials;
-use flowstone_peer::{Clock, renew};
+use flowstone_peer::{Clock, renew, renew_here};
 use flowstone_wire::NodeId;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -21,7 +22,7 @@ const ANNOUNCE_EVERY: Duration = Duration::from_millis(200);
 /// Names that were not found are looked up again after so long.
 const LOOKUP_EVERY: Duration = Duration::from_secs(5);
 
-pub(super) fn run(wire: &Arc<Wire>, service: &Arc<Service>, data: &Path) {
+pub(super) fn run(wire: &Arc<Wire>, service: &Arc<Service>, data: &Path, certificate_hours: u64) {
     let runtime = service.runtime();
     runtime.spawn(keep_peers(wire.clone(), Arc::downgrade(service)));
     let (wire, weak) = (wire.clone(), Arc::downgrade(service));
@@ -32,7 +33,7 @@ pub(super) fn run(wire: &Arc<Wire>, service: &Arc<Service>, data: &Path) {
             let Some(service) = weak.upgrade() else {
                 return;
             };
-            keep_certified(&wire, &service, path.clone()).await;
+            keep_certified(&wire, &service, path.clone(), certificate_hours).await;
         }
     });
 }
@@ -101,7 +102,12 @@ async fn tell_peer(wire: &Wire, node: &Node) -> Result<(), String> {
 }
 
 /// Gets another certificate in time.
-async fn keep_certified(wire: &Arc<Wire>, service: &Arc<Service>, path: PathBuf) {
+async fn keep_certified(
+    wire: &Arc<Wire>,
+    service: &Arc<Service>,
+    path: PathBuf,
+    certificate_hours: u64,
+) {
     let now_s = Clock::of_machine().now_s();
     let me = service.me();
     let due = wire.with(|e| e.credentials().renew_at_s(u64::from(me.0)) <= now_s);
@@ -112,19 +118,22 @@ async fn keep_certified(wire: &Arc<Wire>, service: &Arc<Service>, path: PathBuf)
     let others = catalog.nodes().filter(|n| n.state == NodeState::Active);
     let others: Vec<NodeId> = others.map(|n| n.id).filter(|id| *id != me).collect();
     let (wire, handle) = (wire.clone(), service.runtime().clone());
+    let issue = admission::issue_by(service, certificate_hours);
     // On a thread that may wait: the endpoint might be dropped there.
     let renewed = tokio::task::spawn_blocking(move || {
         let endpoint = wire.endpoint().ok_or("the node is stopping")?;
-        let mut last = "there is no other node".to_string();
-        for node in others {
-            match handle.block_on(renew(&endpoint, node)) {
-                Ok(next) => {
-                    return write_credentials(&path, &next).map_err(|e| e.to_string());
-                }
-                Err(e) => last = e.to_string(),
-            }
-        }
-        Err(last)
+        let by_others = others.into_iter().find_map(|node| {
+            let renewed = handle.block_on(renew(&endpoint, node));
+            let why = |e| tracing::debug!(by = node.0, "the certificate is not renewed: {e}");
+            renewed.map_err(why).ok()
+        });
+        let next = match by_others {
+            Some(next) => next,
+            None => handle
+                .block_on(renew_here(&endpoint, &*issue))
+                .map_err(|e| e.to_string())?,
+        };
+        write_credentials(&path, &next).map_err(|e| e.to_string())
     });
     match renewed.await {
         Ok(Ok(())) => tracing::info!("this node has another certificate"),

@@ -1,13 +1,12 @@
 //! The round trip of a small call beside that of a UDP packet.
 
-use crate::Setting;
-use crate::nodes::pair;
+use super::nodes::pair;
+use super::setting::Setting;
 use bytes::Bytes;
 use flowstone_peer::{BoxFuture, CallFailure, CallHandler};
 use flowstone_wire::NodeId;
 use std::error::Error;
 use std::net::UdpSocket;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -27,7 +26,8 @@ impl CallHandler for Echo {
     }
 }
 
-pub(crate) fn run(setting: &Setting, _dir: &Path) -> Result<(), Box<dyn Error>> {
+/// Times of round trips of a call of 64 bytes, sorted.
+pub(crate) fn calls(setting: &Setting) -> Result<Vec<Duration>, Box<dyn Error>> {
     let pair = pair(setting)?;
     pair.two.register(KIND, Arc::new(Echo));
     let runtime = tokio::runtime::Builder::new_current_thread().build()?;
@@ -41,12 +41,13 @@ pub(crate) fn run(setting: &Setting, _dir: &Path) -> Result<(), Box<dyn Error>> 
         runtime.block_on(call)?;
         times.push(start.elapsed());
     }
-    print("call of 64 bytes", times);
-    Ok(())
+    times.sort();
+    Ok(times)
 }
 
-/// Two threads and two sockets; each waits in the kernel.
-pub(crate) fn echo(_setting: &Setting, _dir: &Path) -> Result<(), Box<dyn Error>> {
+/// Times of round trips of a UDP packet of 64 bytes, sorted: two threads and two sockets; each waits in the
+/// kernel.
+pub(crate) fn echoes() -> Result<Vec<Duration>, Box<dyn Error>> {
     let (one, two) = (
         UdpSocket::bind("127.0.0.1:0")?,
         UdpSocket::bind("127.0.0.1:0")?,
@@ -71,12 +72,6 @@ pub(crate) fn echo(_setting: &Setting, _dir: &Path) -> Result<(), Box<dyn Error>
     }
     one.send(&[0])?;
     echo.join().map_err(|_| "the echo died")?;
-    print("raw UDP echo of 64 bytes", times);
-    Ok(())
-}
-
-fn print(name: &str, mut times: Vec<Duration>) {
     times.sort();
-    let at = |of_hundred: usize| times[times.len() * of_hundred / 100].as_secs_f64() * 1e6;
-    println!("{name:<32} p50 {:>7.1} us, p99 {:>7.1} us", at(50), at(99));
+    Ok(times)
 }

@@ -1,7 +1,8 @@
 //! Spans out of a mapping, over a link.
 
 use crate::nodes::{append, mapping, pair};
-use crate::{Setting, print_rate};
+use crate::print_rate;
+use crate::setting::Setting;
 use flowstone_peer::Sent;
 use flowstone_wire::NodeId;
 use std::error::Error;

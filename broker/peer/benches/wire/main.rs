@@ -8,50 +8,12 @@ mod calls;
 mod links;
 mod nodes;
 mod raw;
+mod setting;
 
-use flowstone_peer::WireOptions;
-use flowstone_peer::endpoint::Congestion;
+use setting::{Setting, setting};
 use std::error::Error;
 use std::path::Path;
-
-/// What is measured with.
-#[derive(Clone)]
-pub(crate) struct Setting {
-    pub(crate) wire: WireOptions,
-    /// Of raw quinn only; the link has AES-128.
-    pub(crate) cipher: String,
-    /// Bytes of a run.
-    pub(crate) bytes: u64,
-    pub(crate) threads: usize,
-}
-
-fn setting() -> Setting {
-    let text = std::env::var("FLOWSTONE_WIRE").unwrap_or_default();
-    let mut parts = text.split(',');
-    let mut wire = WireOptions::default();
-    if let Some(mtu) = parts.next().and_then(|p| p.parse().ok()) {
-        wire.datagram_bytes_max = mtu;
-    }
-    let cipher = parts.next().unwrap_or("aes128").to_owned();
-    wire.congestion = match parts.next() {
-        Some("newreno") => Congestion::NewReno,
-        Some("bbr") => Congestion::Bbr,
-        _ => Congestion::Cubic,
-    };
-    if let Some(least) = parts.next().and_then(|p| p.parse().ok()) {
-        wire.datagram_bytes_min = least;
-    }
-    let number = |name: &str, default| {
-        let set = std::env::var(name).ok();
-        set.and_then(|n| n.parse().ok()).unwrap_or(default)
-    };
-    Setting {
-        wire,
-        cipher,
-        bytes: number("FLOWSTONE_WIRE_MIB", 2048) << 20,
-        threads: number("FLOWSTONE_WIRE_THREADS", 1) as usize,
-    }
-}
+use std::time::Duration;
 
 type Part = fn(&Setting, &Path) -> Result<(), Box<dyn Error>>;
 
@@ -65,14 +27,31 @@ fn main() -> Result<(), Box<dyn Error>> {
     );
     let dir = tempfile::tempdir()?;
     let parts: [(&str, Part); 4] = [
-        ("raw", raw::run),
+        ("raw", quinn_alone),
         ("link", links::run),
-        ("echo", calls::echo),
-        ("call", calls::run),
+        ("echo", |_, _| {
+            print_times("raw UDP echo of 64 bytes", &calls::echoes()?)
+        }),
+        ("call", |setting, _| {
+            print_times("call of 64 bytes", &calls::calls(setting)?)
+        }),
     ];
     for (name, part) in parts.iter().filter(|(name, _)| name.contains(&filter)) {
         part(&setting, dir.path()).map_err(|e| format!("{name}: {e}"))?;
     }
+    Ok(())
+}
+
+fn quinn_alone(setting: &Setting, dir: &Path) -> Result<(), Box<dyn Error>> {
+    let (per_s, datagram) = raw::throughput(setting, dir)?;
+    println!("{:<32} {:>9.1} MB/s", "raw quinn, one stream", per_s / 1e6);
+    println!("  datagrams of {datagram} bytes");
+    Ok(())
+}
+
+fn print_times(name: &str, sorted: &[Duration]) -> Result<(), Box<dyn Error>> {
+    let at = |of_hundred: usize| sorted[sorted.len() * of_hundred / 100].as_secs_f64() * 1e6;
+    println!("{name:<32} p50 {:>7.1} us, p99 {:>7.1} us", at(50), at(99));
     Ok(())
 }
 

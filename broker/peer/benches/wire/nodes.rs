@@ -1,6 +1,6 @@
 //! Two nodes on loopback, and a mapping to send from.
 
-use crate::Setting;
+use super::setting::Setting;
 use bytes::Bytes;
 use flowstone_core::replica::{Envelope, Header, Member, Message, Span};
 use flowstone_peer::identity::{Authority, ClusterId, NodeKey, NodeName, Term, Trust};

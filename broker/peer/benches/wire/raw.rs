@@ -1,7 +1,7 @@
 //! quinn alone: one connection, one stream, the same tuning, nothing of ours in between.
 
-use crate::nodes::{authority, credentials, mapping};
-use crate::{Setting, print_rate};
+use super::nodes::{authority, credentials, mapping};
+use super::setting::Setting;
 use bytes::Bytes;
 use flowstone_peer::endpoint::transport;
 use quinn::crypto::rustls::{QuicClientConfig, QuicServerConfig};
@@ -13,7 +13,8 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
-pub(crate) fn run(setting: &Setting, dir: &Path) -> Result<(), Box<dyn Error>> {
+/// Bytes a second, and the size of the datagrams.
+pub(crate) fn throughput(setting: &Setting, dir: &Path) -> Result<(f64, u16), Box<dyn Error>> {
     let bytes = mapping(dir)?;
     let (server, client, name) = configs(setting)?;
     let (there, here) = (runtime(setting)?, runtime(setting)?);
@@ -45,9 +46,7 @@ pub(crate) fn run(setting: &Setting, dir: &Path) -> Result<(), Box<dyn Error>> {
     if arrived != total {
         return Err(format!("{arrived} of {total} bytes").into());
     }
-    print_rate("raw quinn, one stream", total, elapsed.as_secs_f64());
-    println!("  datagrams of {mtu} bytes");
-    Ok(())
+    Ok((total as f64 / elapsed.as_secs_f64(), mtu))
 }
 
 async fn receive(endpoint: quinn::Endpoint) -> u64 {

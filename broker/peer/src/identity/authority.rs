@@ -31,6 +31,12 @@ impl Term {
         Self { now_s, life_s }
     }
 
+    /// That of a node's certificate whose operator wants another life than [`NODE_LIFE_S`], in hours.
+    pub fn of_hours(now_s: u64, hours: u64) -> Self {
+        let life_s = hours.saturating_mul(3600);
+        Self { now_s, life_s }
+    }
+
     /// That of an authority, [`AUTHORITY_LIFE_S`], from now on.
     pub fn of_authority(now_s: u64) -> Self {
         let life_s = AUTHORITY_LIFE_S;

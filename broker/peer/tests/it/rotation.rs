@@ -2,7 +2,7 @@
 
 use crate::rig::{Cluster, NOW_S, Node, append, credentials, lsn_of, pattern, wait};
 use flowstone_peer::identity::{Term, Trust};
-use flowstone_peer::{Credentials, RENEW_KIND, RenewalHandler, Sent, renew};
+use flowstone_peer::{Credentials, RENEW_KIND, RenewalHandler, Sent, renew, renew_here};
 use flowstone_wire::NodeId;
 use std::sync::Arc;
 
@@ -37,6 +37,37 @@ fn stream(from: &Node, to: &Node, lsns: std::ops::Range<u64>) {
         let came = to.next();
         assert_eq!((lsn_of(&came), came.body), (lsn, pattern(lsn, 10_000)));
     }
+}
+
+#[test]
+fn a_node_that_is_alone_issues_its_next_certificate_itself() {
+    let cluster = Cluster::new(1);
+    let (one, _two) = cluster.pair();
+    let authority = Arc::new(
+        flowstone_peer::identity::Authority::from_bytes(&cluster.authority.to_bytes()).unwrap(),
+    );
+    let issue = move |who: NodeId, key| {
+        let issued = authority.issue(who, &key, Term::of_hours(NOW_S + 1, 2));
+        let trust = Trust::only(authority.trusted());
+        let answer = issued.map(|i| (i, trust)).map_err(|e| e.to_string());
+        let future: flowstone_peer::BoxFuture<_> = Box::pin(async move { answer });
+        future
+    };
+    let old = one.endpoint.credentials();
+    let new = wait(renew_here(&one.endpoint, &issue)).unwrap();
+    assert_ne!(new.key.public(), old.key.public());
+    assert_eq!(new.issued.until_s, NOW_S + 1 + 2 * 3600);
+    assert_eq!(one.endpoint.credentials().issued, new.issued);
+    let refuses = |_: NodeId, _| {
+        let future: flowstone_peer::BoxFuture<_> = Box::pin(async { Err("not now".to_owned()) });
+        future
+    };
+    assert!(wait(renew_here(&one.endpoint, &refuses)).is_err());
+    assert_eq!(
+        one.endpoint.credentials().issued,
+        new.issued,
+        "it stays in use"
+    );
 }
 
 #[test]

@@ -8,6 +8,7 @@ mod checks;
 mod clients;
 mod faults;
 mod node;
+mod refusals;
 mod world;
 
 use crate::replica::sim::seeds;

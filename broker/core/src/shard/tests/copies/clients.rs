@@ -28,7 +28,12 @@ pub(super) struct Clients {
     pub(super) acked: Vec<(String, Offset)>,
     /// What the reader has seen, from offset 0 on.
     pub(super) seen: Vec<String>,
+    /// Answers to what [`World::ask`] asked.
+    pub(super) answers: BTreeMap<Ticket, Result<Reply, Failure>>,
 }
+
+/// Tickets from here on are of [`World::ask`].
+const ASKED: u64 = 1 << 32;
 
 pub(super) fn value(producer: usize, sequence: u32) -> String {
     format!("{producer}.{sequence}")
@@ -130,6 +135,23 @@ impl World {
         again_us
     }
 
+    /// Sends one batch to a node; what is answered is kept.
+    pub(super) fn ask(&mut self, node: usize, sequence: u32) -> Ticket {
+        self.clients.tickets += 1;
+        let ticket = Ticket(ASKED + self.clients.tickets);
+        let (partition, batch) = (A, batch(0, sequence));
+        self.input(
+            node,
+            Input::Produce {
+                ticket: Some(ticket),
+                partition,
+                batch,
+                acks: Acks::Durable,
+            },
+        );
+        ticket
+    }
+
     pub(super) fn read(&mut self) {
         let node = self.leader();
         let ticket = self.clients.ticket(None);
@@ -147,6 +169,11 @@ impl World {
     }
 
     pub(super) fn answered(&mut self, ticket: Ticket, result: Result<Reply, Failure>) {
+        if ticket.0 > ASKED {
+            let before = self.clients.answers.insert(ticket, result);
+            assert!(before.is_none(), "{ticket:?} is answered twice");
+            return;
+        }
         let Some(who) = self.clients.by_ticket.remove(&ticket) else {
             panic!("{ticket:?} is answered twice");
         };

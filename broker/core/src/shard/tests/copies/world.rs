@@ -19,6 +19,9 @@ pub(super) const BUSY_US: u64 = 6_000_000;
 /// Then everything must heal within this.
 const HEAL_US: u64 = 30_000_000;
 
+/// What links with the catalog are called in [`World::cut`].
+pub(super) const CATALOG: usize = usize::MAX;
+
 /// Reports come every half second.
 const POLICY: Policy = Policy {
     silent_us: 1_500_000,
@@ -77,6 +80,17 @@ impl World {
     pub(super) fn run(seed: u64, tells: bool) -> Story {
         let mut rng = Rng::new(seed);
         let count = rng.pick(&[2, 3, 3, 5]);
+        let mut world = Self::begin(rng, count, tells);
+        world.at(20, Event::Read);
+        world.at(400_000, Event::Fault);
+        for n in 0..world.clients.len() {
+            world.at(1000, Event::Produce(n));
+        }
+        world.go()
+    }
+
+    /// So many nodes that are opened, and a catalog that looks after them.
+    pub(super) fn begin(mut rng: Rng, count: usize, tells: bool) -> Self {
         let setup = super::checks::setup(&mut rng);
         let node = || Node {
             disk: SimDisk::default(),
@@ -104,17 +118,8 @@ impl World {
         for n in 0..count {
             world.open(n);
         }
-        for (at, event) in [
-            (10, Event::Look),
-            (20, Event::Read),
-            (400_000, Event::Fault),
-        ] {
-            world.at(at, event);
-        }
-        for n in 0..world.clients.len() {
-            world.at(1000, Event::Produce(n));
-        }
-        world.go()
+        world.at(10, Event::Look);
+        world
     }
 
     fn go(mut self) -> Story {
@@ -160,6 +165,15 @@ impl World {
             .insert((self.now_us + after_us, self.count), event);
     }
 
+    /// Lets things happen until it is so.
+    pub(super) fn until(&mut self, what: &str, is_so: impl Fn(&Self) -> bool) {
+        let end_us = self.now_us + HEAL_US;
+        while !is_so(self) {
+            assert!(self.now_us < end_us, "{what}: {}", self.standing());
+            self.turn();
+        }
+    }
+
     fn turn(&mut self) {
         let ((at_us, _), event) = self.events.pop_first().expect("there are always some");
         self.now_us = at_us.max(self.now_us);
@@ -179,14 +193,19 @@ impl World {
                 self.input(node, Input::Tick);
             }
             Event::Tick { .. } => {}
+            Event::Asked(Asked { from, .. })
+                if self.cut.contains(&(from.node.0 as usize, CATALOG)) => {}
             Event::Asked(asked) => {
                 let sent = self.catalog.take_ask(asked, self.now_us, &mut self.rng);
                 self.send_all(sent);
             }
+            Event::Reported(Report { me, .. })
+                if self.cut.contains(&(me.node.0 as usize, CATALOG)) => {}
             Event::Reported(report) => {
                 let sent = self.catalog.take_report(report, self.now_us);
                 self.send_all(sent);
             }
+            Event::Catalog(node, _) if self.cut.contains(&(CATALOG, node)) => {}
             Event::Catalog(node, input) => self.input(node, Input::Replica(input)),
             Event::Look => {
                 let sent = self.catalog.look(self.now_us, &mut self.rng);
