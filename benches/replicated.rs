@@ -14,50 +14,113 @@ use std::time::{Duration, Instant};
 
 type Failure = Box<dyn Error + Send + Sync>;
 
+#[path = "../broker/peer/benches/wire"]
+#[allow(dead_code, reason = "the bench of the wire has more parts")]
+mod wire {
+    pub(crate) mod calls;
+    mod nodes;
+    pub(crate) mod raw;
+    pub(crate) mod setting;
+}
+
 const RUNS: usize = 3;
 const SECONDS: f64 = 4.0;
 /// Longer than anything takes here.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 fn main() -> Result<(), Failure> {
+    let copies = match std::env::args().skip(1).find(|a| !a.starts_with('-')) {
+        Some(only) => vec![only.parse()?],
+        None => vec![1, 2, 3],
+    };
     let dir = tempfile::tempdir()?;
-    let mut runs: [Vec<Run>; 3] = Default::default();
+    let mut raws = Vec::new();
+    let mut runs: Vec<Vec<Run>> = copies.iter().map(|_| Vec::new()).collect();
     for n in 0..RUNS {
-        for copies in 1..=3 {
+        // Raw and whole in turn: the machine is not the same from minute to minute.
+        raws.push(Raw::measure(dir.path())?);
+        for (copies, runs) in copies.iter().zip(&mut runs) {
             let place = dir.path().join(format!("{n}-{copies}"));
-            runs[copies - 1].push(run(&place, copies)?);
+            runs.push(run(&place, *copies)?);
             std::fs::remove_dir_all(&place)?;
         }
     }
-    let alone = (median(&runs[0], |r| r.mb_s), median(&runs[0], |r| r.p50_us));
-    for (copies, runs) in (1..).zip(&runs) {
-        let (mb_s, p50) = (median(runs, |r| r.mb_s), median(runs, |r| r.p50_us));
+    let raw = Raw {
+        mb_s: median(&raws, |r| r.mb_s),
+        trip_us: median(&raws, |r| r.trip_us),
+        sync_us: median(&raws, |r| r.sync_us),
+    };
+    println!(
+        "raw: quinn alone {:.0} MB/s; a call's round trip p50 {:.0} us; 4 KiB + fdatasync p50 {:.0} us",
+        raw.mb_s, raw.trip_us, raw.sync_us
+    );
+    let mut alone = None;
+    for (copies, runs) in copies.iter().zip(&runs) {
+        tell(*copies, runs, &raw, &mut alone);
+    }
+    Ok(())
+}
+
+/// What the machine does without us.
+struct Raw {
+    mb_s: f64,
+    trip_us: f64,
+    sync_us: f64,
+}
+
+impl Raw {
+    fn measure(dir: &Path) -> Result<Self, Failure> {
+        let setting = wire::setting::setting();
+        let text = |e: Box<dyn Error>| e.to_string();
+        let (per_s, _) = wire::raw::throughput(&setting, dir).map_err(text)?;
+        let trips = wire::calls::calls(&setting).map_err(text)?;
+        let syncs = raw::fdatasync(dir, 4096, 2_000)?;
+        Ok(Self {
+            mb_s: per_s / 1e6,
+            trip_us: trips[trips.len() / 2].as_secs_f64() * 1e6,
+            sync_us: us(&syncs, 0.5),
+        })
+    }
+}
+
+fn tell(copies: usize, runs: &[Run], raw: &Raw, alone: &mut Option<f64>) {
+    let (mb_s, p50) = (median(runs, |r| r.mb_s), median(runs, |r| r.p50_us));
+    println!(
+        "{copies} copies: 1 KiB, four producers {mb_s:.0} MB/s (x {:.2} of quinn), {:.2} s of CPU a GB; 128 B, one at a \
+         time, p50 {p50:.0} us, p99 {:.0} us",
+        mb_s / raw.mb_s,
+        median(runs, |r| r.cpu_s_per_gb),
+        median(runs, |r| r.p99_us),
+    );
+    if let (1, None) = (copies, &alone) {
+        *alone = Some(p50);
+    } else if let Some(alone) = *alone {
+        let added = p50 - alone;
+        let least = raw.trip_us + raw.sync_us;
         println!(
-            "{copies} copies: 1 KiB, four producers {mb_s:.0} MB/s (x {:.2} of one copy); 128 B, one at a time, \
-             p50 {p50:.0} us (x {:.2}), p99 {:.0} us",
-            mb_s / alone.0,
-            p50 / alone.1,
-            median(runs, |r| r.p99_us),
+            "  added p50 {added:.0} us, x {:.2} of round trip + fdatasync",
+            added / least
         );
     }
-    let sync = raw::fdatasync(dir.path(), 4096, 2_000)?;
-    let (p50, p99) = (us(&sync, 0.5), us(&sync, 0.99));
-    println!(
-        "raw: 4 KiB + fdatasync p50 {p50:.0} us, p99 {p99:.0} us; QUIC alone: cargo bench -p flowstone-peer"
-    );
-    Ok(())
 }
 
 struct Run {
     mb_s: f64,
+    cpu_s_per_gb: f64,
     p50_us: f64,
     p99_us: f64,
 }
 
-fn median(runs: &[Run], of: impl Fn(&Run) -> f64) -> f64 {
+fn median<T>(runs: &[T], of: impl Fn(&T) -> f64) -> f64 {
     let mut all: Vec<f64> = runs.iter().map(of).collect();
     all.sort_by(f64::total_cmp);
     all[all.len() / 2]
+}
+
+/// Seconds of all threads of this process, the kernel's work for them included.
+fn cpu_s() -> f64 {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
+    now.tv_sec as f64 + now.tv_nsec as f64 / 1e9
 }
 
 fn run(place: &Path, copies: usize) -> Result<Run, Failure> {
@@ -73,10 +136,13 @@ fn run(place: &Path, copies: usize) -> Result<Run, Failure> {
         acks: Acks::Durable,
         batch_bytes: 256 << 10,
     };
+    let before = cpu_s();
     let throughput = tcp::produce(&load("many", 4, 1024))?;
+    let cpu_s_per_gb = (cpu_s() - before) / (throughput.bytes as f64 / 1e9);
     let times = tcp::latency(&load("one", 1, 128), 0)?;
     Ok(Run {
         mb_s: throughput.bytes_per_s() / 1e6,
+        cpu_s_per_gb,
         p50_us: us(&times, 0.5),
         p99_us: us(&times, 0.99),
     })

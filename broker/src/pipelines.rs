@@ -8,11 +8,15 @@ use flowstone_processor::Pipeline;
 use flowstone_wire::error::Retry;
 use flowstone_wire::native::{Topic, TopicSettings};
 use flowstone_wire::{ErrorCode, Failure, ShardId};
+use std::collections::BTreeSet;
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
 /// A pipeline that could not be deployed is deployed again after so long.
 const DEPLOY_EVERY: Duration = Duration::from_secs(1);
+/// What goes through an exchange is read at once; a pipeline may rest for so long.
+const EXCHANGE_RETENTION_MS: u64 = 7 * 24 * 3_600_000;
 
 impl Service {
     /// Deploys a pipeline: it goes on from where a pipeline of this name stopped. Topics that are not
@@ -72,28 +76,33 @@ impl Service {
                     .await?,
             );
         }
-        let Some(first) = sources.first() else {
-            let what = format!("pipeline '{}' has no source", pipeline.name());
-            return Err(Failure::new(ErrorCode::InvalidRequest, what));
+        let model = match (pipeline.like(), sources.first()) {
+            (Some(topic), _) => {
+                let settings = TopicSettings::default();
+                self.clone().topic_or_make(topic, 1, settings).await?
+            }
+            (None, Some(first)) => first.clone(),
+            (None, None) => {
+                let what = format!("pipeline '{}' has no source", pipeline.name());
+                return Err(Failure::new(ErrorCode::InvalidRequest, what));
+            }
         };
-        let group = first
-            .settings
-            .placement
-            .clone()
-            .unwrap_or_else(|| first.name.clone());
-        let partitions = first.partitions.len() as u32;
+        let group = model.settings.placement.clone();
+        let group = group.unwrap_or_else(|| model.name.clone());
         let mut sinks = Vec::new();
-        for sink in pipeline.sinks() {
-            let placement = Some(group.clone());
-            let settings = TopicSettings {
-                placement,
+        for (number, sink) in pipeline.sinks().iter().enumerate() {
+            let mut settings = TopicSettings {
+                placement: Some(group.clone()),
                 ..TopicSettings::default()
             };
-            sinks.push(
-                self.clone()
-                    .topic_or_make(sink, partitions, settings)
-                    .await?,
-            );
+            let mut partitions = model.partitions.len() as u32;
+            if pipeline.exchange().is_some_and(|s| s.index() == number) {
+                settings.retention_ms = Some(EXCHANGE_RETENTION_MS);
+                partitions =
+                    (shards_of(&sources).len() as u32) * u32::from(self.catalog().shards());
+            }
+            let topic = self.clone().topic_or_make(sink, partitions, settings);
+            sinks.push(topic.await?);
         }
         Ok((sources, sinks))
     }
@@ -178,5 +187,27 @@ pub(crate) fn task_config(
         inputs,
         sources: of_source,
         sinks: sinks.iter().map(sink).collect(),
+        share: share(pipeline, shard, sources, sinks),
     }
+}
+
+/// The shards that topics lie on.
+pub(crate) fn shards_of(topics: &[Topic]) -> BTreeSet<ShardId> {
+    let partitions = topics.iter().flat_map(|t| &t.partitions);
+    partitions.map(|p| p.shard).collect()
+}
+
+/// The partitions of the exchange that are of the task on this shard: as many as there are shards, for each
+/// task, in the order of the shards. Partitions of a topic lie on one shard after the other, so those
+/// of all tasks that stand at the same place lie on the same one.
+fn share(pipeline: &Pipeline, shard: ShardId, sources: &[Topic], sinks: &[Topic]) -> Range<u32> {
+    let exchange = pipeline.exchange().and_then(|s| sinks.get(s.index()));
+    let shards = shards_of(sources);
+    let place = shards.iter().position(|s| *s == shard);
+    let (Some(exchange), Some(place)) = (exchange, place) else {
+        return 0..0;
+    };
+    let width = (exchange.partitions.len() / shards.len()) as u32;
+    let first = place as u32 * width;
+    first..first + width
 }

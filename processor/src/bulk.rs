@@ -35,6 +35,8 @@ pub struct Bulk<'a> {
     /// For each record the watermark of the task before it, milliseconds since 1970; `i64::MIN` as
     /// long as it is not known.
     pub watermarks: &'a [i64],
+    /// The watermark of the task behind all of them.
+    pub watermark_after: i64,
     /// Whether the record was read; one that was not is passed over.
     pub readable: &'a [bool],
 }

@@ -145,6 +145,8 @@ pub(crate) struct Plan {
     pub(crate) event_time: Option<Arc<EventTime>>,
     /// The first stage takes many records at once; it is number 0 and the only one behind the input.
     pub(crate) bulk: bool,
+    exchange: Option<SinkRef>,
+    like: Option<String>,
 }
 
 impl Plan {
@@ -195,6 +197,8 @@ impl Pipeline {
                 options: PipelineOptions::default(),
                 event_time: None,
                 bulk: false,
+                exchange: None,
+                like: None,
             },
             fault: None,
         })
@@ -218,6 +222,17 @@ impl Pipeline {
     /// Topics that it writes, by [`SinkRef`]: the dead letters, the late records, then its own.
     pub fn sinks(&self) -> &[String] {
         &self.plan.sinks
+    }
+
+    /// The sink that is an exchange, if there is one: each task has as many partitions of its own there as
+    /// there are shards; a record goes to the one that its key says, one without a key to all of them.
+    pub fn exchange(&self) -> Option<SinkRef> {
+        self.plan.exchange
+    }
+
+    /// The topic that sinks are made like, where they are not there; without one it is the first source.
+    pub fn like(&self) -> Option<&str> {
+        self.plan.like.as_deref()
     }
 
     /// Names of the stages, each before the ones behind it.
@@ -333,6 +348,27 @@ impl PipelineBuilder {
         {
             links.sinks.push(sink);
         }
+        self
+    }
+
+    /// What `parent` emits goes to `topic`, which is an exchange: see [`Pipeline::exchange`].
+    pub fn exchange(&mut self, parent: NodeRef, topic: &str) -> &mut Self {
+        self.sink(parent, topic);
+        let at = self.plan.sinks.iter().position(|s| s == topic);
+        self.plan.exchange = at.map(|at| SinkRef(at as u16));
+        self
+    }
+
+    /// Dead letters and late records go to the topics of another pipeline, of which this is a part.
+    pub fn part_of(&mut self, name: &str) -> &mut Self {
+        self.plan.sinks[SinkRef::DLQ.index()] = format!("{name}.dlq");
+        self.plan.sinks[SinkRef::LATE.index()] = format!("{name}.late");
+        self
+    }
+
+    /// Sinks that are not there are made like this topic.
+    pub fn like(&mut self, topic: &str) -> &mut Self {
+        self.plan.like = Some(topic.into());
         self
     }
 

@@ -28,6 +28,9 @@ const IDLE: Duration = Duration::from_secs(5);
 const READ_EVERY: u64 = 6;
 const READS_MAX: u64 = 12;
 
+/// So many kills have met everything that there is to be met.
+const OFTEN: u64 = 40;
+
 /// A broker that is killed again and again.
 struct Victim<'a> {
     bucket: &'a Bucket,
@@ -60,9 +63,11 @@ impl Victim<'_> {
     async fn kill(&mut self, round: u64) {
         let stop = [Stop::Before, Stop::Midway, Stop::Behind][self.dice.below(3) as usize];
         // A start makes some forty requests before it has a job.
-        let at = match self.dice.once_in(5) {
-            true => self.dice.below(60),
-            false => 44 + self.dice.below(REQUESTS),
+        let at = match self.dice.below(6) {
+            0 => self.dice.below(60),
+            // Whole jobs, and what follows them: local files go.
+            1 => 44 + self.dice.below(10 * REQUESTS),
+            _ => 44 + self.dice.below(REQUESTS),
         };
         self.bucket.faults.set(Mode::StopsAt(at, stop));
         self.bucket.faults.take_log();
@@ -144,6 +149,10 @@ async fn killed_everywhere(bucket: &Bucket, kills: u64, seed: u64) {
     server.stop();
     nothing_is_gone(victim.site.data(), bucket).await;
     let orphans = bucket_is_whole(&victim.site, bucket).await;
+    assert!(
+        kills < OFTEN || victim.remote > 0,
+        "no local file was gone at any of the kills"
+    );
     eprintln!(
         "{kills} kills, {orphans} orphans, at most {} segments were in the tier only; stopped at: {:?}",
         victim.remote, victim.stopped

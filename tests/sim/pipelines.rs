@@ -79,6 +79,7 @@ impl Deployed {
             inputs,
             sources: Vec::new(),
             sinks: sinks.collect(),
+            share: 0..0,
         })
     }
 }

@@ -10,6 +10,7 @@ use flowstone_storage::{DiskFile, Error};
 use flowstone_wire::native::{Acks, GroupOffset, Place, Visibility};
 use flowstone_wire::{CheckedBatch, Epoch, Failure, Lsn, Offset, PartitionId, ProducerId};
 use std::collections::BTreeSet;
+use std::ops::Range;
 use std::sync::Arc;
 
 /// The time of a step, as its driver reads it.
@@ -58,6 +59,8 @@ pub struct TaskConfig {
     pub sources: Vec<u16>,
     /// For each sink, the partitions of its topic, in order of their index.
     pub sinks: Vec<Vec<SinkPartition>>,
+    /// Which partitions of its pipeline's exchange are this task's.
+    pub share: Range<u32>,
 }
 
 /// A partition of a sink.

@@ -5,8 +5,9 @@
 
 use super::Service;
 use flowstone_core::catalog::{Command, Deployed};
+use flowstone_processor::Pipeline;
 use flowstone_sql::statement::{self, Parsed, Statement};
-use flowstone_sql::{Error, Planned, Streams};
+use flowstone_sql::{Error, Planned, Streams, back_name, front_name};
 use flowstone_wire::native::{PipelineAction, PipelineDescription, TopicSettings};
 use flowstone_wire::{ErrorCode, Failure, ShardId};
 use std::collections::BTreeMap;
@@ -41,31 +42,36 @@ impl Service {
         let this = self.clone();
         let file = self.aside(move || this.read(&text)).await?;
         let mut made = BTreeMap::new();
+        let mut parts = Vec::new();
         for fresh in &file.pipelines {
             let shards = self.clone().check(&fresh.planned, &made, dry_run).await?;
             for sink in fresh.planned.pipeline.sinks() {
                 made.insert(sink.clone(), shards.clone());
             }
+            parts.push(parts_of(&fresh.planned, shards.len()));
         }
         let mut described = Vec::new();
         let state = if dry_run { "planned" } else { "running" };
-        for fresh in &file.pipelines {
-            described.push(describe(&fresh.planned, &fresh.statement, state));
+        for (fresh, parts) in file.pipelines.iter().zip(&parts) {
+            let parts = parts.iter();
+            described.extend(parts.map(|part| describe(part, &fresh.statement, state)));
         }
         if dry_run {
             return Ok(described);
         }
         let mut pipelines = Vec::new();
-        for fresh in file.pipelines {
-            // The topics first: whichever node starts the tasks finds them.
-            self.clone().topics_of(&fresh.planned.pipeline).await?;
-            let deployed = Deployed {
-                streams: fresh.streams,
-                statement: fresh.statement,
-                plan: fresh.planned.explained.clone(),
-                paused: false,
-            };
-            pipelines.push((fresh.planned.pipeline.name().to_string(), deployed));
+        for (fresh, parts) in file.pipelines.into_iter().zip(parts) {
+            for part in parts {
+                // The topics first: whichever node starts the tasks finds them.
+                self.clone().topics_of(&part.pipeline).await?;
+                let deployed = Deployed {
+                    streams: fresh.streams.clone(),
+                    statement: fresh.statement.clone(),
+                    plan: part.explained,
+                    paused: false,
+                };
+                pipelines.push((part.pipeline.name().to_string(), deployed));
+            }
         }
         let streams = file.streams;
         let command = Command::Deploy { streams, pipelines };
@@ -162,15 +168,29 @@ impl Service {
         shards.sort_unstable();
         shards.dedup();
         if planned.gathers && shards.len() > 1 {
-            let what = format!(
-                "pipeline '{}' groups by something else than the record key, and the partitions of its \
-                 topics lie on {} shards: group by a column FROM KEY, or read topics on one shard",
-                planned.pipeline.name(),
-                shards.len()
-            );
-            return Err(Failure::new(ErrorCode::InvalidRequest, what));
+            self.check_spread(planned, shards.len())?;
         }
         Ok(shards)
+    }
+
+    /// Whether a pipeline can run in two parts.
+    fn check_spread(&self, planned: &Planned, shards: usize) -> Result<(), Failure> {
+        let name = planned.pipeline.name();
+        let refused = |what| Err(Failure::new(ErrorCode::InvalidRequest, what));
+        if planned.spread.is_none() {
+            return refused(format!(
+                "pipeline '{name}' puts rows together that lie on {shards} shards, and one of its operators \
+                 cannot be behind an exchange: read topics on one shard"
+            ));
+        }
+        let exchange = front_name(name);
+        if self.catalog().topic(&exchange).is_ok() {
+            return refused(format!(
+                "pipeline '{name}' needs the topic '{exchange}' for itself, and there is one: it may be of an \
+                 earlier pipeline; delete it"
+            ));
+        }
+        Ok(())
     }
 
     /// What was deployed: the pipeline of this name, or all.
@@ -189,9 +209,9 @@ impl Service {
     fn describe_planned(&self, name: Option<&str>) -> Result<Vec<PipelineDescription>, Failure> {
         let catalog = self.catalog();
         let one = |name: &str, deployed: &Deployed| match plan(deployed) {
-            Ok(planned) => {
+            Ok(part) => {
                 let state = if deployed.paused { "paused" } else { "running" };
-                describe(&planned, &deployed.statement, state)
+                describe(&part, &deployed.statement, state)
             }
             Err(failure) => PipelineDescription {
                 name: name.into(),
@@ -217,16 +237,36 @@ impl Service {
         name: String,
         action: PipelineAction,
     ) -> Result<(), Failure> {
-        let command = match action {
-            PipelineAction::Pause => Command::PausePipeline { name, paused: true },
-            PipelineAction::Resume => Command::PausePipeline {
-                name,
-                paused: false,
-            },
-            PipelineAction::Delete => Command::ForgetPipeline { name },
-        };
-        self.clone().command(command).await?;
+        let catalog = self.catalog();
+        catalog.deployed_as(&name)?;
+        let whole = back_name(&name).filter(|back| catalog.deployed_as(back).is_ok());
+        if let Some(whole) = whole {
+            let what = format!("'{name}' is a part of pipeline '{whole}': say that");
+            return Err(Failure::new(ErrorCode::InvalidRequest, what));
+        }
+        let front = front_name(&name);
+        let is_spread = catalog.deployed_as(&front).is_ok();
+        // The part that sends first: what it has sent is still taken.
+        let mut parts = vec![name];
+        if is_spread {
+            parts.insert(0, front.clone());
+        }
+        for name in parts {
+            let command = match action {
+                PipelineAction::Pause => Command::PausePipeline { name, paused: true },
+                PipelineAction::Resume => Command::PausePipeline {
+                    name,
+                    paused: false,
+                },
+                PipelineAction::Delete => Command::ForgetPipeline { name },
+            };
+            self.clone().command(command).await?;
+        }
         self.follow_deployed().await;
+        if is_spread && matches!(action, PipelineAction::Delete) {
+            // Its rows mean nothing to another plan.
+            self.delete_topic(front).await?;
+        }
         Ok(())
     }
 }
@@ -254,8 +294,34 @@ fn known(texts: &BTreeMap<String, String>, without: &[&str]) -> Result<Streams, 
     Ok(streams)
 }
 
-/// The pipeline that was deployed, planned anew.
-pub(super) fn plan(deployed: &Deployed) -> Result<Planned, Failure> {
+/// A pipeline, or a part of one, that runs as a pipeline of its own.
+pub(super) struct Part {
+    pub(super) pipeline: Pipeline,
+    pub(super) explained: String,
+}
+
+/// What of a pipeline runs where its sources lie on so many shards.
+fn parts_of(planned: &Planned, shards: usize) -> Vec<Part> {
+    match &planned.spread {
+        Some(spread) if planned.gathers && shards > 1 => vec![
+            Part {
+                pipeline: spread.front.clone(),
+                explained: spread.front_explained.clone(),
+            },
+            Part {
+                pipeline: spread.back.clone(),
+                explained: spread.back_explained.clone(),
+            },
+        ],
+        _ => vec![Part {
+            pipeline: planned.pipeline.clone(),
+            explained: planned.explained.clone(),
+        }],
+    }
+}
+
+/// The pipeline that was deployed, or the part of it, planned anew.
+pub(super) fn plan(deployed: &Deployed) -> Result<Part, Failure> {
     let streams = known(&deployed.streams, &[])?;
     match statement::parse(&deployed.statement)?.pop() {
         Some(Parsed {
@@ -263,12 +329,15 @@ pub(super) fn plan(deployed: &Deployed) -> Result<Planned, Failure> {
             ..
         }) => {
             let planned = streams.plan(&pipeline)?;
-            if planned.explained != deployed.plan {
+            // Whether it is spread was decided when it was deployed; the plan that was kept says it.
+            let parts = parts_of(&planned, 1).into_iter();
+            let mut parts = parts.chain(parts_of(&planned, usize::MAX));
+            let part = parts.find(|p| p.explained == deployed.plan);
+            part.ok_or_else(|| {
                 let what = "this version plans it otherwise, and its state is of the old plan: delete \
                             it and deploy it again";
-                return Err(Failure::new(ErrorCode::InvalidRequest, what));
-            }
-            Ok(planned)
+                Failure::new(ErrorCode::InvalidRequest, what)
+            })
         }
         _ => Err(Failure::new(
             ErrorCode::InvalidRequest,
@@ -277,13 +346,13 @@ pub(super) fn plan(deployed: &Deployed) -> Result<Planned, Failure> {
     }
 }
 
-fn describe(planned: &Planned, statement: &str, state: &str) -> PipelineDescription {
+fn describe(part: &Part, statement: &str, state: &str) -> PipelineDescription {
     PipelineDescription {
-        name: planned.pipeline.name().into(),
+        name: part.pipeline.name().into(),
         state: state.into(),
         statement: statement.into(),
-        plan: planned.explained.clone(),
-        sources: planned.pipeline.sources().to_vec(),
-        sinks: planned.pipeline.sinks().to_vec(),
+        plan: part.explained.clone(),
+        sources: part.pipeline.sources().to_vec(),
+        sinks: part.pipeline.sinks().to_vec(),
     }
 }

@@ -2,11 +2,12 @@
 
 use crate::operator::{GroupColumn, Operator};
 use crate::plan::Translated;
+use crate::spread::Edge;
 use crate::stream::Stream;
 use std::fmt::Write;
 
-/// The operators, one a line, the last one first.
-pub(crate) fn explain(translated: &Translated, streams: &[Stream]) -> String {
+/// The operators, one a line, the last one first; with an exchange at each edge.
+pub(crate) fn explain(translated: &Translated, streams: &[Stream], edges: &[Edge]) -> String {
     let mut text = String::new();
     let kind = if translated.updating {
         "changes of keyed results"
@@ -15,18 +16,24 @@ pub(crate) fn explain(translated: &Translated, streams: &[Stream]) -> String {
     };
     let _ = writeln!(text, "sink: {kind}");
     if let Some(last) = translated.nodes.len().checked_sub(1) {
-        line(&mut text, translated, streams, last, 1);
+        line(&mut text, (translated, streams, edges), last, 1);
     }
     text
 }
 
-fn line(
-    text: &mut String,
-    translated: &Translated,
-    streams: &[Stream],
-    number: usize,
-    depth: usize,
-) {
+type What<'w> = (&'w Translated, &'w [Stream], &'w [Edge]);
+
+fn line(text: &mut String, what: What<'_>, number: usize, mut depth: usize) {
+    let (translated, streams, edges) = what;
+    if let Some(edge) = edges.iter().find(|e| e.from == number) {
+        let indent = "  ".repeat(depth);
+        let keys: Vec<String> = edge.exchange.keys.iter().map(ToString::to_string).collect();
+        let _ = match keys.is_empty() {
+            true => writeln!(text, "{indent}exchange: all rows meet on one shard"),
+            false => writeln!(text, "{indent}exchange: by {}", keys.join(", ")),
+        };
+        depth += 1;
+    }
     let node = &translated.nodes[number];
     let indent = "  ".repeat(depth);
     let said = match translated.scans.iter().find(|s| s.node == number) {
@@ -41,7 +48,7 @@ fn line(
     let _ = writeln!(text, "{indent}{said}");
     for (before, node) in translated.nodes.iter().enumerate() {
         if node.next == Some(number) {
-            line(text, translated, streams, before, depth + 1);
+            line(text, what, before, depth + 1);
         }
     }
 }
@@ -105,6 +112,7 @@ fn operator(operator: &Operator) -> String {
             format!("{kind} join: {keys}; the right one is {from} to {to} ms later")
         }
         Operator::Sink(_) => "sink".into(),
+        Operator::Exchange(_) => "exchange".into(),
     }
 }
 

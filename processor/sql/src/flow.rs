@@ -2,6 +2,7 @@
 
 use crate::operator::Operator;
 use crate::rows::{NO_RECORD, Rows};
+use datafusion::arrow::array::{Array, BinaryArray};
 use flowstone_processor::{Bulk, Cause, Context, ProcessError, TimeKind, Timer};
 use flowstone_wire::Header;
 
@@ -32,9 +33,23 @@ pub(crate) struct Flow<'a, 'c> {
     pub(crate) bulk: Option<Bulk<'a>>,
     /// What a timer goes back to.
     pub(crate) cause: Cause,
+    /// The records are of an exchange: these are the keys of those that their rows come from.
+    pub(crate) keys: Option<&'a BinaryArray>,
 }
 
-impl Flow<'_, '_> {
+impl<'a> Flow<'a, '_> {
+    /// The key of the record that a row comes from.
+    pub(crate) fn key_of(&self, row: u32) -> Option<&'a [u8]> {
+        let bulk = self.bulk.as_ref().filter(|_| row != NO_RECORD)?;
+        match self.keys {
+            Some(keys) => {
+                let row = row as usize;
+                keys.is_valid(row).then(|| keys.value(row))
+            }
+            None => bulk.records[row as usize].view.key,
+        }
+    }
+
     /// What the outputs of a row go back to.
     pub(crate) fn cause_of(&self, row: u32) -> Cause {
         match self.bulk.as_ref().filter(|_| row != NO_RECORD) {
@@ -61,7 +76,7 @@ impl Flow<'_, '_> {
     }
 
     /// Gives a row that came after its window was closed to the late ones: the record that it comes
-    /// from, or what `row` says where it comes from a timer.
+    /// from, or what `row` says where it comes from a timer or an exchange.
     pub(crate) fn late(&mut self, rows: &Rows, at: usize, (start, end): (i64, i64)) {
         let window = format!("{start}..{end}");
         let note = Header {
@@ -70,7 +85,8 @@ impl Flow<'_, '_> {
         };
         let cause_row = rows.marks.causes.get(at).copied().unwrap_or(NO_RECORD);
         let cause = self.cause_of(cause_row);
-        match self.bulk.as_ref().filter(|_| cause_row != NO_RECORD) {
+        let is_original = cause_row != NO_RECORD && self.keys.is_none();
+        match self.bulk.as_ref().filter(|_| is_original) {
             Some(bulk) => {
                 let view = bulk.records[cause_row as usize].view;
                 let mut headers: Vec<Header<'_>> = view.headers().collect();
@@ -82,8 +98,13 @@ impl Flow<'_, '_> {
                 let mut value = Vec::new();
                 crate::format::encode::Json::new(&rows.batch).write(at, &mut value);
                 let time_ms = rows.marks.times_ms[at];
+                let key = self.key_of(cause_row);
+                let cause = Cause {
+                    rekeyed: cause.rekeyed || key.is_some(),
+                    ..cause
+                };
                 self.ctx
-                    .emit_late_for(cause, time_ms, None, Some(&value), &[note]);
+                    .emit_late_for(cause, time_ms, key, Some(&value), &[note]);
             }
         }
     }
@@ -109,9 +130,14 @@ pub(crate) struct Down<'n> {
 impl<'n> Down<'n> {
     /// All operators of a query; what is pushed goes to number `to`.
     pub(crate) fn all(nodes: &'n mut [Node], to: usize) -> Self {
+        Self::at(nodes, (to, 0))
+    }
+
+    /// The same; what is pushed goes to one of its inputs.
+    pub(crate) fn at(nodes: &'n mut [Node], (to, port): (usize, usize)) -> Self {
         Self {
             next: Some(to),
-            port: 0,
+            port,
             first: 0,
             nodes,
         }

@@ -19,6 +19,7 @@
 //! | `plan` | from a query to operators |
 //! | `operator` | filter, project, windows, groups, sessions, sink |
 //! | `program` | the operators as a stage |
+//! | `spread`, `exchanged` | a query in two parts, with an exchange between them |
 //! | `format` | JSON, separated values and raw bytes |
 //! | `rows`, `flow`, `cell` | what flows, where it flows, and how it is stored |
 #![forbid(unsafe_code)]
@@ -26,6 +27,7 @@
 
 mod cell;
 pub mod error;
+mod exchanged;
 mod explain;
 mod flow;
 mod format;
@@ -34,10 +36,11 @@ pub mod pipeline;
 mod plan;
 mod program;
 mod rows;
+mod spread;
 pub mod statement;
 pub mod stream;
 
 pub use error::Error;
-pub use pipeline::{OutputFormat, Planned, Streams, plan_file};
+pub use pipeline::{OutputFormat, Planned, Spread, Streams, back_name, front_name, plan_file};
 pub use statement::{Parsed, Statement};
 pub use stream::Stream;

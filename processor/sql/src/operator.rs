@@ -4,6 +4,7 @@
 //! state and the timers of the task, under keys that begin with the number of the operator.
 
 mod aggregate;
+pub(crate) mod exchange;
 mod filter;
 pub(crate) mod join;
 mod project;
@@ -36,6 +37,7 @@ pub(crate) enum Operator {
     Rank(Box<rank::Rank>),
     Join(std::sync::Arc<join::Join>),
     Sink(Sink),
+    Exchange(exchange::Exchange),
 }
 
 impl Operator {
@@ -57,6 +59,7 @@ impl Operator {
             Self::Rank(rank) => rank.push(number, rows, flow, down),
             Self::Join(join) => join.push(number, port, rows, flow, down),
             Self::Sink(sink) => sink.push(&rows, flow),
+            Self::Exchange(exchange) => exchange.push(&rows, flow),
         }
     }
 

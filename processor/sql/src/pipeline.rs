@@ -3,6 +3,7 @@
 use crate::error::{Error, Result};
 use crate::plan::{self, EmitRules, Translated, literal};
 use crate::program::Program;
+use crate::spread::{Edge, edges};
 use crate::statement::{Emit, PipelineStatement, QueryStatement, Statement};
 use crate::stream::Stream;
 use datafusion::arrow::datatypes::DataType;
@@ -30,10 +31,38 @@ pub struct Planned {
     pub streams: Vec<Stream>,
     /// Its operators, one a line, each before those that push to it.
     pub explained: String,
-    /// Rows that belong together may lie in different partitions: all partitions of the sources must
-    /// be on one shard.
+    /// Rows that belong together may lie in different partitions: either all partitions of the sources
+    /// are on one shard, or it runs as [`Self::spread`].
     pub gathers: bool,
+    /// The same in two parts, for sources on several shards, if that can be.
+    pub spread: Option<Spread>,
 }
+
+/// A pipeline in two parts: the front reads the sources and writes an exchange, the back reads that and writes
+/// the results.
+#[derive(Clone)]
+pub struct Spread {
+    /// The first part, whose name is that of its exchange.
+    pub front: Pipeline,
+    /// What it does, in words.
+    pub front_explained: String,
+    /// The second part, which has the name of the pipeline.
+    pub back: Pipeline,
+    /// What it does, in words.
+    pub back_explained: String,
+}
+
+/// The name of the first part of a pipeline that is spread, and of its exchange.
+pub fn front_name(name: &str) -> String {
+    format!("{name}{FRONT}")
+}
+
+/// The pipeline that this may be the first part of.
+pub fn back_name(front: &str) -> Option<&str> {
+    front.strip_suffix(FRONT)
+}
+
+const FRONT: &str = ".by";
 
 /// Streams that statements can name.
 #[derive(Clone, Debug, Default)]
@@ -73,17 +102,76 @@ impl Streams {
             .map_err(|e| Error::planning(&e, query.place))?;
         check_emit(query, &translated)?;
         let (format, options) = options(statement, &translated)?;
-        let explained = crate::explain::explain(&translated, &self.known);
+        let explained = crate::explain::explain(&translated, &self.known, &[]);
         let gathers = translated.gathers;
+        let edges = gathers.then(|| edges(&translated)).flatten();
+        let spread_explained = edges
+            .as_deref()
+            .map(|e| crate::explain::explain(&translated, &self.known, e));
         let program = Program::new(translated, &self.known, format);
         let streams: Vec<Stream> = program.streams().cloned().collect();
-        let pipeline = build(&statement.name, &streams, program, options)
-            .map_err(|f| Error::at(statement.place, f.message))?;
+        let refused = |f: Failure| Error::at(statement.place, f.message);
+        let spread = match edges.zip(spread_explained) {
+            Some((edges, explained)) => {
+                let parts = Parts {
+                    name: &statement.name,
+                    streams: &streams,
+                    options,
+                };
+                Some(parts.spread(&program, &edges, explained).map_err(refused)?)
+            }
+            None => None,
+        };
+        let pipeline = build(&statement.name, &streams, program, options).map_err(refused)?;
         Ok(Planned {
             pipeline,
             streams,
             explained,
             gathers,
+            spread,
+        })
+    }
+}
+
+/// What both parts of a pipeline have.
+struct Parts<'p> {
+    name: &'p str,
+    streams: &'p [Stream],
+    options: PipelineOptions,
+}
+
+impl Parts<'_> {
+    fn spread(
+        &self,
+        program: &Program,
+        edges: &[Edge],
+        explained: String,
+    ) -> std::result::Result<Spread, Failure> {
+        let by = front_name(self.name);
+        let mut front = Pipeline::new(&by)?;
+        for stream in self.streams {
+            front.source(&stream.topic);
+        }
+        front.part_of(self.name).options(self.options);
+        let program_of_front = program.front(edges);
+        let stage = front.add_bulk(STAGE, move || Box::new(program_of_front.clone()));
+        front.exchange(stage, &by);
+        let mut back = Pipeline::new(self.name)?;
+        back.source(&by).options(self.options);
+        if let Some(first) = self.streams.first() {
+            back.like(&first.topic);
+        }
+        let program_of_back = program.back(edges);
+        let stage = back.add_bulk(STAGE, move || Box::new(program_of_back.clone()));
+        back.sink(stage, self.name);
+        Ok(Spread {
+            front: front.build()?,
+            front_explained: format!(
+                "the part of '{}' in front of its exchange\n{explained}",
+                self.name
+            ),
+            back: back.build()?,
+            back_explained: explained,
         })
     }
 }

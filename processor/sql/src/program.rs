@@ -1,11 +1,14 @@
 //! A query at work: the stage of a pipeline.
 
+use crate::exchanged::Exchanged;
 use crate::flow::{Down, Flow, Node, reject};
 use crate::format::{Decoded, Decoder};
+use crate::operator::exchange::tell_time;
 use crate::operator::{Operator, Sink};
 use crate::pipeline::OutputFormat;
 use crate::plan::{Scan, Translated};
 use crate::rows::{Change, Marks, Rows};
+use crate::spread::Edge;
 use crate::stream::Stream;
 use datafusion::arrow::array::{RecordBatch, RecordBatchOptions};
 use flowstone_processor::{Bulk, BulkProcessor, BulkRecord, Cause, Context, ProcessError, Timer};
@@ -22,6 +25,11 @@ pub(crate) struct Program {
     decoded: Vec<Arc<Decoded>>,
     /// Why it could not be read as a whole.
     fault: Option<ProcessError>,
+    /// What it reads in place of streams, if it is the second part of a query.
+    exchanged: Option<Exchanged>,
+    /// It is the first part, and has told the second one this watermark.
+    told_ms: Option<i64>,
+    tells: bool,
 }
 
 impl Program {
@@ -59,6 +67,63 @@ impl Program {
             decoders,
             decoded: Vec::new(),
             fault: None,
+            exchanged: None,
+            told_ms: None,
+            tells: false,
+        }
+    }
+
+    /// The part of it that is in front of these edges.
+    pub(crate) fn front(&self, edges: &[Edge]) -> Self {
+        let mut front = self.clone();
+        for edge in edges {
+            let number = front.nodes.len();
+            front.nodes[edge.from].next = Some(number);
+            front.nodes[edge.from].port = 0;
+            front.nodes.push(Node {
+                operator: Operator::Exchange(edge.exchange.clone()),
+                next: None,
+                port: 0,
+            });
+        }
+        front.tells = true;
+        front
+    }
+
+    /// The part of it that is behind these edges.
+    pub(crate) fn back(&self, edges: &[Edge]) -> Self {
+        let entries = edges.iter().map(|e| e.entry.clone());
+        let mut back = self.clone();
+        back.exchanged = Some(Exchanged::new(entries.collect()));
+        (back.scans, back.decoders) = (Vec::new(), Vec::new());
+        back
+    }
+
+    /// Gives rows that came out of an exchange to the operators that they go on at.
+    fn go_on(&mut self, bulk: &Bulk<'_>, ctx: &mut Context<'_>) -> Result<(), ProcessError> {
+        let Some(exchanged) = &mut self.exchanged else {
+            return Ok(());
+        };
+        let (pieces, keys) = exchanged.take(bulk);
+        for (entry, rows) in pieces {
+            let mut flow = Flow {
+                cause: ctx.cause(),
+                ctx: &mut *ctx,
+                bulk: Some(*bulk),
+                keys: Some(&keys),
+            };
+            Down::at(&mut self.nodes, (entry.node, entry.port)).push(rows, &mut flow)?;
+        }
+        Ok(())
+    }
+
+    /// Tells the second part how far time has come, if it does not know.
+    fn tell(&mut self, bulk: &Bulk<'_>, ctx: &mut Context<'_>) {
+        let now_ms = bulk.watermark_after;
+        let has_risen = bulk.watermarks.first().is_some_and(|ms| *ms < now_ms);
+        if now_ms != i64::MIN && (has_risen || self.told_ms != Some(now_ms)) {
+            self.told_ms = Some(now_ms);
+            tell_time(bulk, ctx);
         }
     }
 
@@ -98,9 +163,15 @@ impl Program {
 
 impl BulkProcessor for Program {
     fn read(&mut self, records: &[BulkRecord<'_>]) -> Vec<Result<Option<i64>, String>> {
+        self.fault = None;
+        if let Some(exchanged) = &mut self.exchanged {
+            return exchanged.read(records).unwrap_or_else(|error| {
+                self.fault = Some(error);
+                vec![Ok(None); records.len()]
+            });
+        }
         let mut readings = vec![Ok(None); records.len()];
         self.decoded.clear();
-        self.fault = None;
         for (source, decoder) in self.decoders.iter().enumerate() {
             match decoder.decode(source as u16, records, &mut readings) {
                 Ok(decoded) => self.decoded.push(Arc::new(decoded)),
@@ -123,6 +194,7 @@ impl BulkProcessor for Program {
         if let Some(fault) = self.fault.take() {
             return Err(fault);
         }
+        self.go_on(bulk, ctx)?;
         for number in 0..self.scans.len() {
             let rows = self.rows(&self.scans[number], bulk)?;
             if rows.len() == 0 {
@@ -133,8 +205,12 @@ impl BulkProcessor for Program {
                 ctx: &mut *ctx,
                 bulk: Some(*bulk),
                 cause,
+                keys: None,
             };
             Down::all(&mut self.nodes, self.scans[number].node).push(rows, &mut flow)?;
+        }
+        if self.tells {
+            self.tell(bulk, ctx);
         }
         Ok(())
     }
@@ -151,6 +227,7 @@ impl BulkProcessor for Program {
             ctx,
             bulk: None,
             cause,
+            keys: None,
         };
         let number = usize::from(*number);
         if number >= self.nodes.len() {

@@ -207,6 +207,7 @@ impl Task {
         let bulk = Bulk {
             records: &gathered.records,
             watermarks: &watermarks,
+            watermark_after: self.inputs.watermark_ms(),
             readable: &readable,
         };
         let mut ctx = Context {

@@ -822,5 +822,6 @@ fn numbers(sink: PartitionId) -> TaskConfig {
         inputs: vec![(A, 0)],
         sources: Vec::new(),
         sinks: vec![local(DLQ), local(LATE), local(sink)],
+        share: 0..0,
     }
 }

@@ -92,14 +92,11 @@ fn emit(
     let cause_row = marks.causes[row];
     let mut cause = flow.cause_of(cause_row);
     let own_key = marks.keys.is_some();
-    cause.rekeyed |= own_key;
-    let key = match flow
-        .bulk
-        .as_ref()
-        .filter(|_| !own_key && cause_row != crate::rows::NO_RECORD)
-    {
-        Some(bulk) => bulk.records[cause_row as usize].view.key,
-        None => key,
+    // The partition of an exchange says nothing about that of the result.
+    cause.rekeyed |= own_key || flow.keys.is_some();
+    let key = match own_key || flow.bulk.is_none() || cause_row == crate::rows::NO_RECORD {
+        true => key,
+        false => flow.key_of(cause_row),
     };
     flow.ctx
         .emit_for(cause, marks.times_ms[row], key, value, &[]);

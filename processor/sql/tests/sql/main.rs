@@ -6,3 +6,4 @@ mod docs;
 mod golden;
 mod oracle;
 mod rig;
+mod spread;

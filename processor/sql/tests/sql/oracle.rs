@@ -4,6 +4,7 @@
 //! with crashes between the steps; each window must come out once, as the batch engine has it.
 
 use crate::rig::{Record, Rig, plan};
+use crate::spread::{Shards, Site};
 use datafusion::arrow::array::{
     Float64Array, Int64Array, RecordBatch, StringArray, TimestampMillisecondArray,
 };
@@ -73,12 +74,26 @@ fn json(row: &Row) -> String {
     serde_json::json!({"ts": row.ts, "k": row.k, "n": row.n, "x": row.x}).to_string()
 }
 
-/// Runs a pipeline over the case; gives the records of its topic.
+/// Runs a pipeline over the case; gives the records of its topic. The same must come out where it runs in two
+/// parts on several shards.
 fn streamed(sql: &str, case: &Case) -> Vec<String> {
     let planned = plan(&format!("{STREAM} CREATE PIPELINE p AS {sql}")).remove(0);
     let partitions: Vec<(u32, u16)> = (0..case.partitions).map(|p| (1024 + p, 0)).collect();
-    let mut rig = Rig::new(&planned, &partitions);
-    rig.limits.max_records = case.max_records;
+    let whole = feed(&mut Rig::new(&planned, &partitions), &partitions, case);
+    if let Some(spread) = &planned.spread {
+        let parts = feed(&mut Shards::new(spread, &partitions, 3), &partitions, case);
+        assert_eq!(
+            comparable(&parts),
+            comparable(&whole),
+            "{}",
+            spread.back_explained
+        );
+    }
+    whole
+}
+
+fn feed(rig: &mut impl Site, partitions: &[(u32, u16)], case: &Case) -> Vec<String> {
+    rig.limit(case.max_records);
     let mut order: Vec<usize> = (0..case.rows.len()).collect();
     order.sort_by_key(|i| case.rows[*i].ts + case.delays[*i]);
     let mut waiting: BTreeMap<u32, Vec<Record>> = BTreeMap::new();
@@ -89,14 +104,14 @@ fn streamed(sql: &str, case: &Case) -> Vec<String> {
             .or_default()
             .push(Record::of(json(&case.rows[*i])));
         if at % case.batch == 0 {
-            send(&mut rig, &mut waiting);
+            send(rig, &mut waiting);
             if at % case.crash_every == 0 {
                 rig.step();
                 rig.crash();
             }
         }
     }
-    send(&mut rig, &mut waiting);
+    send(rig, &mut waiting);
     for (partition, _) in partitions {
         let end = Row {
             ts: END_MS,
@@ -104,21 +119,17 @@ fn streamed(sql: &str, case: &Case) -> Vec<String> {
             n: None,
             x: None,
         };
-        rig.send(partition, &[Record::of(json(&end))]);
+        rig.send(*partition, &[Record::of(json(&end))]);
     }
     while rig.step() {
         rig.crash();
     }
     assert_eq!(rig.values("p.late"), [""; 0], "nothing is late");
     assert_eq!(rig.values("p.dlq"), [""; 0], "nothing fails");
-    rig.outs
-        .iter()
-        .filter(|o| o.topic == "p")
-        .map(|o| o.value.clone().unwrap())
-        .collect()
+    rig.values("p")
 }
 
-fn send(rig: &mut Rig, waiting: &mut BTreeMap<u32, Vec<Record>>) {
+fn send(rig: &mut impl Site, waiting: &mut BTreeMap<u32, Vec<Record>>) {
     for (partition, records) in std::mem::take(waiting) {
         rig.send(partition, &records);
     }
@@ -378,8 +389,21 @@ const PAIR: &str = "CREATE STREAM a (ts TIMESTAMP, k VARCHAR, n BIGINT, x DOUBLE
 
 fn joined(sql: &str, case: &Case) -> Vec<String> {
     let planned = plan(&format!("{PAIR} CREATE PIPELINE p AS {sql}")).remove(0);
-    let mut rig = Rig::new(&planned, &[(1024, 0), (1025, 1)]);
-    rig.limits.max_records = case.max_records;
+    let partitions = [(1024, 0), (1025, 1)];
+    let whole = feed_both(&mut Rig::new(&planned, &partitions), case);
+    let spread = planned.spread.as_ref().unwrap();
+    let parts = feed_both(&mut Shards::new(spread, &partitions, 3), case);
+    assert_eq!(
+        comparable(&parts),
+        comparable(&whole),
+        "{}",
+        spread.back_explained
+    );
+    whole
+}
+
+fn feed_both(rig: &mut impl Site, case: &Case) -> Vec<String> {
+    rig.limit(case.max_records);
     let mut order: Vec<usize> = (0..case.rows.len()).collect();
     order.sort_by_key(|i| case.rows[*i].ts + case.delays[*i]);
     for rows in order.chunks(case.batch) {

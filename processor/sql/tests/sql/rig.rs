@@ -1,6 +1,6 @@
 //! A planned pipeline on a log in memory, cut into steps and killed as a test wants it.
 
-use flowstone_processor::{DeltaState, Input, StepLimits, Task, TaskStats};
+use flowstone_processor::{DeltaState, Input, Pipeline, StepLimits, Task, TaskStats};
 use flowstone_sql::Planned;
 use flowstone_wire::batch::HEADER_BYTES;
 use flowstone_wire::{
@@ -41,14 +41,23 @@ struct Batch {
     body: Vec<u8>,
 }
 
+/// What went to an exchange, in bytes.
+#[derive(Clone, Debug)]
+pub(crate) struct Exchanged {
+    pub(crate) timestamp: i64,
+    pub(crate) key: Option<Vec<u8>>,
+    pub(crate) value: Option<Vec<u8>>,
+}
+
 pub(crate) struct Rig {
-    planned: Planned,
+    pipeline: Pipeline,
     pub(crate) task: Task,
     batches: Vec<Batch>,
     next: BTreeMap<u32, u64>,
     sources: BTreeMap<u32, u16>,
     deltas: Vec<Vec<u8>>,
     pub(crate) outs: Vec<Out>,
+    pub(crate) exchanged: Vec<Exchanged>,
     pub(crate) limits: StepLimits,
     pub(crate) now_ms: i64,
 }
@@ -56,18 +65,23 @@ pub(crate) struct Rig {
 impl Rig {
     /// A rig whose input partitions belong to these sources.
     pub(crate) fn new(planned: &Planned, partitions: &[(u32, u16)]) -> Self {
+        Self::of(&planned.pipeline, partitions)
+    }
+
+    pub(crate) fn of(pipeline: &Pipeline, partitions: &[(u32, u16)]) -> Self {
         let starts: Vec<_> = partitions
             .iter()
             .map(|(p, _)| (PartitionId(*p), Offset(0)))
             .collect();
         let mut rig = Self {
-            task: Task::new(&planned.pipeline, &starts),
-            planned: planned.clone(),
+            task: Task::new(pipeline, &starts),
+            pipeline: pipeline.clone(),
             batches: Vec::new(),
             next: BTreeMap::new(),
             sources: partitions.iter().copied().collect(),
             deltas: Vec::new(),
             outs: Vec::new(),
+            exchanged: Vec::new(),
             limits: StepLimits::default(),
             now_ms: 4_000_000_000_000,
         };
@@ -96,6 +110,20 @@ impl Rig {
             let key = r.key.as_deref().map(str::as_bytes);
             assert!(builder.push(r.timestamp, key, r.value.as_deref(), &headers));
         }
+        self.append(partition, builder);
+    }
+
+    /// The same of what came out of an exchange.
+    pub(crate) fn send_exchanged(&mut self, partition: u32, records: &[Exchanged]) {
+        let mut builder = BatchBuilder::new(Codec::None);
+        for r in records {
+            assert!(builder.push(r.timestamp, r.key.as_deref(), r.value.as_deref(), &[]));
+        }
+        self.append(partition, builder);
+    }
+
+    fn append(&mut self, partition: u32, builder: BatchBuilder) {
+        let count = u64::from(builder.count());
         let next = self.next.entry(partition).or_default();
         let stamp = Stamp {
             partition: PartitionId(partition),
@@ -103,7 +131,7 @@ impl Rig {
             lsn: Lsn(*next + 1),
             epoch: Epoch(1),
         };
-        *next += records.len() as u64;
+        *next += count;
         let (header, bytes) = builder.finish().stamp(stamp);
         let body = bytes[HEADER_BYTES..].to_vec();
         self.batches.push(Batch { header, body });
@@ -128,11 +156,19 @@ impl Rig {
         self.deltas.push(bytes);
         let text = |b: &[u8]| String::from_utf8_lossy(b).into_owned();
         for out in delta.outputs.iter() {
+            if Some(out.sink) == self.pipeline.exchange() {
+                self.exchanged.push(Exchanged {
+                    timestamp: out.timestamp,
+                    key: out.key.map(<[u8]>::to_vec),
+                    value: out.value.map(<[u8]>::to_vec),
+                });
+                continue;
+            }
             let headers = out
                 .headers()
                 .map(|h| (text(h.name), h.value.map(text).unwrap_or_default()));
             self.outs.push(Out {
-                topic: self.planned.pipeline.sinks()[out.sink.index()].clone(),
+                topic: self.pipeline.sinks()[out.sink.index()].clone(),
                 timestamp: out.timestamp,
                 key: out.key.map(text),
                 value: out.value.map(text),
@@ -149,7 +185,7 @@ impl Rig {
 
     /// The process dies: all that is left is what was appended.
     pub(crate) fn crash(&mut self) {
-        self.task = Task::new(&self.planned.pipeline, &[]);
+        self.task = Task::new(&self.pipeline, &[]);
         for bytes in &self.deltas {
             self.task.apply(&DeltaState::decode(bytes).unwrap());
         }

@@ -44,9 +44,14 @@ impl Batches {
     }
 }
 
-/// The partition an output goes to; `None` where the sink has none.
-fn target(config: &TaskConfig, output: &Output<'_>) -> Option<SinkPartition> {
-    let partitions = config.sinks.get(usize::from(output.sink.0))?;
+/// The partitions an output goes to; none where the sink has none.
+fn targets<'c>(config: &'c TaskConfig, output: &Output<'_>) -> &'c [SinkPartition] {
+    let Some(partitions) = config.sinks.get(usize::from(output.sink.0)) else {
+        return &[];
+    };
+    if config.pipeline.exchange() == Some(output.sink) {
+        return exchanged(config, partitions, output.key);
+    }
     let count = partitions.len() as u32;
     let index = match output.key {
         Some(key) if output.key_changed => partition_for_key(key, count),
@@ -55,18 +60,41 @@ fn target(config: &TaskConfig, output: &Output<'_>) -> Option<SinkPartition> {
             of_input.map_or(0, |(_, index)| *index) % count.max(1)
         }
     };
-    partitions.get(index as usize).copied()
+    one(partitions, index)
+}
+
+fn one(partitions: &[SinkPartition], index: u32) -> &[SinkPartition] {
+    let index = index as usize;
+    partitions.get(index..index + 1).unwrap_or_default()
+}
+
+/// Of the partitions of an exchange that are this task's, the one that the key says; all, where there is
+/// none. So every partition has one task that writes to it, in the order of its time.
+fn exchanged<'c>(
+    config: &TaskConfig,
+    partitions: &'c [SinkPartition],
+    key: Option<&[u8]>,
+) -> &'c [SinkPartition] {
+    let (from, to) = (config.share.start as usize, config.share.end as usize);
+    let own = partitions.get(from..to).unwrap_or_default();
+    match key {
+        Some(key) => one(own, partition_for_key(key, own.len() as u32)),
+        None => own,
+    }
 }
 
 fn sort_outputs(config: &TaskConfig, delta: &Delta) -> Result<Batches, String> {
     let mut batches = Batches::default();
     for output in delta.outputs.iter() {
-        let Some(to) = target(config, &output) else {
+        let targets = targets(config, &output);
+        if targets.is_empty() {
             return Err(format!("sink {} has no partition", output.sink.0));
-        };
+        }
         let headers: Vec<Header<'_>> = output.headers().collect();
-        if !batches.push(to, &output, &headers) {
-            return Err("an output is larger than a record may be".into());
+        for to in targets {
+            if !batches.push(*to, &output, &headers) {
+                return Err("an output is larger than a record may be".into());
+            }
         }
     }
     Ok(batches)

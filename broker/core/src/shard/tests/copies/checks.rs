@@ -55,6 +55,7 @@ pub(super) fn setup(rng: &mut Rng) -> Setup {
             inputs: vec![(A, 0)],
             sources: vec![0],
             sinks: vec![local(DLQ), local(LATE), local(B)],
+            share: 0..0,
         },
     }
 }

@@ -1,0 +1,249 @@
+//! A pipeline in two parts, each on several shards with an exchange between them, in memory.
+
+use crate::rig::{Exchanged, Record, Rig, plan};
+use flowstone_sql::Spread;
+use flowstone_wire::partitioner::partition_for_key;
+use std::collections::BTreeMap;
+
+/// Something that a pipeline runs on.
+pub(crate) trait Site {
+    fn send(&mut self, partition: u32, records: &[Record]);
+    /// One step of everything; says whether it did something.
+    fn step(&mut self) -> bool;
+    /// The processes die: all that is left is what was appended.
+    fn crash(&mut self);
+    fn limit(&mut self, max_records: usize);
+    /// The values of the records of a topic.
+    fn values(&self, topic: &str) -> Vec<String>;
+}
+
+impl Site for Rig {
+    fn send(&mut self, partition: u32, records: &[Record]) {
+        Rig::send(self, partition, records);
+    }
+
+    fn step(&mut self) -> bool {
+        Rig::step(self)
+    }
+
+    fn crash(&mut self) {
+        Rig::crash(self);
+    }
+
+    fn limit(&mut self, max_records: usize) {
+        self.limits.max_records = max_records;
+    }
+
+    fn values(&self, topic: &str) -> Vec<String> {
+        Rig::values(self, topic)
+    }
+}
+
+/// The tasks of both parts.
+pub(crate) struct Shards {
+    pub(crate) fronts: Vec<Rig>,
+    pub(crate) backs: Vec<Rig>,
+    /// Which front a partition of the sources is read by.
+    places: BTreeMap<u32, usize>,
+}
+
+/// Partitions of the exchange: one for each front, on each shard.
+const FIRST: u32 = 5000;
+
+impl Shards {
+    /// So many shards; the partitions of the sources lie on one after the other.
+    pub(crate) fn new(spread: &Spread, partitions: &[(u32, u16)], shards: usize) -> Self {
+        let fronts = shards.min(partitions.len());
+        let of = |front: usize| -> Vec<(u32, u16)> {
+            let all = partitions.iter().enumerate();
+            let of = all.filter(|(at, _)| at % fronts == front);
+            of.map(|(_, p)| *p).collect()
+        };
+        let inputs: Vec<(u32, u16)> = (0..fronts as u32).map(|f| (FIRST + f, 0)).collect();
+        let places = partitions.iter().enumerate();
+        Self {
+            places: places.map(|(at, (p, _))| (*p, at % fronts)).collect(),
+            fronts: (0..fronts)
+                .map(|f| Rig::of(&spread.front, &of(f)))
+                .collect(),
+            backs: (0..shards)
+                .map(|_| Rig::of(&spread.back, &inputs))
+                .collect(),
+        }
+    }
+
+    /// Brings what the fronts have sent to the backs.
+    fn carry(&mut self) {
+        for (number, front) in self.fronts.iter_mut().enumerate() {
+            let mut sent: Vec<Vec<Exchanged>> = vec![Vec::new(); self.backs.len()];
+            for record in front.exchanged.drain(..) {
+                match &record.key {
+                    Some(key) => {
+                        let to = partition_for_key(key, self.backs.len() as u32);
+                        sent[to as usize].push(record);
+                    }
+                    None => sent.iter_mut().for_each(|s| s.push(record.clone())),
+                }
+            }
+            for (back, records) in self.backs.iter_mut().zip(sent) {
+                if !records.is_empty() {
+                    back.send_exchanged(FIRST + number as u32, &records);
+                }
+            }
+        }
+    }
+
+    fn all(&mut self) -> impl Iterator<Item = &mut Rig> {
+        self.fronts.iter_mut().chain(&mut self.backs)
+    }
+}
+
+impl Site for Shards {
+    fn send(&mut self, partition: u32, records: &[Record]) {
+        self.fronts[self.places[&partition]].send(partition, records);
+    }
+
+    fn step(&mut self) -> bool {
+        let mut busy = false;
+        self.fronts.iter_mut().for_each(|f| busy |= f.step());
+        self.carry();
+        self.backs.iter_mut().for_each(|b| busy |= b.step());
+        busy
+    }
+
+    fn crash(&mut self) {
+        self.all().for_each(Rig::crash);
+    }
+
+    fn limit(&mut self, max_records: usize) {
+        self.all().for_each(|r| r.limits.max_records = max_records);
+    }
+
+    fn values(&self, topic: &str) -> Vec<String> {
+        let all = self.fronts.iter().chain(&self.backs);
+        all.flat_map(|r| r.values(topic)).collect()
+    }
+}
+
+const CLICKS: &str = "CREATE STREAM clicks (ts TIMESTAMP, who VARCHAR, page VARCHAR, \
+     WATERMARK FOR ts AS ts); ";
+
+fn spread(query: &str) -> (Spread, Shards) {
+    let planned = plan(&format!("{CLICKS} CREATE PIPELINE p AS {query}")).remove(0);
+    assert!(planned.gathers);
+    let spread = planned.spread.unwrap();
+    let shards = Shards::new(&spread, &[(1, 0), (2, 0), (3, 0)], 2);
+    (spread, shards)
+}
+
+fn click(at_s: i64, who: &str) -> Record {
+    let mut record = Record::of(format!(
+        r#"{{"ts": {}, "who": "{who}", "page": "x"}}"#,
+        at_s * 1000
+    ));
+    record.key = Some(format!("key of {who}"));
+    record
+}
+
+fn run(shards: &mut Shards) {
+    while shards.step() {}
+}
+
+const BY_MINUTE: &str = "SELECT who, window_end, count(*) AS c FROM TUMBLE(clicks, ts, INTERVAL '1' MINUTE) \
+     GROUP BY who, window_start, window_end";
+
+#[test]
+fn rows_of_a_group_meet_wherever_they_come_from() {
+    let (spread, mut shards) = spread(BY_MINUTE);
+    assert!(
+        spread.back_explained.contains("exchange: by who@"),
+        "{}",
+        spread.back_explained
+    );
+    for partition in 1..=3 {
+        let names = (0..40).map(|n| click(5, &format!("u{n}")));
+        shards.send(partition, &names.collect::<Vec<_>>());
+        shards.send(partition, &[click(120, "end")]);
+    }
+    run(&mut shards);
+    let counts = shards.values("p");
+    assert_eq!(counts.len(), 40, "each window once");
+    assert!(counts.iter().all(|c| c.contains(r#""c":3"#)), "{counts:?}");
+    assert!(
+        shards.backs.iter().all(|b| !b.values("p").is_empty()),
+        "both shards work"
+    );
+}
+
+#[test]
+fn time_goes_on_when_the_slowest_part_does_and_where_no_rows_go() {
+    let (_, mut shards) = spread(BY_MINUTE);
+    shards.send(1, &[click(5, "a"), click(70, "b")]);
+    shards.send(2, &[click(70, "c")]);
+    run(&mut shards);
+    assert_eq!(
+        shards.values("p"),
+        [""; 0],
+        "partition 3 may have rows of the first minute"
+    );
+    shards.send(3, &[click(5, "a")]);
+    run(&mut shards);
+    assert_eq!(shards.values("p"), [""; 0]);
+    shards.send(3, &[click(70, "d")]);
+    run(&mut shards);
+    let counts = shards.values("p");
+    assert_eq!(counts.len(), 1);
+    assert!(
+        counts[0].contains(r#""who":"a""#) && counts[0].contains(r#""c":2"#),
+        "{counts:?}"
+    );
+}
+
+#[test]
+fn what_is_late_and_what_fails_is_told_in_the_topics_of_the_pipeline() {
+    let (_, mut shards) = spread(BY_MINUTE);
+    for partition in 1..=3 {
+        shards.send(partition, &[click(300, "x")]);
+    }
+    run(&mut shards);
+    shards.send(1, &[click(5, "a"), Record::of("no json")]);
+    run(&mut shards);
+    let all = || {
+        shards
+            .fronts
+            .iter()
+            .chain(&shards.backs)
+            .flat_map(|r| &r.outs)
+    };
+    let late: Vec<_> = all().filter(|o| o.topic == "p.late").collect();
+    assert_eq!(late.len(), 1);
+    let value = late[0].value.as_deref().unwrap();
+    assert!(value.contains(r#""who":"a""#), "{value}");
+    assert_eq!(late[0].key.as_deref(), Some("key of a"));
+    assert_eq!(late[0].headers["x-late-window"], "0..60000");
+    assert_eq!(all().filter(|o| o.topic == "p.dlq").count(), 1);
+}
+
+#[test]
+fn what_is_put_together_by_less_meets_on_one_shard() {
+    let (spread, mut shards) = spread(
+        "SELECT window_end, who, c, r FROM \
+           (SELECT *, row_number() OVER (PARTITION BY window_start, window_end ORDER BY c DESC, who) AS r FROM \
+             (SELECT who, window_start, window_end, count(*) AS c FROM TUMBLE(clicks, ts, INTERVAL '1' MINUTE) \
+              GROUP BY who, window_start, window_end) AS counts) AS ranked WHERE r <= 2",
+    );
+    let explained = &spread.back_explained;
+    assert!(
+        explained.contains("exchange: all rows meet on one shard"),
+        "{explained}"
+    );
+    for partition in 1..=3 {
+        let names = (0..20).map(|n| click(5, &format!("u{n}")));
+        shards.send(partition, &names.collect::<Vec<_>>());
+        shards.send(partition, &[click(120, "end")]);
+    }
+    run(&mut shards);
+    assert_eq!(shards.values("p").len(), 2);
+    let at_work = shards.backs.iter().filter(|b| !b.values("p").is_empty());
+    assert_eq!(at_work.count(), 1);
+}

@@ -1,0 +1,176 @@
+//! Pipelines of SQL that put together rows of several shards: in two parts with an exchange between them,
+//! killed again and again, they give what a plain count gives.
+
+use crate::child::{run, run_ok};
+use crate::dice::{Dice, kills};
+use crate::reading::read_all;
+use crate::server::{Server, Site, within};
+use crate::tier_site::until;
+use flowstone_client::{Client, Record, TopicSettings};
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+
+const START_MS: i64 = 1_600_000_000_000;
+const WINDOW_MS: i64 = 10_000;
+const PARTITIONS: u32 = 6;
+const SETTINGS: &str = "[node]\nshards = 4\nworkers = 2";
+
+const SQL: &str = "
+CREATE STREAM logins (ts TIMESTAMP, ip VARCHAR, WATERMARK FOR ts AS ts - INTERVAL '1' SECOND);
+CREATE PIPELINE attempts WITH (idle_ms = 3600000) AS
+  SELECT ip, window_start, count(*) AS attempts
+  FROM TUMBLE(logins, ts, INTERVAL '10' SECOND) GROUP BY ip, window_start, window_end;
+";
+
+/// Rows with the partition of each; time goes on alike in all of them.
+fn inputs() -> Vec<(u32, i64, String)> {
+    let mut dice = Dice::new(5);
+    let mut all = Vec::new();
+    for n in 0..5_000_i64 {
+        let ts = START_MS + n * 20 - dice.below(900) as i64;
+        let partition = dice.below(u64::from(PARTITIONS)) as u32;
+        all.push((partition, ts, format!("10.0.0.{}", dice.below(30))));
+    }
+    for partition in 0..PARTITIONS {
+        all.push((partition, START_MS + 1_000_000, "end".into()));
+    }
+    all
+}
+
+fn counted() -> BTreeMap<(String, i64), i64> {
+    let mut counts = BTreeMap::new();
+    for (_, ts, ip) in inputs().into_iter().filter(|(_, _, ip)| ip != "end") {
+        *counts
+            .entry((ip, ts.div_euclid(WINDOW_MS) * WINDOW_MS))
+            .or_default() += 1;
+    }
+    counts
+}
+
+/// What came out, each window as often as it did.
+async fn results(client: &Client) -> Vec<((String, i64), i64)> {
+    let all = read_all(client, "attempts").await;
+    let row = |value: Vec<u8>| {
+        let row: Value = serde_json::from_slice(&value).unwrap();
+        let start = row["window_start"].as_str().unwrap();
+        let start = flowstone_processor::rfc3339::parse_ms(start).unwrap();
+        let ip = row["ip"].as_str().unwrap().to_string();
+        ((ip, start), row["attempts"].as_i64().unwrap())
+    };
+    all.into_iter()
+        .flatten()
+        .map(|r| row(r.value.unwrap()))
+        .collect()
+}
+
+fn deploy(site: &Site, url: &str) {
+    let file = site.file("pipelines.sql");
+    std::fs::write(&file, SQL).unwrap();
+    run_ok(
+        &["pipeline", "deploy", file.to_str().unwrap(), "--url", url],
+        b"",
+    );
+}
+
+async fn send_all(site: &Site, client: &Client, mut server: Server, kills: u64) -> Server {
+    let builder = client.producer("logins").retry_for_ms(120_000);
+    let producer = builder.open().await.unwrap();
+    let inputs = inputs();
+    let every = (inputs.len() as u64).checked_div(kills).unwrap_or(u64::MAX);
+    let mut waiting = Vec::new();
+    for (n, (partition, ts, ip)) in (1u64..).zip(inputs) {
+        let line = json!({"ts": ts, "ip": ip}).to_string();
+        let record = Record::new(line).partition(partition);
+        waiting.push(producer.enqueue(record).await.unwrap());
+        if n % every == 0 {
+            server.kill();
+            server = site.start();
+        }
+        if waiting.len() > 300 {
+            for ticket in waiting.drain(..200) {
+                within("an acknowledgement", ticket.wait()).await.unwrap();
+            }
+        }
+    }
+    within("the last acknowledgements", producer.close())
+        .await
+        .unwrap();
+    server
+}
+
+async fn begin(site: &Site) -> (Server, Client) {
+    let server = site.start();
+    let client = Client::connect(&site.unix_url()).await.unwrap();
+    let settings = TopicSettings::default();
+    client
+        .create_topic("logins", PARTITIONS, settings)
+        .await
+        .unwrap();
+    deploy(site, &server.url());
+    (server, client)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn groups_over_shards_under_kill_9_equal_a_plain_count() {
+    let site = Site::new("", SETTINGS);
+    let (server, client) = begin(&site).await;
+    let server = send_all(&site, &client, server, kills(12)).await;
+    let expected = counted();
+    until("all windows are closed", async || {
+        results(&client).await.len() >= expected.len()
+    })
+    .await;
+    let found = results(&client).await;
+    assert_eq!(found.len(), expected.len(), "each window once");
+    assert_eq!(found.into_iter().collect::<BTreeMap<_, _>>(), expected);
+    for topic in ["attempts.late", "attempts.dlq"] {
+        let left = read_all(&client, topic).await;
+        assert!(left.iter().all(Vec::is_empty), "{topic}: {left:?}");
+    }
+    let shards = client.describe("attempts").await.unwrap().partitions;
+    let busy = shards.iter().filter(|p| p.committed.0 > 0).count();
+    assert!(busy > 1, "one shard did all of it");
+    server.stop();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn both_parts_rest_and_go_together() {
+    let site = Site::new("", SETTINGS);
+    let (server, client) = begin(&site).await;
+    let url = server.url();
+    let described = run_ok(&["pipeline", "describe", "attempts", "--url", &url], b"");
+    let described = described.text();
+    assert!(described.contains("exchange: by ip"), "{described}");
+    let states = || {
+        let listed = run_ok(&["pipeline", "list", "--json", "--url", &url], b"").json();
+        let one = |p: &Value| format!("{} {}", p["name"], p["state"]).replace('"', "");
+        listed
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(one)
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(states(), ["attempts running", "attempts.by running"]);
+    let part = run(&["pipeline", "pause", "attempts.by", "--url", &url], b"");
+    assert_eq!(part.code, Some(1), "a part does not rest by itself");
+    run_ok(&["pipeline", "pause", "attempts", "--url", &url], b"");
+    assert_eq!(states(), ["attempts paused", "attempts.by paused"]);
+    run_ok(&["pipeline", "resume", "attempts", "--url", &url], b"");
+    let server = send_all(&site, &client, server, 0).await;
+    let expected = counted().len();
+    until("all windows are closed", async || {
+        results(&client).await.len() >= expected
+    })
+    .await;
+    run_ok(&["pipeline", "delete", "attempts", "--url", &url], b"");
+    assert_eq!(states(), [""; 0]);
+    assert!(client.describe("attempts.by").await.is_err(), "its rows go");
+    // It can be deployed again, and begins anew.
+    deploy(&site, &url);
+    until("all windows are closed again", async || {
+        results(&client).await.len() >= 2 * expected
+    })
+    .await;
+    server.stop();
+}
