@@ -3,6 +3,7 @@
 //! Counters are kept here; what a shard knows is asked for when somebody reads the page.
 
 mod copies;
+mod pipelines;
 mod tier;
 
 use flowstone_core::output::Status;
@@ -10,8 +11,8 @@ use flowstone_wire::BatchHeader;
 use flowstone_wire::native::{ClusterStatus, TierStatus};
 use prometheus::core::Collector;
 use prometheus::{
-    Encoder, Gauge, GaugeVec, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge,
-    IntGaugeVec, Opts, Registry, TextEncoder,
+    Encoder, Gauge, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec,
+    Opts, Registry, TextEncoder,
 };
 
 /// The metrics of a node.
@@ -29,7 +30,7 @@ pub struct Metrics {
     pub(crate) fenced_shards: IntGauge,
     uptime_seconds: Gauge,
     shards: ShardGauges,
-    pipelines: PipelineGauges,
+    pipelines: pipelines::PipelineGauges,
     tier: Option<tier::TierGauges>,
     copies: Option<copies::CopyGauges>,
 }
@@ -40,15 +41,6 @@ struct ShardGauges {
     durable_lsn: IntGaugeVec,
     hot_bytes: IntGaugeVec,
     undurable_bytes: IntGaugeVec,
-}
-
-/// What is asked of every pipeline when somebody reads the page.
-struct PipelineGauges {
-    lag_records: IntGaugeVec,
-    processed: IntGaugeVec,
-    failed: IntGaugeVec,
-    late: IntGaugeVec,
-    latency_seconds: GaugeVec,
 }
 
 fn register<C: Collector + Clone + 'static>(
@@ -71,36 +63,6 @@ impl ShardGauges {
                 "Bytes of the log that are not settled.",
             )?,
             undurable_bytes: gauges("flowstone_undurable_bytes", "Bytes that wait for the disk.")?,
-        })
-    }
-}
-
-impl PipelineGauges {
-    fn new(r: &Registry) -> prometheus::Result<Self> {
-        let gauges =
-            |name, help| register(r, IntGaugeVec::new(Opts::new(name, help), &["pipeline"]));
-        let latency = Opts::new(
-            "flowstone_pipeline_latency_seconds",
-            "From append to processed.",
-        );
-        Ok(Self {
-            lag_records: gauges(
-                "flowstone_pipeline_lag_records",
-                "Records that a pipeline has not processed.",
-            )?,
-            processed: gauges(
-                "flowstone_pipeline_processed_records",
-                "Records that a pipeline has processed since the start.",
-            )?,
-            failed: gauges(
-                "flowstone_pipeline_failed_records",
-                "Records that went to the dead-letter topic since the start.",
-            )?,
-            late: gauges(
-                "flowstone_pipeline_late_records",
-                "Records that came too late since the start.",
-            )?,
-            latency_seconds: register(r, GaugeVec::new(latency, &["pipeline", "quantile"]))?,
         })
     }
 }
@@ -158,7 +120,7 @@ impl Metrics {
                 Gauge::new("flowstone_uptime_seconds", "Time since the start."),
             )?,
             shards: ShardGauges::new(&r)?,
-            pipelines: PipelineGauges::new(&r)?,
+            pipelines: pipelines::PipelineGauges::new(&r)?,
             tier: with_tier.then(|| tier::TierGauges::new(&r)).transpose()?,
             copies: with_copies
                 .then(|| copies::CopyGauges::new(&r))
@@ -217,6 +179,7 @@ impl Metrics {
         if let Some(gauges) = &self.copies {
             gauges.take(cluster.node, cluster);
         }
+        self.pipelines.forget();
         for status in statuses {
             self.take(status);
         }
@@ -237,18 +200,7 @@ impl Metrics {
         set(&self.shards.durable_lsn, &shard, status.shard.durable_lsn);
         set(&self.shards.hot_bytes, &shard, status.hot_bytes);
         set(&self.shards.undurable_bytes, &shard, status.undurable_bytes);
-        for task in &status.tasks {
-            set(&self.pipelines.lag_records, &task.name, task.lag);
-            set(&self.pipelines.processed, &task.name, task.processed);
-            set(&self.pipelines.failed, &task.name, task.failed);
-            set(&self.pipelines.late, &task.name, task.late);
-            for (quantile, us) in [("0.5", task.latency_p50_us), ("0.99", task.latency_p99_us)] {
-                let gauge = &self.pipelines.latency_seconds;
-                gauge
-                    .with_label_values(&[&task.name[..], quantile])
-                    .set(us / 1e6);
-            }
-        }
+        self.pipelines.take(&shard, &status.tasks);
     }
 }
 

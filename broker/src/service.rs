@@ -13,6 +13,7 @@ mod native_requests;
 mod shards;
 mod sql;
 mod topics;
+mod upgrade;
 
 use crate::catalog_store::CatalogStore;
 use crate::cluster::Cluster;

@@ -97,8 +97,33 @@ impl Client {
         text: &str,
         dry_run: bool,
     ) -> Result<Vec<PipelineDescription>, Error> {
-        let text = text.to_owned();
-        self.ask(&DeployPipelines { text, dry_run }).await
+        let (text, upgrade) = (text.to_owned(), false);
+        let deploy = DeployPipelines {
+            text,
+            dry_run,
+            upgrade,
+        };
+        self.ask(&deploy).await
+    }
+
+    /// Lets pipelines that were deployed go on as a text of SQL says, with the state that they have; with
+    /// `dry_run` only says whether that can be, and how they would run.
+    ///
+    /// # Errors
+    /// The broker refuses with [`ErrorCode::InvalidRequest`] what it does not understand, a pipeline that is not
+    /// there, and one whose state does not fit the new plan.
+    pub async fn upgrade_pipelines(
+        &self,
+        text: &str,
+        dry_run: bool,
+    ) -> Result<Vec<PipelineDescription>, Error> {
+        let (text, upgrade) = (text.to_owned(), true);
+        let deploy = DeployPipelines {
+            text,
+            dry_run,
+            upgrade,
+        };
+        self.ask(&deploy).await
     }
 
     /// What was deployed: the pipeline of this name, or all.

@@ -52,9 +52,9 @@ pub use record::{Payload, Record};
 pub use transport::{BoxFuture, RawAnswer, Route, Transport};
 
 pub use flowstone_wire::native::{
-    Acks, ClusterChange, ClusterStatus, GroupOffset, Partition, PartitionStatus, PipelineAction,
-    PipelineDescription, PipelineStatus, Place, ShardStatus, TierStatus, Topic, TopicSettings,
-    TopicStatus, Visibility,
+    Acks, ClusterChange, ClusterStatus, GroupOffset, OperatorRows, Partition, PartitionStatus,
+    PipelineAction, PipelineDescription, PipelineStatus, Place, ShardStatus, TierStatus, Topic,
+    TopicSettings, TopicStatus, Visibility,
 };
 pub use flowstone_wire::partitioner::partition_for_key;
 pub use flowstone_wire::{

@@ -66,6 +66,11 @@ pub trait BulkProcessor: Send {
 
     /// Puts the state in order after a timer was given up, as [`Processor::on_timer_rejected`].
     fn on_timer_rejected(&mut self, timer: &Timer, ctx: &mut Context<'_>) -> Option<Vec<u8>>;
+
+    /// As [`Processor::parts`].
+    fn parts(&self) -> Vec<(String, u64)> {
+        Vec::new()
+    }
 }
 
 /// The input record that an emitted one comes from.
@@ -94,6 +99,10 @@ impl Processor for BulkStage {
 
     fn on_timer_rejected(&mut self, timer: &Timer, ctx: &mut Context<'_>) -> Option<Vec<u8>> {
         self.0.on_timer_rejected(timer, ctx)
+    }
+
+    fn parts(&self) -> Vec<(String, u64)> {
+        self.0.parts()
     }
 
     fn as_bulk(&mut self) -> Option<&mut dyn BulkProcessor> {

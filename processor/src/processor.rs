@@ -35,6 +35,11 @@ pub trait Processor: Send {
         None
     }
 
+    /// What the stage consists of, if it has parts, and how many rows each has taken.
+    fn parts(&self) -> Vec<(String, u64)> {
+        Vec::new()
+    }
+
     /// The stage, if it takes many records at once.
     #[doc(hidden)]
     fn as_bulk(&mut self) -> Option<&mut dyn crate::bulk::BulkProcessor> {

@@ -26,7 +26,7 @@ use crate::pipeline::Pipeline;
 use crate::processor::{Processor, TimeKind};
 use crate::unit::Unit;
 use feed::Resume;
-use flowstone_wire::{BatchHeader, Failure, Offset, PartitionId};
+use flowstone_wire::{BatchHeader, ErrorCode, Failure, Offset, PartitionId};
 use retries::Retries;
 use run::{Budget, Stop};
 use std::ops::ControlFlow;
@@ -122,6 +122,28 @@ impl Task {
         task
     }
 
+    /// Goes on as another pipeline, with the state and at the positions of this one. What its stages have kept
+    /// in fields goes.
+    ///
+    /// # Errors
+    /// [`Failure`] where the stages have other names, or other topics are read: then nothing changes.
+    pub fn become_of(&mut self, pipeline: &Pipeline) -> Result<(), Failure> {
+        let same = self.pipeline.stages().eq(pipeline.stages())
+            && self.pipeline.sources() == pipeline.sources();
+        if !same {
+            let what = format!(
+                "pipeline '{}' cannot go on as one with other stages or sources",
+                pipeline.name()
+            );
+            return Err(Failure::new(ErrorCode::InvalidRequest, what));
+        }
+        let plan = &pipeline.plan;
+        self.processors = plan.nodes.iter().map(|node| (node.factory)()).collect();
+        self.unit.set_limit(&plan.options);
+        self.pipeline = pipeline.clone();
+        Ok(())
+    }
+
     /// Reads one more partition, from `start` on. One that the task knows stays where it is.
     pub fn add_partition(&mut self, partition: PartitionId, start: Offset) {
         self.inputs.add(partition, start);
@@ -157,6 +179,12 @@ impl Task {
     /// What the task has done.
     pub fn stats(&self) -> TaskStats {
         self.stats
+    }
+
+    /// What its stages consist of, where they say it, and how many rows each part has taken since the task
+    /// was made.
+    pub fn parts(&self) -> Vec<(String, u64)> {
+        self.processors.iter().flat_map(|p| p.parts()).collect()
     }
 
     /// Memory of state and timers, in bytes.

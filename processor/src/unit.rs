@@ -1,7 +1,7 @@
 //! A unit of work: one record or timer through the whole tree, kept or undone as one.
 
 use crate::output::{Draft, OutputMark, Outputs};
-use crate::pipeline::{Plan, SinkRef};
+use crate::pipeline::{PipelineOptions, Plan, SinkRef};
 use crate::processor::ProcessError;
 use crate::store::Store;
 use crate::timers::{Origin, Timers};
@@ -78,6 +78,11 @@ pub(crate) struct Unit {
 }
 
 impl Unit {
+    /// State may become as large as these options say.
+    pub(crate) fn set_limit(&mut self, options: &PipelineOptions) {
+        self.state_bytes_max = options.state_bytes_max;
+    }
+
     pub(crate) fn new(plan: &Plan) -> Self {
         Self {
             store: Store::new(plan.nodes.len()),

@@ -283,6 +283,9 @@ async fn health_version_and_metrics_are_there() {
         "flowstone_pipeline_processed_records",
         "flowstone_pipeline_failed_records",
         "flowstone_pipeline_late_records",
+        "flowstone_pipeline_emitted_records",
+        "flowstone_pipeline_state_bytes",
+        "flowstone_pipeline_watermark_lag_seconds",
         "flowstone_pipeline_latency_seconds",
     ] {
         assert!(

@@ -50,6 +50,7 @@ mod slow_disk;
 mod slow_readers;
 mod sql;
 mod sql_spread;
+mod sql_upgrade;
 mod sync_failure;
 mod tier_back;
 mod tier_faults;

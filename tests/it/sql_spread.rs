@@ -133,6 +133,29 @@ async fn groups_over_shards_under_kill_9_equal_a_plain_count() {
     server.stop();
 }
 
+/// What the parts say that they have done, all shards together.
+async fn numbers_are_right(client: &Client, url: &str) {
+    let all = client.pipelines().await.unwrap();
+    let of = |name: &str| all.iter().find(|p| p.name == name).unwrap();
+    let (front, back) = (of("attempts.by"), of("attempts"));
+    let rows = |p: &flowstone_client::PipelineStatus, kind: &str| -> u64 {
+        let of_kind = p.operators.iter().filter(|o| o.name.ends_with(kind));
+        of_kind.map(|o| o.rows).sum()
+    };
+    let sent = inputs().len() as u64;
+    assert_eq!((front.processed, rows(front, " stream")), (sent, sent));
+    assert_eq!(
+        (rows(front, " exchange"), rows(back, " group")),
+        (sent, sent)
+    );
+    assert_eq!(rows(back, " sink"), counted().len() as u64);
+    assert_eq!(back.watermark_ms, Some(START_MS + 1_000_000 - 1_000));
+    assert!(back.state_bytes > 0, "the last windows are open");
+    let described = run_ok(&["pipeline", "describe", "attempts", "--url", url], b"");
+    let described = described.text();
+    assert!(described.contains("ROWS TAKEN"), "{described}");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn both_parts_rest_and_go_together() {
     let site = Site::new("", SETTINGS);
@@ -163,6 +186,7 @@ async fn both_parts_rest_and_go_together() {
         results(&client).await.len() >= expected
     })
     .await;
+    numbers_are_right(&client, &server.url()).await;
     run_ok(&["pipeline", "delete", "attempts", "--url", &url], b"");
     assert_eq!(states(), [""; 0]);
     assert!(client.describe("attempts.by").await.is_err(), "its rows go");

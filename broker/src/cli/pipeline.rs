@@ -1,9 +1,11 @@
 //! `flowstone pipeline`: deploy, list, describe, pause, resume, delete.
 
 use super::connect::{Connect, block_on};
+use super::format::{bytes, millis};
 use super::{Failed, Outcome};
+use crate::worker::unix_ms;
 use comfy_table::{Table, presets};
-use flowstone_client::{PipelineAction, PipelineDescription};
+use flowstone_client::{PipelineAction, PipelineDescription, PipelineStatus};
 use std::io::Read;
 use std::path::PathBuf;
 
@@ -14,6 +16,16 @@ pub(super) enum Command {
         /// The file; `-` for standard input.
         file: PathBuf,
         /// Only say what would be deployed, and how it would run.
+        #[arg(long)]
+        dry_run: bool,
+        #[command(flatten)]
+        options: Options,
+    },
+    /// Let deployed pipelines go on as a file of SQL says, with the state that they have.
+    Upgrade {
+        /// The file; `-` for standard input.
+        file: PathBuf,
+        /// Only say whether that can be, and how they would run.
         #[arg(long)]
         dry_run: bool,
         #[command(flatten)]
@@ -76,6 +88,16 @@ pub(super) fn run(command: Command) -> Outcome {
                 let deployed = client.deploy_pipelines(&text, dry_run).await?;
                 print(&deployed, options.json, dry_run)
             }
+            Command::Upgrade {
+                file,
+                dry_run,
+                options,
+            } => {
+                let text = read(&file)?;
+                let client = options.connect.client().await?;
+                let upgraded = client.upgrade_pipelines(&text, dry_run).await?;
+                print(&upgraded, options.json, dry_run)
+            }
             Command::List { options } => {
                 let client = options.connect.client().await?;
                 print(&client.describe_pipelines(None).await?, options.json, false)
@@ -83,7 +105,13 @@ pub(super) fn run(command: Command) -> Outcome {
             Command::Describe { name, options } => {
                 let client = options.connect.client().await?;
                 let described = client.describe_pipelines(Some(&name)).await?;
-                print(&described, options.json, true)
+                print(&described, options.json, true)?;
+                if !options.json {
+                    let running = client.pipelines().await?;
+                    let numbers = running.iter().find(|p| p.name == name);
+                    numbers.into_iter().for_each(print_numbers);
+                }
+                Ok(())
             }
             Command::Pause { name, options } => {
                 control(&name, PipelineAction::Pause, &options).await
@@ -115,6 +143,30 @@ async fn control(name: &str, action: PipelineAction, options: &Options) -> Outco
     let client = options.connect.client().await?;
     client.control_pipeline(name, action).await?;
     Ok(())
+}
+
+/// What it has done since its tasks were started.
+fn print_numbers(p: &PipelineStatus) {
+    let behind = |ms: i64| u64::try_from(unix_ms().saturating_sub(ms)).unwrap_or(0);
+    let time = p.watermark_ms.map_or("is not known yet".into(), |ms| {
+        format!("is {} behind the clock", millis(behind(ms)))
+    });
+    println!(
+        "{} processed, {} given out, {} late, {} failed, {} to do; from append to processed {:.0} us (p50), \
+         {:.0} us (p99)",
+        p.processed, p.emitted, p.late, p.failed, p.lag, p.latency_p50_us, p.latency_p99_us
+    );
+    println!("event time {time}, state {}", bytes(p.state_bytes));
+    if p.operators.is_empty() {
+        return;
+    }
+    let mut table = Table::new();
+    table.load_style(presets::NOTHING);
+    table.set_header(["OPERATOR", "ROWS TAKEN"]);
+    for operator in &p.operators {
+        table.add_row([&operator.name, &operator.rows.to_string()]);
+    }
+    println!("{table}");
 }
 
 fn print(pipelines: &[PipelineDescription], json: bool, whole: bool) -> Outcome {

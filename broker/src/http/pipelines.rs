@@ -18,6 +18,9 @@ pub(super) struct Deploy {
     /// Only say what would be deployed.
     #[serde(default)]
     dry_run: bool,
+    /// The pipelines are there, and go on as they are said now.
+    #[serde(default)]
+    upgrade: bool,
 }
 
 pub(super) async fn deploy(
@@ -25,13 +28,16 @@ pub(super) async fn deploy(
     body: Result<Json<Deploy>, JsonRejection>,
 ) -> Answer {
     let Json(d) = body?;
-    let status = if d.dry_run {
+    let status = if d.dry_run || d.upgrade {
         StatusCode::OK
     } else {
         StatusCode::CREATED
     };
     let service = door.service.clone();
-    let deployed = service.deploy_sql(d.sql, d.dry_run).await?;
+    let deployed = match d.upgrade {
+        true => service.upgrade_sql(d.sql, d.dry_run).await?,
+        false => service.deploy_sql(d.sql, d.dry_run).await?,
+    };
     Ok((status, Json(deployed)).into_response())
 }
 

@@ -18,8 +18,8 @@ const AGAIN_AFTER: Duration = Duration::from_secs(1);
 pub(crate) struct Following {
     /// The pipelines that the shards were told to be all; `None` before they were told anything.
     told: Option<BTreeSet<u32>>,
-    /// Numbers of those whose tasks were started.
-    running: BTreeSet<u32>,
+    /// Those whose tasks were started, by number, as they were said.
+    running: BTreeMap<u32, Deployed>,
     /// What was said of those that could not be, so that it is said once.
     failed: BTreeMap<u32, String>,
 }
@@ -42,19 +42,22 @@ impl Service {
             .filter_map(|(name, d)| Some((catalog.pipeline(name)?, (name, d))))
             .collect();
         following.failed.retain(|id, _| wanted.contains_key(id));
-        let gone = |id: &&u32| !wanted.contains_key(id);
-        let gone: Vec<u32> = following.running.iter().filter(gone).copied().collect();
+        let is_gone = |(id, as_said): &(&u32, &Deployed)| {
+            wanted.get(id).is_none_or(|(_, wanted)| wanted != as_said)
+        };
+        let gone = following.running.iter().filter(is_gone);
+        let gone: Vec<u32> = gone.map(|(id, _)| *id).collect();
         for id in gone {
             following.running.remove(&id);
             self.stop_tasks(id);
         }
         for (id, (name, deployed)) in wanted {
-            if following.running.contains(&id) {
+            if following.running.contains_key(&id) {
                 continue;
             }
             match self.clone().start_deployed(id, deployed.clone()).await {
                 Ok(()) => {
-                    following.running.insert(id);
+                    following.running.insert(id, deployed.clone());
                     following.failed.remove(&id);
                 }
                 Err(failure) => {

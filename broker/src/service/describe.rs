@@ -201,4 +201,10 @@ fn add(sum: &mut PipelineStatus, task: PipelineStatus) {
     sum.late += task.late;
     sum.latency_p50_us = sum.latency_p50_us.max(task.latency_p50_us);
     sum.latency_p99_us = sum.latency_p99_us.max(task.latency_p99_us);
+    let both = sum.watermark_ms.zip(task.watermark_ms);
+    sum.watermark_ms = both.map(|(a, b)| a.min(b));
+    sum.state_bytes += task.state_bytes;
+    for (operator, more) in sum.operators.iter_mut().zip(task.operators) {
+        operator.rows += more.rows;
+    }
 }

@@ -108,7 +108,11 @@ impl Service {
             native::ListPipelines::API => answer::<native::ListPipelines>(self.pipelines().await),
             native::DeployPipelines::API => {
                 let r: native::DeployPipelines = decode(&header)?;
-                answer::<native::DeployPipelines>(self.deploy_sql(r.text, r.dry_run).await)
+                let deployed = match r.upgrade {
+                    true => self.upgrade_sql(r.text, r.dry_run).await,
+                    false => self.deploy_sql(r.text, r.dry_run).await,
+                };
+                answer::<native::DeployPipelines>(deployed)
             }
             native::DescribePipelines::API => {
                 let r: native::DescribePipelines = decode(&header)?;

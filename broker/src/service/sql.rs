@@ -14,17 +14,17 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// A pipeline that is to be kept.
-struct Fresh {
-    planned: Planned,
-    statement: String,
+pub(super) struct Fresh {
+    pub(super) planned: Planned,
+    pub(super) statement: String,
     /// The statements of the streams that it reads.
-    streams: BTreeMap<String, String>,
+    pub(super) streams: BTreeMap<String, String>,
 }
 
 /// What a text says: streams by name, and pipelines over those and over the ones that were there.
-struct File {
-    streams: BTreeMap<String, String>,
-    pipelines: Vec<Fresh>,
+pub(super) struct File {
+    pub(super) streams: BTreeMap<String, String>,
+    pub(super) pipelines: Vec<Fresh>,
 }
 
 impl Service {
@@ -40,7 +40,7 @@ impl Service {
         dry_run: bool,
     ) -> Result<Vec<PipelineDescription>, Failure> {
         let this = self.clone();
-        let file = self.aside(move || this.read(&text)).await?;
+        let file = self.aside(move || this.read(&text, false)).await?;
         let mut made = BTreeMap::new();
         let mut parts = Vec::new();
         for fresh in &file.pipelines {
@@ -92,7 +92,8 @@ impl Service {
         })
     }
 
-    fn read(&self, text: &str) -> Result<File, Failure> {
+    /// What a text says. Its pipelines are there already, or are not.
+    pub(super) fn read(&self, text: &str, are_there: bool) -> Result<File, Failure> {
         let catalog = self.catalog();
         let parsed = statement::parse(text)?;
         let mut file = File {
@@ -110,10 +111,15 @@ impl Service {
                     file.streams.insert(stream.name, text);
                 }
                 Statement::CreatePipeline(pipeline) => {
-                    let known = catalog.pipeline(&pipeline.name).is_some();
-                    let twice = |f: &Fresh| f.planned.pipeline.name() == pipeline.name;
-                    if known || file.pipelines.iter().any(twice) {
-                        let what = format!("there is a pipeline '{}' already", pipeline.name);
+                    let name = &pipeline.name;
+                    let known = catalog.pipeline(name).is_some();
+                    let twice = |f: &Fresh| f.planned.pipeline.name() == *name;
+                    if known && !are_there || file.pipelines.iter().any(twice) {
+                        let what = format!("there is a pipeline '{name}' already");
+                        return Err(Error::at(pipeline.place, what).into());
+                    }
+                    if are_there && catalog.deployed_as(name).is_err() {
+                        let what = format!("there is no pipeline '{name}' of SQL: deploy it");
                         return Err(Error::at(pipeline.place, what).into());
                     }
                     let planned = streams.plan(&pipeline)?;
@@ -298,24 +304,29 @@ fn known(texts: &BTreeMap<String, String>, without: &[&str]) -> Result<Streams, 
 pub(super) struct Part {
     pub(super) pipeline: Pipeline,
     pub(super) explained: String,
+    /// What its state depends on.
+    pub(super) signature: Vec<String>,
 }
 
 /// What of a pipeline runs where its sources lie on so many shards.
-fn parts_of(planned: &Planned, shards: usize) -> Vec<Part> {
+pub(super) fn parts_of(planned: &Planned, shards: usize) -> Vec<Part> {
     match &planned.spread {
         Some(spread) if planned.gathers && shards > 1 => vec![
             Part {
                 pipeline: spread.front.clone(),
                 explained: spread.front_explained.clone(),
+                signature: spread.signature.clone(),
             },
             Part {
                 pipeline: spread.back.clone(),
                 explained: spread.back_explained.clone(),
+                signature: spread.signature.clone(),
             },
         ],
         _ => vec![Part {
             pipeline: planned.pipeline.clone(),
             explained: planned.explained.clone(),
+            signature: planned.signature.clone(),
         }],
     }
 }
@@ -346,7 +357,7 @@ pub(super) fn plan(deployed: &Deployed) -> Result<Part, Failure> {
     }
 }
 
-fn describe(part: &Part, statement: &str, state: &str) -> PipelineDescription {
+pub(super) fn describe(part: &Part, statement: &str, state: &str) -> PipelineDescription {
     PipelineDescription {
         name: part.pipeline.name().into(),
         state: state.into(),

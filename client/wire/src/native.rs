@@ -317,6 +317,23 @@ pub struct PipelineStatus {
     pub latency_p50_us: f64,
     /// From append to processed, 99th percentile, microseconds.
     pub latency_p99_us: f64,
+    /// Up to where event time has come, milliseconds since 1970: the lowest of its tasks; `None` as long as
+    /// one of them does not know.
+    pub watermark_ms: Option<i64>,
+    /// Memory of state and timers, in bytes.
+    pub state_bytes: u64,
+    /// What its operators have taken, in their order; none where it is not of SQL.
+    pub operators: Vec<OperatorRows>,
+}
+
+/// The work of one operator of a pipeline.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OperatorRows {
+    /// Its number in the plan, and what it is.
+    pub name: String,
+    /// Rows that it has taken since the start, those of attempts that failed included. What it gives out
+    /// is what the next one takes.
+    pub rows: u64,
 }
 
 /// Deploys the pipelines of a text of SQL, and keeps its streams.
@@ -326,6 +343,8 @@ pub struct DeployPipelines {
     pub text: String,
     /// Only say what would be deployed, and how it would run.
     pub dry_run: bool,
+    /// The pipelines are there, and go on as they are said now, with the state that they have.
+    pub upgrade: bool,
 }
 request!(DeployPipelines = 18 -> Vec<PipelineDescription>);
 

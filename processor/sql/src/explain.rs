@@ -53,7 +53,7 @@ fn line(text: &mut String, what: What<'_>, number: usize, mut depth: usize) {
     }
 }
 
-fn operator(operator: &Operator) -> String {
+pub(crate) fn operator(operator: &Operator) -> String {
     match operator {
         Operator::Pass => "union all".into(),
         Operator::Filter(filter) => format!("filter: {}", filter.condition),

@@ -17,6 +17,23 @@ pub(crate) struct Node {
     pub(crate) next: Option<usize>,
     /// Which input of that one it is.
     pub(crate) port: usize,
+    /// Rows that it has taken.
+    pub(crate) rows: u64,
+    /// What its state is found by: its place among those that have some, so that it stays the same where
+    /// filters and columns change.
+    pub(crate) id: usize,
+}
+
+impl Node {
+    pub(crate) fn new(operator: Operator, next: Option<usize>) -> Self {
+        Self {
+            operator,
+            next,
+            port: 0,
+            rows: 0,
+            id: 0,
+        }
+    }
 }
 
 /// A failure that no second attempt mends.
@@ -154,16 +171,17 @@ impl<'n> Down<'n> {
             first: number + 1,
             nodes: rest,
         };
-        Some((number, &mut node.operator, down))
+        Some((node.id, &mut node.operator, down))
     }
 
     /// Gives rows to the next operator.
     pub(crate) fn push(&mut self, rows: Rows, flow: &mut Flow<'_, '_>) -> Result<()> {
         let port = self.port;
+        if let Some(number) = self.next {
+            self.nodes[number - self.first].rows += rows.len() as u64;
+        }
         match self.split() {
-            Some((number, operator, mut down)) => {
-                operator.push((number, port), rows, flow, &mut down)
-            }
+            Some((id, operator, mut down)) => operator.push((id, port), rows, flow, &mut down),
             None => Ok(()),
         }
     }

@@ -19,6 +19,7 @@
 //! | `plan` | from a query to operators |
 //! | `operator` | filter, project, windows, groups, sessions, sink |
 //! | `program` | the operators as a stage |
+//! | `signature` | what state depends on |
 //! | `spread`, `exchanged` | a query in two parts, with an exchange between them |
 //! | `format` | JSON, separated values and raw bytes |
 //! | `rows`, `flow`, `cell` | what flows, where it flows, and how it is stored |
@@ -36,6 +37,7 @@ pub mod pipeline;
 mod plan;
 mod program;
 mod rows;
+mod signature;
 mod spread;
 pub mod statement;
 pub mod stream;

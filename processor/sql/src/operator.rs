@@ -41,6 +41,35 @@ pub(crate) enum Operator {
 }
 
 impl Operator {
+    /// What it is, in a word.
+    pub(crate) fn kind(&self) -> &'static str {
+        match self {
+            Self::Pass => "union",
+            Self::Filter(_) => "filter",
+            Self::Project(_) => "project",
+            Self::Window(_) => "windows",
+            Self::Aggregate(_) => "group",
+            Self::Session(_) => "sessions",
+            Self::Rank(_) => "rank",
+            Self::Join(_) => "join",
+            Self::Sink(_) => "sink",
+            Self::Exchange(_) => "exchange",
+        }
+    }
+
+    /// Whether it deals with each row by itself, and keeps nothing.
+    pub(crate) fn is_alone(&self) -> bool {
+        matches!(
+            self,
+            Self::Pass
+                | Self::Filter(_)
+                | Self::Project(_)
+                | Self::Window(_)
+                | Self::Sink(_)
+                | Self::Exchange(_)
+        )
+    }
+
     /// Takes rows at one of its inputs; gives what follows from them to `down`.
     pub(crate) fn push(
         &mut self,

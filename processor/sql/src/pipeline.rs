@@ -3,6 +3,7 @@
 use crate::error::{Error, Result};
 use crate::plan::{self, EmitRules, Translated, literal};
 use crate::program::Program;
+use crate::signature::signature;
 use crate::spread::{Edge, edges};
 use crate::statement::{Emit, PipelineStatement, QueryStatement, Statement};
 use crate::stream::Stream;
@@ -34,6 +35,8 @@ pub struct Planned {
     /// Rows that belong together may lie in different partitions: either all partitions of the sources
     /// are on one shard, or it runs as [`Self::spread`].
     pub gathers: bool,
+    /// What its state depends on: a pipeline with an equal one can go on with it.
+    pub signature: Vec<String>,
     /// The same in two parts, for sources on several shards, if that can be.
     pub spread: Option<Spread>,
 }
@@ -50,6 +53,8 @@ pub struct Spread {
     pub back: Pipeline,
     /// What it does, in words.
     pub back_explained: String,
+    /// What the state of both, and what is on the way between them, depends on.
+    pub signature: Vec<String>,
 }
 
 /// The name of the first part of a pipeline that is spread, and of its exchange.
@@ -105,20 +110,22 @@ impl Streams {
         let explained = crate::explain::explain(&translated, &self.known, &[]);
         let gathers = translated.gathers;
         let edges = gathers.then(|| edges(&translated)).flatten();
-        let spread_explained = edges
-            .as_deref()
-            .map(|e| crate::explain::explain(&translated, &self.known, e));
+        let said = edges.as_deref().map(|e| {
+            let explained = crate::explain::explain(&translated, &self.known, e);
+            (explained, signature(&translated, e))
+        });
+        let own_signature = signature(&translated, &[]);
         let program = Program::new(translated, &self.known, format);
         let streams: Vec<Stream> = program.streams().cloned().collect();
         let refused = |f: Failure| Error::at(statement.place, f.message);
-        let spread = match edges.zip(spread_explained) {
-            Some((edges, explained)) => {
+        let spread = match edges.zip(said) {
+            Some((edges, said)) => {
                 let parts = Parts {
                     name: &statement.name,
                     streams: &streams,
                     options,
                 };
-                Some(parts.spread(&program, &edges, explained).map_err(refused)?)
+                Some(parts.spread(&program, &edges, said).map_err(refused)?)
             }
             None => None,
         };
@@ -128,6 +135,7 @@ impl Streams {
             streams,
             explained,
             gathers,
+            signature: own_signature,
             spread,
         })
     }
@@ -145,7 +153,7 @@ impl Parts<'_> {
         &self,
         program: &Program,
         edges: &[Edge],
-        explained: String,
+        (explained, signature): (String, Vec<String>),
     ) -> std::result::Result<Spread, Failure> {
         let by = front_name(self.name);
         let mut front = Pipeline::new(&by)?;
@@ -172,6 +180,7 @@ impl Parts<'_> {
             ),
             back: back.build()?,
             back_explained: explained,
+            signature,
         })
     }
 }

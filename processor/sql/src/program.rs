@@ -39,15 +39,13 @@ impl Program {
             mut scans,
             ..
         } = translated;
+        let with_state = nodes.iter_mut().filter(|n| !n.operator.is_alone());
+        with_state.enumerate().for_each(|(id, n)| n.id = id);
         let last = nodes.len();
         if let Some(root) = nodes.last_mut() {
             root.next = Some(last);
         }
-        nodes.push(Node {
-            operator: Operator::Sink(Sink::new(format)),
-            next: None,
-            port: 0,
-        });
+        nodes.push(Node::new(Operator::Sink(Sink::new(format)), None));
         let mut used: Vec<usize> = scans.iter().map(|s| s.stream).collect();
         used.sort_unstable();
         used.dedup();
@@ -80,11 +78,8 @@ impl Program {
             let number = front.nodes.len();
             front.nodes[edge.from].next = Some(number);
             front.nodes[edge.from].port = 0;
-            front.nodes.push(Node {
-                operator: Operator::Exchange(edge.exchange.clone()),
-                next: None,
-                port: 0,
-            });
+            let exchange = Operator::Exchange(edge.exchange.clone());
+            front.nodes.push(Node::new(exchange, None));
         }
         front.tells = true;
         front
@@ -130,6 +125,13 @@ impl Program {
     /// The streams that are read, by source.
     pub(crate) fn streams(&self) -> impl Iterator<Item = &Stream> {
         self.decoders.iter().map(Decoder::stream)
+    }
+
+    fn kind(&self, number: usize) -> &'static str {
+        match self.scans.iter().any(|s| s.node == number) {
+            true => "stream",
+            false => self.nodes[number].operator.kind(),
+        }
     }
 
     /// The rows of one scan.
@@ -229,18 +231,26 @@ impl BulkProcessor for Program {
             cause,
             keys: None,
         };
-        let number = usize::from(*number);
-        if number >= self.nodes.len() {
+        let id = usize::from(*number);
+        let is_it = |n: &Node| !n.operator.is_alone() && n.id == id;
+        let Some(number) = self.nodes.iter().position(is_it) else {
             return Err(reject(
                 "a timer is of an operator that the plan does not have",
             ));
-        }
+        };
         match Down::all(&mut self.nodes, number).split() {
-            Some((number, operator, mut down)) => {
-                operator.on_timer(number, timer.at_ms, key, &mut flow, &mut down)
+            Some((id, operator, mut down)) => {
+                operator.on_timer(id, timer.at_ms, key, &mut flow, &mut down)
             }
             None => Ok(()),
         }
+    }
+
+    fn parts(&self) -> Vec<(String, u64)> {
+        let parts = self.nodes.iter().enumerate();
+        parts
+            .map(|(number, node)| (format!("{number} {}", self.kind(number)), node.rows))
+            .collect()
     }
 
     fn on_timer_rejected(&mut self, timer: &Timer, ctx: &mut Context<'_>) -> Option<Vec<u8>> {

@@ -76,7 +76,7 @@ impl Graph<'_> {
     fn behind(&self) -> BTreeSet<usize> {
         let mut behind = BTreeSet::new();
         for (number, node) in self.0.nodes.iter().enumerate() {
-            if !is_alone(&node.operator) {
+            if !node.operator.is_alone() {
                 behind.insert(number);
             }
             if let (true, Some(next)) = (behind.contains(&number), node.next) {
@@ -114,7 +114,7 @@ impl Graph<'_> {
                         None => return !self.gathers_behind(next),
                     }
                 }
-                operator if is_alone(operator) => {}
+                operator if operator.is_alone() => {}
                 _ => {
                     let keys = self.keys(next, self.0.nodes[at].port);
                     let keys = keys.unwrap_or_default();
@@ -135,7 +135,7 @@ impl Graph<'_> {
     fn gathers_behind(&self, at: usize) -> bool {
         let mut next = self.0.nodes[at].next;
         while let Some(number) = next {
-            if !is_alone(&self.0.nodes[number].operator) {
+            if !self.0.nodes[number].operator.is_alone() {
                 return true;
             }
             next = self.0.nodes[number].next;
@@ -191,14 +191,6 @@ impl Graph<'_> {
         let before = |n: &crate::flow::Node| n.next == Some(number);
         self.schema(self.0.nodes.iter().position(before)?)
     }
-}
-
-/// Whether an operator deals with each row by itself.
-fn is_alone(operator: &Operator) -> bool {
-    matches!(
-        operator,
-        Operator::Pass | Operator::Filter(_) | Operator::Project(_) | Operator::Window(_)
-    )
 }
 
 fn column(expr: &Arc<dyn PhysicalExpr>) -> Option<&Column> {

@@ -80,6 +80,14 @@ pub enum Command {
         /// Its name.
         name: String,
     },
+    /// Keep other statements of deployed pipelines, which keep their numbers, and streams: all of them or
+    /// nothing.
+    Upgrade {
+        /// The statements of the streams, by name.
+        streams: BTreeMap<String, String>,
+        /// The pipelines, by name, each with the plan that it had when it was looked at.
+        pipelines: Vec<(String, String, Deployed)>,
+    },
 }
 
 /// What a command did.

@@ -130,6 +130,7 @@ impl Catalog {
             Command::Deploy { streams, pipelines } => self.deploy(streams, pipelines),
             Command::PausePipeline { name, paused } => self.pause(&name, paused),
             Command::ForgetPipeline { name } => self.forget_pipeline(&name),
+            Command::Upgrade { streams, pipelines } => self.upgrade(streams, pipelines),
         }
     }
 

@@ -90,6 +90,34 @@ impl Catalog {
         Ok((Event::Deployed, rows))
     }
 
+    /// Notes other statements of pipelines that are there: all or none. They rest if they did.
+    pub(super) fn upgrade(
+        &mut self,
+        streams: BTreeMap<String, String>,
+        pipelines: Vec<(String, String, Deployed)>,
+    ) -> Result<(Event, Vec<Row>), Failure> {
+        self.check_streams(&streams)?;
+        for (pipeline, plan, deployed) in &pipelines {
+            check_size(deployed)?;
+            if self.deployed_as(pipeline)?.plan != *plan {
+                let what = format!("pipeline '{pipeline}' has changed meanwhile: look again");
+                return Err(Failure::new(ErrorCode::InvalidRequest, what));
+            }
+        }
+        let mut rows = Vec::new();
+        for (stream, statement) in streams {
+            rows.push(Row::stream(&stream, &statement));
+            self.streams.insert(stream, statement);
+        }
+        for (pipeline, _, deployed) in pipelines {
+            let paused = self.deployed_as(&pipeline)?.paused;
+            let deployed = Deployed { paused, ..deployed };
+            rows.push(Row::deployed(&pipeline, Some(&deployed)));
+            self.deployed.insert(pipeline, deployed);
+        }
+        Ok((Event::Deployed, rows))
+    }
+
     fn check_streams(&self, streams: &BTreeMap<String, String>) -> Result<(), Failure> {
         for (stream, statement) in streams {
             name::check("stream", stream)?;

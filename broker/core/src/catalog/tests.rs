@@ -214,6 +214,10 @@ fn deployed_pipelines_are_kept_paused_and_forgotten() {
         plan: "sink".into(),
         paused: false,
     };
+    let other = Deployed {
+        plan: "other".into(),
+        ..deployed.clone()
+    };
     let of_two = |second: &str| Command::Deploy {
         streams: deployed.streams.clone(),
         pipelines: vec![
@@ -252,6 +256,22 @@ fn deployed_pipelines_are_kept_paused_and_forgotten() {
     };
     apply(&mut c, pause);
     assert!(c.deployed_as("p").unwrap().paused);
+    let upgrade = |name: &str, before: &str| Command::Upgrade {
+        streams: BTreeMap::new(),
+        pipelines: vec![
+            ("q".into(), "sink".into(), other.clone()),
+            (name.into(), before.into(), other.clone()),
+        ],
+    };
+    for bad in [upgrade("p", "another plan"), upgrade("unknown", "sink")] {
+        let before = c.clone();
+        assert!(c.apply(bad).is_err());
+        assert_eq!(c, before, "all or none");
+    }
+    apply(&mut c, upgrade("p", "sink"));
+    let upgraded = c.deployed_as("p").unwrap();
+    assert_eq!((&upgraded.plan[..], upgraded.paused), ("other", true));
+    assert_eq!(c.pipeline("p"), Some(1), "it keeps its number");
     let forget = || Command::ForgetPipeline { name: "p".into() };
     let forget_other = Command::ForgetPipeline { name: "q".into() };
     apply(&mut c, forget_other);

@@ -20,7 +20,7 @@ use feed::Feed;
 use flowstone_processor::{Delta, DeltaState, StepLimits, Task};
 use flowstone_storage::log::Appended;
 use flowstone_storage::state::Change;
-use flowstone_wire::native::{GroupOffset, PipelineStatus};
+use flowstone_wire::native::{GroupOffset, OperatorRows, PipelineStatus};
 use flowstone_wire::{Failure, Lsn, PartitionId};
 use latency::Latency;
 use std::collections::BTreeMap;
@@ -235,11 +235,19 @@ impl Tasks {
         !self.gone.is_empty()
     }
 
-    /// Goes on with a pipeline that was stopped in this process. Returns whether there is one.
-    fn resume(&mut self, id: u32) -> bool {
-        self.by_id(id).is_some_and(|r| {
+    /// Goes on with a pipeline that was stopped in this process, as it is now. Returns whether there is one.
+    fn resume(&mut self, config: &TaskConfig) -> bool {
+        self.by_id(config.id).is_some_and(|r| {
+            match r.task.become_of(&config.pipeline) {
+                Ok(()) => r.config.pipeline = config.pipeline.clone(),
+                Err(e) => {
+                    r.error = Some(e.message);
+                    return true;
+                }
+            }
             r.stopped = false;
             r.ready = true;
+            r.error = None;
             true
         })
     }
@@ -299,6 +307,11 @@ fn refuse(config: &TaskConfig, why: &Failure, out: &mut Outbox) {
     )));
 }
 
+fn operators(parts: Vec<(String, u64)>) -> Vec<OperatorRows> {
+    let operator = |(name, rows)| OperatorRows { name, rows };
+    parts.into_iter().map(operator).collect()
+}
+
 impl Running {
     fn wants_a_turn(&self) -> bool {
         self.ready && (!self.stopped || self.held.is_some())
@@ -347,6 +360,9 @@ impl Running {
             late: stats.late,
             latency_p50_us: self.latency.quantile_us(0.5),
             latency_p99_us: self.latency.quantile_us(0.99),
+            watermark_ms: Some(self.task.watermark()).filter(|ms| *ms != i64::MIN),
+            state_bytes: self.task.state_bytes() as u64,
+            operators: operators(self.task.parts()),
         }
     }
 }

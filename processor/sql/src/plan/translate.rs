@@ -107,11 +107,7 @@ impl Build<'_> {
         for node in behind {
             self.nodes[*node].next = Some(number);
         }
-        self.nodes.push(Node {
-            operator,
-            next: None,
-            port: 0,
-        });
+        self.nodes.push(Node::new(operator, None));
         Ok(number)
     }
 

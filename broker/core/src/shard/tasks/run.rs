@@ -18,7 +18,7 @@ impl Shard {
     /// inputs.
     pub(in crate::shard) fn start_task(&mut self, now: Now, config: TaskConfig, out: &mut Outbox) {
         self.tasks.clock = now;
-        if self.tasks.resume(config.id) {
+        if self.tasks.resume(&config) {
             return;
         }
         let entries = self.tasks.entries.remove(&config.id).unwrap_or_default();
