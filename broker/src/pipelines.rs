@@ -56,7 +56,8 @@ impl Service {
     }
 
     /// The topics of a pipeline, its sources and its sinks. Those that are not there are made: sources with
-    /// one partition, sinks like the first source, in its placement group.
+    /// one partition, sinks like the first source that is not read before the others, in its placement
+    /// group.
     ///
     /// # Errors
     /// What the catalog says.
@@ -72,7 +73,9 @@ impl Service {
                     .await?,
             );
         }
-        let Some(first) = sources.first() else {
+        let is_model = |source: &usize| !pipeline.source_options(*source as u16).first;
+        let model = (0..sources.len()).find(is_model).unwrap_or_default();
+        let Some(first) = sources.get(model) else {
             let what = format!("pipeline '{}' has no source", pipeline.name());
             return Err(Failure::new(ErrorCode::InvalidRequest, what));
         };

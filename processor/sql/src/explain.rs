@@ -34,7 +34,8 @@ fn line(
             let stream = &streams[scan.stream];
             let names = scan.columns.iter().map(|c| &stream.columns[*c].name[..]);
             let names = names.collect::<Vec<_>>().join(", ");
-            format!("stream {} (topic {}): {names}", stream.name, stream.topic)
+            let kind = if stream.is_table() { "table" } else { "stream" };
+            format!("{kind} {} (topic {}): {names}", stream.name, stream.topic)
         }
         None => operator(&node.operator),
     };
@@ -103,6 +104,10 @@ fn operator(operator: &Operator) -> String {
             };
             let (from, to) = (-left.before_ms, left.after_ms);
             format!("{kind} join: {keys}; the right one is {from} to {to} ms later")
+        }
+        Operator::Lookup(l) => {
+            let kind = if l.outer { "left" } else { "inner" };
+            format!("{kind} lookup: the latest row with the key {}", l.key)
         }
         Operator::Sink(_) => "sink".into(),
     }

@@ -6,6 +6,7 @@
 mod aggregate;
 mod filter;
 pub(crate) mod join;
+pub(crate) mod lookup;
 mod project;
 pub(crate) mod rank;
 mod session;
@@ -35,6 +36,7 @@ pub(crate) enum Operator {
     Session(Box<Session>),
     Rank(Box<rank::Rank>),
     Join(std::sync::Arc<join::Join>),
+    Lookup(std::sync::Arc<lookup::Lookup>),
     Sink(Sink),
 }
 
@@ -56,6 +58,7 @@ impl Operator {
             Self::Session(session) => session.push(number, rows, flow, down),
             Self::Rank(rank) => rank.push(number, rows, flow, down),
             Self::Join(join) => join.push(number, port, rows, flow, down),
+            Self::Lookup(lookup) => lookup.push(number, port, rows, flow, down),
             Self::Sink(sink) => sink.push(&rows, flow),
         }
     }

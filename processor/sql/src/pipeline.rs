@@ -6,7 +6,7 @@ use crate::program::Program;
 use crate::statement::{Emit, PipelineStatement, QueryStatement, Statement};
 use crate::stream::Stream;
 use datafusion::arrow::datatypes::DataType;
-use flowstone_processor::{Pipeline, PipelineOptions};
+use flowstone_processor::{Pipeline, PipelineOptions, SourceOptions};
 use flowstone_wire::Failure;
 
 /// Name of the one stage of a pipeline of SQL.
@@ -33,6 +33,9 @@ pub struct Planned {
     /// Rows that belong together may lie in different partitions: all partitions of the sources must
     /// be on one shard.
     pub gathers: bool,
+    /// Rows of several sources belong together by the keys of their records: their topics must have
+    /// equally many partitions, those of the same number on the same shard.
+    pub aligned: bool,
 }
 
 /// Streams that statements can name.
@@ -48,8 +51,9 @@ impl Streams {
     /// A statement that does not fit together, or a name that is taken.
     pub fn add(&mut self, statement: &crate::statement::StreamStatement) -> Result<()> {
         let stream = Stream::new(statement)?;
-        if self.known.iter().any(|s| s.name == stream.name) {
-            let text = format!("there is a stream '{}' already", stream.name);
+        if let Some(known) = self.known.iter().find(|s| s.name == stream.name) {
+            let kind = if known.is_table() { "table" } else { "stream" };
+            let text = format!("there is a {kind} '{}' already", stream.name);
             return Err(Error::at(statement.place, text));
         }
         self.known.push(stream);
@@ -74,7 +78,7 @@ impl Streams {
         check_emit(query, &translated)?;
         let (format, options) = options(statement, &translated)?;
         let explained = crate::explain::explain(&translated, &self.known);
-        let gathers = translated.gathers;
+        let (gathers, aligned) = (translated.gathers, translated.aligned);
         let program = Program::new(translated, &self.known, format);
         let streams: Vec<Stream> = program.streams().cloned().collect();
         let pipeline = build(&statement.name, &streams, program, options)
@@ -84,6 +88,7 @@ impl Streams {
             streams,
             explained,
             gathers,
+            aligned,
         })
     }
 }
@@ -95,8 +100,13 @@ fn build(
     options: PipelineOptions,
 ) -> std::result::Result<Pipeline, Failure> {
     let mut builder = Pipeline::new(name)?;
+    let timed = streams.iter().any(|s| s.watermark.is_some());
     for stream in streams {
-        builder.source(&stream.topic);
+        let options = SourceOptions {
+            timeless: timed && stream.watermark.is_none(),
+            first: stream.is_table(),
+        };
+        builder.source_with(&stream.topic, options);
     }
     builder.options(options);
     let stage = builder.add_bulk(STAGE, move || Box::new(program.clone()));

@@ -4,6 +4,7 @@
 //! file      := statement (';' statement)* [';']
 //! statement := CREATE STREAM name '(' column, ... [, WATERMARK FOR column AS expr] ')'
 //!                [WITH '(' option '=' value, ... ')']
+//!            | CREATE TABLE name '(' column, ..., PRIMARY KEY '(' column ')' ')' [WITH '(' ... ')']
 //!            | CREATE PIPELINE name [WITH '(' ... ')'] AS query [emit]
 //!            | query [emit]
 //! emit      := EMIT CHANGES | EMIT ON WINDOW CLOSE [ALLOW LATENESS interval]
@@ -23,7 +24,9 @@ mod stream;
 pub use emit::Emit;
 pub use options::Options;
 pub use pipeline::{PipelineStatement, QueryStatement};
-pub use stream::{ColumnSource, ColumnStatement, StreamStatement, WatermarkStatement};
+pub use stream::{
+    ColumnSource, ColumnStatement, PrimaryKeyStatement, StreamStatement, WatermarkStatement,
+};
 
 use crate::error::{Error, Result};
 use cursor::Cursor;
@@ -46,7 +49,7 @@ pub(crate) const START: Location = Location { line: 1, column: 1 };
     reason = "statements are few and short-lived"
 )]
 pub enum Statement {
-    /// A topic seen as rows.
+    /// A topic seen as rows: a stream or, where it has a primary key, a table.
     CreateStream(StreamStatement),
     /// A query that runs for ever and writes a topic.
     CreatePipeline(PipelineStatement),
@@ -112,11 +115,13 @@ fn statement(tokens: Vec<TokenWithSpan>) -> Result<Statement> {
         return Ok(Statement::Query(pipeline::query(cursor)?));
     }
     if cursor.take_word("STREAM") {
-        Ok(Statement::CreateStream(stream::parse(cursor)?))
+        Ok(Statement::CreateStream(stream::parse(cursor, false)?))
+    } else if cursor.take_word("TABLE") {
+        Ok(Statement::CreateStream(stream::parse(cursor, true)?))
     } else if cursor.take_word("PIPELINE") {
         Ok(Statement::CreatePipeline(pipeline::parse(cursor)?))
     } else {
-        Err(cursor.expected("STREAM or PIPELINE"))
+        Err(cursor.expected("STREAM, TABLE or PIPELINE"))
     }
 }
 

@@ -2,7 +2,9 @@
 
 use crate::error::{Error, Result};
 use crate::plan::literal;
-use crate::statement::{ColumnSource, ColumnStatement, StreamStatement, WatermarkStatement};
+use crate::statement::{
+    ColumnSource, ColumnStatement, PrimaryKeyStatement, StreamStatement, WatermarkStatement,
+};
 use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use datafusion::sql::sqlparser::ast::{BinaryOperator, DataType as SqlType, Expr, TimezoneInfo};
 use std::sync::Arc;
@@ -54,6 +56,9 @@ pub struct Stream {
     pub columns: Vec<Column>,
     /// How event time follows from the rows, if it does.
     pub watermark: Option<Watermark>,
+    /// Index of the column with the key of the record, of a table: the latest record of each key is
+    /// a row of it.
+    pub primary_key: Option<usize>,
 }
 
 /// The one type of times: milliseconds since 1970, without a zone.
@@ -79,11 +84,15 @@ impl Stream {
             Some(_) => Format::Raw,
         };
         options.finish("topic, format and, for csv, delimiter")?;
-        let columns = statement
+        let mut columns = statement
             .columns
             .iter()
             .map(column)
             .collect::<Result<Vec<_>>>()?;
+        let primary_key = match &statement.primary_key {
+            Some(key) => Some(primary_key(key, &mut columns)?),
+            None => None,
+        };
         check_values(format, statement, &columns)?;
         let watermark = statement
             .watermark
@@ -96,7 +105,13 @@ impl Stream {
             format,
             columns,
             watermark,
+            primary_key,
         })
+    }
+
+    /// Whether the latest record of each key counts, and not every record.
+    pub fn is_table(&self) -> bool {
+        self.primary_key.is_some()
     }
 
     /// The columns as Arrow sees them; every one may be null.
@@ -153,15 +168,14 @@ fn column(statement: &ColumnStatement) -> Result<Column> {
     })?;
     let fits = match statement.source {
         ColumnSource::Value => true,
-        ColumnSource::Key | ColumnSource::Header(_) => {
-            matches!(data_type, DataType::Utf8 | DataType::Binary)
-        }
+        ColumnSource::Key => is_key(&data_type),
+        ColumnSource::Header(_) => matches!(data_type, DataType::Utf8 | DataType::Binary),
         ColumnSource::Timestamp => data_type == TIMESTAMP,
         ColumnSource::Partition | ColumnSource::Offset => data_type == DataType::Int64,
     };
     if !fits {
-        let text = "KEY and HEADER are VARCHAR or VARBINARY, TIMESTAMP is TIMESTAMP, PARTITION and \
-                    OFFSET are BIGINT";
+        let text = "KEY and HEADER are VARCHAR or VARBINARY, a KEY also SMALLINT, INT or BIGINT, \
+                    TIMESTAMP is TIMESTAMP, PARTITION and OFFSET are BIGINT";
         return Err(Error::at(statement.place, text));
     }
     Ok(Column {
@@ -169,6 +183,31 @@ fn column(statement: &ColumnStatement) -> Result<Column> {
         data_type,
         source: statement.source.clone(),
     })
+}
+
+/// Types that the key of a record can be read as.
+fn is_key(data_type: &DataType) -> bool {
+    data_type.is_integer() || matches!(data_type, DataType::Utf8 | DataType::Binary)
+}
+
+/// The column of the primary key, which shows the key of the record.
+fn primary_key(statement: &PrimaryKeyStatement, columns: &mut [Column]) -> Result<usize> {
+    let name = &statement.column;
+    let Some(at) = columns.iter().position(|c| c.name == *name) else {
+        let text = format!("there is no column '{name}'");
+        return Err(Error::at(statement.place, text));
+    };
+    let column = &mut columns[at];
+    let shows_key = matches!(column.source, ColumnSource::Value | ColumnSource::Key);
+    if !shows_key || !is_key(&column.data_type) {
+        let text = format!(
+            "column '{name}' cannot be the key of the record: make it VARCHAR, VARBINARY, SMALLINT, \
+             INT or BIGINT"
+        );
+        return Err(Error::at(statement.place, text));
+    }
+    column.source = ColumnSource::Key;
+    Ok(at)
 }
 
 fn data_type(sql: &SqlType) -> Option<DataType> {

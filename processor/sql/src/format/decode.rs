@@ -115,6 +115,9 @@ impl Decoder {
         table: &mut Table,
         json: &mut json::Reader,
     ) -> Result<(), String> {
+        if self.stream.is_table() && record.view.key.is_none() {
+            return Err("a record of a table needs a key: it says which row it is".into());
+        }
         if let Some(value) = record.view.value {
             match self.stream.format {
                 Format::Json => json.read(value, table)?,
@@ -330,6 +333,14 @@ impl Table {
 
     /// Bytes of the record.
     pub(super) fn set_bytes(&mut self, at: usize, bytes: &[u8]) -> Result<(), String> {
+        if self.columns[at].data_type.is_integer() {
+            let text = String::from_utf8_lossy(bytes);
+            // Written in one way only, or equal numbers could lie in different partitions.
+            return match text.parse::<i64>() {
+                Ok(number) if number.to_string() == text => self.set_int(at, number),
+                _ => Err(self.wrong(at, format!("'{text}'"))),
+            };
+        }
         match &mut self.cells[at] {
             Cells::Bytes(b) => b.append_value(bytes),
             Cells::Text(b) => match std::str::from_utf8(bytes) {

@@ -12,7 +12,7 @@
 //! belongs to, so the pairs do not depend on the order in which rows come.
 
 mod pairs;
-mod row;
+pub(in crate::operator) mod row;
 
 use crate::flow::{Down, Flow, Result, reject};
 use crate::operator::{ordered, prefix};

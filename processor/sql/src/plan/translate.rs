@@ -3,6 +3,7 @@
 mod column;
 mod grouping;
 mod joining;
+mod lookup;
 mod ranking;
 
 use super::scalar;
@@ -40,6 +41,9 @@ pub(crate) struct Translated {
     pub(crate) updating: bool,
     /// Rows that belong together may lie in different partitions: all must be on one shard.
     pub(crate) gathers: bool,
+    /// Rows of several streams belong together by their keys: partitions of the same number must be
+    /// on the same shard.
+    pub(crate) aligned: bool,
     /// There is a window whose closing can be waited for.
     pub(crate) windowed: bool,
 }
@@ -63,6 +67,7 @@ pub(crate) fn translate(
         nodes: Vec::new(),
         scans: Vec::new(),
         gathers: false,
+        aligned: false,
         windowed: false,
         wanted: None,
     };
@@ -74,6 +79,7 @@ pub(crate) fn translate(
         schema: Arc::new(plan.schema().as_arrow().clone()),
         updating: built.updating,
         gathers: build.gathers,
+        aligned: build.aligned,
         windowed: build.windowed,
     })
 }
@@ -92,6 +98,7 @@ struct Build<'s> {
     nodes: Vec<Node>,
     scans: Vec<Scan>,
     gathers: bool,
+    aligned: bool,
     windowed: bool,
     /// How many rows the filter wants that stands right above a ranking.
     wanted: Option<u64>,
@@ -143,6 +150,18 @@ impl Build<'_> {
     }
 
     fn scan(&mut self, scan: &TableScan) -> Result<Built> {
+        let name = scan.table_name.table();
+        if self.streams.iter().any(|s| s.name == name && s.is_table()) {
+            return plan_err!(
+                "'{name}' is a table: join it to a stream, FROM stream JOIN {name} ON stream.x = \
+                 {name}.key"
+            );
+        }
+        self.scan_any(scan)
+    }
+
+    /// The records of a stream or of a table.
+    fn scan_any(&mut self, scan: &TableScan) -> Result<Built> {
         let name = scan.table_name.table();
         let Some(number) = self.streams.iter().position(|s| s.name == name) else {
             return plan_err!("there is no stream '{name}'");

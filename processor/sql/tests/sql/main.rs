@@ -4,5 +4,6 @@
 mod data;
 mod docs;
 mod golden;
+mod lookup;
 mod oracle;
 mod rig;

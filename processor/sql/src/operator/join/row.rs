@@ -42,7 +42,7 @@ pub(super) fn write(batch: &RecordBatch, at: usize, matched: bool) -> Vec<u8> {
 }
 
 /// Rows from their values; `None` if one is cut off.
-pub(super) fn read(
+pub(in crate::operator) fn read(
     schema: &SchemaRef,
     rows: &[&[u8]],
 ) -> Option<std::result::Result<RecordBatch, ArrowError>> {

@@ -14,6 +14,8 @@ pub(super) struct Meaning {
     pub(super) time: bool,
     /// It is the key of the record.
     pub(super) key: bool,
+    /// It is the primary key of a table.
+    pub(super) primary: bool,
     /// It is the start of a window that is not grouped yet.
     pub(super) start: bool,
     /// It is the end of one.
@@ -37,6 +39,7 @@ impl Columns {
         let meaning = |c: &usize| Meaning {
             time: stream.watermark.is_some_and(|w| w.column == *c),
             key: stream.columns[*c].source == ColumnSource::Key,
+            primary: stream.primary_key == Some(*c),
             ..Meaning::default()
         };
         Self {

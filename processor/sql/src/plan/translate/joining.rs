@@ -36,6 +36,13 @@ struct Inputs<'p> {
 
 impl Build<'_> {
     pub(super) fn join(&mut self, plan: &datafusion::logical_expr::Join) -> Result<Built> {
+        if let Some(table) = self.table(&plan.right) {
+            return self.lookup(plan, table);
+        }
+        if let Some(table) = self.table(&plan.left) {
+            let name = table.table_name.table();
+            return plan_err!("'{name}' is a table: write it on the right side of JOIN");
+        }
         let outer = match plan.join_type {
             JoinType::Inner => [false, false],
             JoinType::Left => [true, false],

@@ -1,0 +1,3 @@
+CREATE TABLE t (k DOUBLE, n BIGINT,
+  PRIMARY KEY (k));
+--- error

@@ -1,0 +1,2 @@
+CREATE TABLE t (k VARCHAR, n BIGINT);
+--- error
