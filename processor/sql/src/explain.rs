@@ -109,6 +109,14 @@ fn operator(operator: &Operator) -> String {
             let kind = if l.outer { "left" } else { "inner" };
             format!("{kind} lookup: the latest row with the key {}", l.key)
         }
+        Operator::Dedup(d) => {
+            let keys: Vec<String> = d.keys.iter().map(ToString::to_string).collect();
+            let keys = keys.join(", ");
+            format!(
+                "the first row of each {keys}; known for {} ms",
+                d.interval_ms
+            )
+        }
         Operator::Sink(_) => "sink".into(),
     }
 }

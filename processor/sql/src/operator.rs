@@ -4,6 +4,7 @@
 //! state and the timers of the task, under keys that begin with the number of the operator.
 
 mod aggregate;
+pub(crate) mod dedup;
 mod filter;
 pub(crate) mod join;
 pub(crate) mod lookup;
@@ -37,6 +38,7 @@ pub(crate) enum Operator {
     Rank(Box<rank::Rank>),
     Join(std::sync::Arc<join::Join>),
     Lookup(std::sync::Arc<lookup::Lookup>),
+    Dedup(dedup::Dedup),
     Sink(Sink),
 }
 
@@ -59,6 +61,7 @@ impl Operator {
             Self::Rank(rank) => rank.push(number, rows, flow, down),
             Self::Join(join) => join.push(number, port, rows, flow, down),
             Self::Lookup(lookup) => lookup.push(number, port, rows, flow, down),
+            Self::Dedup(dedup) => dedup.push(number, rows, flow, down),
             Self::Sink(sink) => sink.push(&rows, flow),
         }
     }
@@ -77,6 +80,10 @@ impl Operator {
             Self::Session(session) => session.close(number, at_ms, key, flow, down),
             Self::Rank(rank) => rank.close(number, at_ms, key, flow, down),
             Self::Join(join) => join.close(number, at_ms, key, flow, down),
+            Self::Dedup(dedup) => {
+                dedup.forget(number, key, flow);
+                Ok(())
+            }
             _ => Ok(()),
         }
     }

@@ -3,13 +3,14 @@
 //! ```text
 //! syntax tree --SqlToRel--> logical plan --analyzer, optimizer--> logical plan --translate--> operators
 //!                  |
-//!                  +-- TUMBLE, HOP, CUMULATE, SESSION: a node of ours, by a relation planner
+//!                  +-- TUMBLE, HOP, CUMULATE, SESSION, DEDUP: a node of ours, by a relation planner
 //! ```
 //!
 //! Planning is synchronous and knows nothing but the streams it is given. What it says and what it
 //! refuses is decided here; nothing is planned when records flow.
 
 mod aggregate;
+mod dedup;
 pub(crate) mod literal;
 mod optimize;
 mod provider;

@@ -1,11 +1,13 @@
 //! From an optimized logical plan to operators that rows are pushed through.
 
 mod column;
+mod dedup;
 mod grouping;
 mod joining;
 mod lookup;
 mod ranking;
 
+use super::dedup::DedupNode;
 use super::scalar;
 use super::window::WindowNode;
 use crate::flow::Node;
@@ -130,12 +132,7 @@ impl Build<'_> {
             LogicalPlan::Projection(projection) => self.project(projection),
             LogicalPlan::Aggregate(aggregate) => self.aggregate(aggregate),
             LogicalPlan::Union(union) => self.union(union),
-            LogicalPlan::Extension(extension) => {
-                match extension.node.as_any().downcast_ref::<WindowNode>() {
-                    Some(window) => self.window(window),
-                    None => plan_err!("'{}' is not supported", extension.node.name()),
-                }
-            }
+            LogicalPlan::Extension(extension) => self.extension(extension.node.as_any()),
             LogicalPlan::Join(join) => self.join(join),
             LogicalPlan::Window(window) => self.rank(window),
             LogicalPlan::Unnest(_) => plan_err!("UNNEST is not supported"),
@@ -146,6 +143,17 @@ impl Build<'_> {
                     text.split(':').next().unwrap_or(&text)
                 )
             }
+        }
+    }
+
+    /// A node of ours.
+    fn extension(&mut self, node: &dyn std::any::Any) -> Result<Built> {
+        if let Some(window) = node.downcast_ref::<WindowNode>() {
+            self.window(window)
+        } else if let Some(dedup) = node.downcast_ref::<DedupNode>() {
+            self.dedup(dedup)
+        } else {
+            plan_err!("a node of another planner is not supported")
         }
     }
 

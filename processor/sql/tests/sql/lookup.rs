@@ -16,7 +16,10 @@ struct Turn {
 }
 
 fn turn() -> impl Strategy<Value = Turn> {
-    let update = (0i64..6, prop_oneof![1 => Just(None), 3 => (0i64..50).prop_map(Some)]);
+    let update = (
+        0i64..6,
+        prop_oneof![1 => Just(None), 3 => (0i64..50).prop_map(Some)],
+    );
     let row = (
         prop_oneof![1 => Just(None), 8 => (0i64..7).prop_map(Some)],
         0i64..50,
@@ -34,7 +37,11 @@ fn run(sql: &str, turns: &[Turn], max_records: usize) -> Rig {
     for turn in turns {
         let update = |(id, v): &(i64, Option<i64>)| Record {
             key: Some(id.to_string()),
-            value: v.map(|v| json!({"v": v, "w": format!("w{v}")}).to_string().into_bytes()),
+            value: v.map(|v| {
+                json!({"v": v, "w": format!("w{v}")})
+                    .to_string()
+                    .into_bytes()
+            }),
             ..Record::default()
         };
         let row = |(id, n): &(Option<i64>, i64)| Record {

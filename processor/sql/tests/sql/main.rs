@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "tests may")]
 
 mod data;
+mod dedup;
 mod docs;
 mod golden;
 mod lookup;

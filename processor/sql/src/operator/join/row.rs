@@ -85,12 +85,10 @@ pub(super) fn keys(side: &Side, batch: &RecordBatch) -> Result<Vec<Option<Vec<u8
 }
 
 /// The event times of rows.
-pub(super) fn times(batch: &RecordBatch, column: usize) -> Result<Vec<i64>> {
+pub(in crate::operator) fn times(batch: &RecordBatch, column: usize) -> Result<Vec<i64>> {
     let times = cast(batch.column(column), &TIMESTAMP).map_err(reject)?;
     if times.null_count() > 0 {
-        return Err(reject(
-            "the time column is null: a row of a join needs a time",
-        ));
+        return Err(reject("the time column is null: a row needs a time here"));
     }
     Ok(times
         .as_primitive::<TimestampMillisecondType>()

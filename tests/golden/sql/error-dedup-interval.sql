@@ -1,0 +1,4 @@
+CREATE STREAM t (ts TIMESTAMP, k VARCHAR, WATERMARK FOR ts AS ts);
+CREATE PIPELINE p AS
+  SELECT k FROM DEDUP(t, ts, k, k);
+--- error
