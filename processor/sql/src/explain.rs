@@ -117,6 +117,17 @@ fn operator(operator: &Operator) -> String {
                 d.interval_ms
             )
         }
+        Operator::AsOf(j) => {
+            let keys = j.sides[0].keys.iter().zip(&j.sides[1].keys);
+            let keys = keys.map(|(l, r)| format!("{l} = {r}"));
+            let keys = keys.collect::<Vec<_>>().join(", ");
+            let bound = match j.shift_ms {
+                0 => "not later".into(),
+                ms if ms > 0 => format!("at most {ms} ms later"),
+                ms => format!("at least {} ms earlier", -ms),
+            };
+            format!("asof join: {keys}; the latest right one that is {bound}")
+        }
         Operator::Sink(_) => "sink".into(),
     }
 }

@@ -4,6 +4,7 @@
 //! state and the timers of the task, under keys that begin with the number of the operator.
 
 mod aggregate;
+pub(crate) mod asof;
 pub(crate) mod dedup;
 mod filter;
 pub(crate) mod join;
@@ -39,6 +40,7 @@ pub(crate) enum Operator {
     Join(std::sync::Arc<join::Join>),
     Lookup(std::sync::Arc<lookup::Lookup>),
     Dedup(dedup::Dedup),
+    AsOf(std::sync::Arc<asof::AsOf>),
     Sink(Sink),
 }
 
@@ -62,6 +64,7 @@ impl Operator {
             Self::Join(join) => join.push(number, port, rows, flow, down),
             Self::Lookup(lookup) => lookup.push(number, port, rows, flow, down),
             Self::Dedup(dedup) => dedup.push(number, rows, flow, down),
+            Self::AsOf(asof) => asof.push(number, port, rows, flow),
             Self::Sink(sink) => sink.push(&rows, flow),
         }
     }
@@ -80,6 +83,7 @@ impl Operator {
             Self::Session(session) => session.close(number, at_ms, key, flow, down),
             Self::Rank(rank) => rank.close(number, at_ms, key, flow, down),
             Self::Join(join) => join.close(number, at_ms, key, flow, down),
+            Self::AsOf(asof) => asof.close(number, at_ms, key, flow, down),
             Self::Dedup(dedup) => {
                 dedup.forget(number, key, flow);
                 Ok(())

@@ -10,11 +10,13 @@
 //! refuses is decided here; nothing is planned when records flow.
 
 mod aggregate;
+mod asof;
 mod dedup;
 pub(crate) mod literal;
 mod optimize;
 mod provider;
 mod relation;
+mod rewrite;
 mod scalar;
 mod translate;
 mod window;
@@ -34,8 +36,10 @@ use provider::Provider;
 pub(crate) fn logical(query: &QueryStatement, streams: &[Stream]) -> Result<LogicalPlan> {
     let provider = Provider::new(streams);
     let options = ParserOptions::new().with_collect_spans(true);
+    let mut rewritten = query.query.clone();
+    rewrite::joins(&mut rewritten);
     let plan = SqlToRel::new_with_options(&provider, options)
-        .sql_statement_to_plan(SqlStatement::Query(query.query.clone()))
+        .sql_statement_to_plan(SqlStatement::Query(rewritten))
         .map_err(|e| Error::planning(&e, query.place))?;
     optimize::optimize(plan).map_err(|e| Error::planning(&e, query.place))
 }

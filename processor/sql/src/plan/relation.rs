@@ -2,8 +2,9 @@
 
 mod dedup;
 
-use super::literal;
+use super::asof::AsOfNode;
 use super::window::{WindowKind, WindowNode};
+use super::{literal, rewrite};
 use datafusion::common::{Column, DFSchema, Result, Span, plan_err};
 use datafusion::logical_expr::planner::{
     PlannedRelation, RelationPlanner, RelationPlannerContext, RelationPlanning,
@@ -27,6 +28,13 @@ impl RelationPlanner for WindowFunctions {
         relation: TableFactor,
         context: &mut dyn RelationPlannerContext,
     ) -> Result<RelationPlanning> {
+        if let Some(side) = rewrite::marked(&relation) {
+            let input = context.plan(side.clone())?;
+            let node = Arc::new(AsOfNode { input });
+            let plan = LogicalPlan::Extension(Extension { node });
+            let planned = PlannedRelation::new(plan, None);
+            return Ok(RelationPlanning::Planned(Box::new(planned)));
+        }
         let TableFactor::Table {
             name,
             alias,

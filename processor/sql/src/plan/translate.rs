@@ -1,5 +1,6 @@
 //! From an optimized logical plan to operators that rows are pushed through.
 
+mod asof;
 mod column;
 mod dedup;
 mod grouping;
@@ -7,6 +8,7 @@ mod joining;
 mod lookup;
 mod ranking;
 
+use super::asof::AsOfNode;
 use super::dedup::DedupNode;
 use super::scalar;
 use super::window::WindowNode;
@@ -152,6 +154,8 @@ impl Build<'_> {
             self.window(window)
         } else if let Some(dedup) = node.downcast_ref::<DedupNode>() {
             self.dedup(dedup)
+        } else if let Some(asof) = node.downcast_ref::<AsOfNode>() {
+            self.plan(&asof.input)
         } else {
             plan_err!("a node of another planner is not supported")
         }

@@ -226,6 +226,10 @@ fn join(operator: &JoinOperator, place: Location) -> Result<()> {
         JoinOperator::Left(c) | JoinOperator::LeftOuter(c) => c,
         JoinOperator::Right(c) | JoinOperator::RightOuter(c) => c,
         JoinOperator::FullOuter(c) => c,
+        JoinOperator::AsOf {
+            match_condition: _,
+            constraint,
+        } => constraint,
         _ => return no(true, place, "this kind of join"),
     };
     match constraint {

@@ -1,6 +1,7 @@
 //! Pipelines of SQL, from a text to the records that come out.
 #![allow(clippy::unwrap_used, reason = "tests may")]
 
+mod asof;
 mod data;
 mod dedup;
 mod docs;
