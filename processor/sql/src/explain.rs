@@ -128,6 +128,14 @@ fn operator(operator: &Operator) -> String {
             };
             format!("asof join: {keys}; the latest right one that is {bound}")
         }
+        Operator::Every(e) => {
+            let time = if e.event_time {
+                "event time"
+            } else {
+                "the clock"
+            };
+            format!("changes every {} ms of {time}", e.interval_ms)
+        }
         Operator::Sink(_) => "sink".into(),
     }
 }

@@ -55,6 +55,14 @@ impl Flow<'_, '_> {
         self.ctx.set_timer(event_timer(at_ms, key));
     }
 
+    /// Sets a timer that goes by the clock; `key` begins with the number of the operator.
+    pub(crate) fn set_clock_timer(&mut self, at_ms: i64, key: &[u8]) {
+        self.ctx.set_timer(Timer {
+            kind: TimeKind::Processing,
+            ..event_timer(at_ms, key)
+        });
+    }
+
     /// Removes an event timer.
     pub(crate) fn cancel_timer(&mut self, at_ms: i64, key: &[u8]) {
         self.ctx.cancel_timer(event_timer(at_ms, key));

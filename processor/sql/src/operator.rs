@@ -6,6 +6,7 @@
 mod aggregate;
 pub(crate) mod asof;
 pub(crate) mod dedup;
+pub(crate) mod every;
 mod filter;
 pub(crate) mod join;
 pub(crate) mod lookup;
@@ -41,6 +42,7 @@ pub(crate) enum Operator {
     Lookup(std::sync::Arc<lookup::Lookup>),
     Dedup(dedup::Dedup),
     AsOf(std::sync::Arc<asof::AsOf>),
+    Every(every::Every),
     Sink(Sink),
 }
 
@@ -65,6 +67,7 @@ impl Operator {
             Self::Lookup(lookup) => lookup.push(number, port, rows, flow, down),
             Self::Dedup(dedup) => dedup.push(number, rows, flow, down),
             Self::AsOf(asof) => asof.push(number, port, rows, flow),
+            Self::Every(every) => every.push(number, &rows, flow),
             Self::Sink(sink) => sink.push(&rows, flow),
         }
     }
@@ -84,6 +87,7 @@ impl Operator {
             Self::Rank(rank) => rank.close(number, at_ms, key, flow, down),
             Self::Join(join) => join.close(number, at_ms, key, flow, down),
             Self::AsOf(asof) => asof.close(number, at_ms, key, flow, down),
+            Self::Every(every) => every.close(number, at_ms, key, flow, down),
             Self::Dedup(dedup) => {
                 dedup.forget(number, key, flow);
                 Ok(())

@@ -115,9 +115,20 @@ fn build(
 }
 
 fn emit_rules(query: &QueryStatement) -> Result<EmitRules> {
+    let mut every_ms = None;
     let (changes, lateness_ms) = match &query.emit {
         Emit::Unsaid => (false, 0),
         Emit::Changes(_) => (true, 0),
+        Emit::Every { place, interval } => {
+            every_ms = literal::interval_ms(interval, *place)?.filter(|ms| *ms > 0);
+            if every_ms.is_none() {
+                return Err(Error::at(
+                    *place,
+                    "EMIT EVERY takes an INTERVAL '...' over 0",
+                ));
+            }
+            (true, 0)
+        }
         Emit::OnWindowClose {
             place,
             allow_lateness,
@@ -136,6 +147,7 @@ fn emit_rules(query: &QueryStatement) -> Result<EmitRules> {
     };
     Ok(EmitRules {
         changes,
+        every_ms,
         lateness_ms,
     })
 }
@@ -145,6 +157,10 @@ fn check_emit(query: &QueryStatement, translated: &Translated) -> Result<()> {
         Emit::OnWindowClose { place, .. } if !translated.windowed => Err(Error::at(
             place,
             "EMIT ON WINDOW CLOSE in a query without windows: leave it out, or EMIT CHANGES",
+        )),
+        Emit::Every { place, .. } if !translated.updating => Err(Error::at(
+            place,
+            "EMIT EVERY in a query whose results do not change: it takes a GROUP BY with an aggregate",
         )),
         _ => Ok(()),
     }

@@ -7,7 +7,8 @@
 //!            | CREATE TABLE name '(' column, ..., PRIMARY KEY '(' column ')' ')' [WITH '(' ... ')']
 //!            | CREATE PIPELINE name [WITH '(' ... ')'] AS query [emit]
 //!            | query [emit]
-//! emit      := EMIT CHANGES | EMIT ON WINDOW CLOSE [ALLOW LATENESS interval]
+//! emit      := EMIT CHANGES | EMIT EVERY interval
+//!            | EMIT ON WINDOW CLOSE [ALLOW LATENESS interval]
 //! ```
 //!
 //! The text is cut into tokens once; `EMIT` is a reserved word and ends the query before it, so the

@@ -56,6 +56,8 @@ pub(crate) struct Translated {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct EmitRules {
     pub(crate) changes: bool,
+    /// At most one change of each result in so many milliseconds.
+    pub(crate) every_ms: Option<i64>,
     pub(crate) lateness_ms: i64,
 }
 

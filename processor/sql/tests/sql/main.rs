@@ -5,6 +5,7 @@ mod asof;
 mod data;
 mod dedup;
 mod docs;
+mod every;
 mod golden;
 mod lookup;
 mod oracle;

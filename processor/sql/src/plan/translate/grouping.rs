@@ -1,8 +1,10 @@
 //! GROUP BY and DISTINCT.
 
 use super::column::{Columns, Meaning};
-use super::{Build, Built, arrow};
+use super::{Build, Built, Scan, arrow};
 use crate::cell::is_storable;
+use crate::operator::every::Every;
+use crate::operator::rank::nullable;
 use crate::operator::{Aggregate, GroupColumn, Operator, Session, WindowColumns};
 use crate::plan::{WindowKind, aggregate, scalar};
 use datafusion::common::{Result, plan_err};
@@ -52,12 +54,13 @@ impl Build<'_> {
         }
         let columns = output_columns(&grouping, plan.schema.fields().len(), window.is_some());
         let changes = self.emit.changes && !distinct;
+        let is_end = |c: &GroupColumn| matches!(c, GroupColumn::End);
+        let end = window.and_then(|_| grouping.columns.iter().position(is_end));
         let operator = match (window, input.columns.window) {
             (Some(window), Some(WindowKind::Session { gap_ms })) => {
                 if self.emit.changes {
-                    return plan_err!(
-                        "EMIT CHANGES over SESSION is not supported: EMIT ON WINDOW CLOSE"
-                    );
+                    let emit = self.emit.every_ms.map_or("EMIT CHANGES", |_| "EMIT EVERY");
+                    return plan_err!("{emit} over SESSION is not supported: EMIT ON WINDOW CLOSE");
                 }
                 Operator::Session(Box::new(Session {
                     columns: grouping.columns,
@@ -76,7 +79,18 @@ impl Build<'_> {
                 changes,
             })),
         };
-        let node = self.add(operator, &[input.node])?;
+        let mut node = self.add(operator, &[input.node])?;
+        if let Some(interval_ms) = self.emit.every_ms.filter(|_| changes) {
+            let watermark = |s: &Scan| self.streams[s.stream].watermark;
+            let every = Every {
+                interval_ms,
+                event_time: self.scans.iter().any(|s| watermark(s).is_some()),
+                group_columns: plan.group_expr.len(),
+                window: end.map(|end| (end, self.emit.lateness_ms)),
+                schema: nullable(plan.schema.as_arrow()),
+            };
+            node = self.add(Operator::Every(every), &[node])?;
+        }
         Ok(Built {
             node,
             columns,
