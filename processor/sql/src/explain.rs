@@ -136,6 +136,12 @@ fn operator(operator: &Operator) -> String {
             };
             format!("changes every {} ms of {time}", e.interval_ms)
         }
+        Operator::Counted(c) => format!(
+            "group by {} rows every {} rows: {}",
+            c.rows,
+            c.slide,
+            columns(&c.columns, &c.schema)
+        ),
         Operator::Sink(_) => "sink".into(),
     }
 }

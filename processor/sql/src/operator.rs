@@ -5,6 +5,7 @@
 
 mod aggregate;
 pub(crate) mod asof;
+pub(crate) mod counted;
 pub(crate) mod dedup;
 pub(crate) mod every;
 mod filter;
@@ -43,6 +44,7 @@ pub(crate) enum Operator {
     Dedup(dedup::Dedup),
     AsOf(std::sync::Arc<asof::AsOf>),
     Every(every::Every),
+    Counted(Box<counted::Counted>),
     Sink(Sink),
 }
 
@@ -68,6 +70,7 @@ impl Operator {
             Self::Dedup(dedup) => dedup.push(number, rows, flow, down),
             Self::AsOf(asof) => asof.push(number, port, rows, flow),
             Self::Every(every) => every.push(number, &rows, flow),
+            Self::Counted(counted) => counted.push(number, &rows, flow, down),
             Self::Sink(sink) => sink.push(&rows, flow),
         }
     }

@@ -3,7 +3,7 @@
 //! ```text
 //! syntax tree --SqlToRel--> logical plan --analyzer, optimizer--> logical plan --translate--> operators
 //!                  |
-//!                  +-- TUMBLE, HOP, CUMULATE, SESSION, DEDUP: a node of ours, by a relation planner
+//!                  +-- TUMBLE, HOP, CUMULATE, SESSION, COUNT_WINDOW, DEDUP: a node of ours, by a relation planner
 //! ```
 //!
 //! Planning is synchronous and knows nothing but the streams it is given. What it says and what it

@@ -1,5 +1,6 @@
 //! Window functions in FROM: `TUMBLE(stream, time, INTERVAL '1' MINUTE)` and the others.
 
+mod count;
 mod dedup;
 
 use super::asof::AsOfNode;
@@ -48,6 +49,7 @@ impl RelationPlanner for WindowFunctions {
         let plain: Vec<SqlExpr> = args.args.iter().filter_map(plain).cloned().collect();
         let own = match &function[..] {
             "dedup" => Some(dedup::plan(name, &plain, context)?),
+            "count_window" => Some(count::plan(name, &plain, context)?),
             _ => None,
         };
         if let Some(plan) = own {
@@ -60,7 +62,7 @@ impl RelationPlanner for WindowFunctions {
             "cumulate" => &["step", "size"],
             "session" => &["gap"],
             _ => {
-                let known = "there are TUMBLE, HOP, CUMULATE, SESSION and DEDUP";
+                let known = "there are TUMBLE, HOP, CUMULATE, SESSION, COUNT_WINDOW and DEDUP";
                 return at(
                     plan_err!("there is no function '{name}' in FROM: {known}"),
                     name,
@@ -115,7 +117,7 @@ fn plan(
     at(check(kind), &args[0])?;
     let input = input(&args[0], context)?;
     let time = time_column(&args[1], &input, context)?;
-    let node = at(WindowNode::new(input, kind, time), &args[0])?;
+    let node = at(WindowNode::new(input, kind, Some(time)), &args[0])?;
     Ok(LogicalPlan::Extension(Extension {
         node: Arc::new(node),
     }))
@@ -145,9 +147,9 @@ fn time_column(
 
 fn check(kind: WindowKind) -> Result<()> {
     let (part_ms, size_ms, what) = match kind {
-        WindowKind::Tumble { .. } | WindowKind::Session { .. } => return Ok(()),
         WindowKind::Hop { slide_ms, size_ms } => (slide_ms, size_ms, "slide"),
         WindowKind::Cumulate { step_ms, size_ms } => (step_ms, size_ms, "step"),
+        _ => return Ok(()),
     };
     if size_ms % part_ms != 0 {
         return plan_err!("the size of a window must be a multiple of the {what}");

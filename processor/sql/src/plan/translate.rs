@@ -275,8 +275,12 @@ impl Build<'_> {
             return plan_err!("a window over results that change is not supported");
         }
         input.columns.no_session("a window function")?;
-        let time = window.input.schema().index_of_column(&window.time)?;
-        input.columns.check_time(time, &window.time.name)?;
+        let mut time = None;
+        if let Some(column) = &window.time {
+            let at = window.input.schema().index_of_column(column)?;
+            input.columns.check_time(at, &column.name)?;
+            time = Some(at);
+        }
         self.windowed = true;
         let schema = datafusion::logical_expr::UserDefinedLogicalNodeCore::schema(window);
         let operator = Window {

@@ -3,6 +3,7 @@
 use super::column::{Columns, Meaning};
 use super::{Build, Built, Scan, arrow};
 use crate::cell::is_storable;
+use crate::operator::counted::Counted;
 use crate::operator::every::Every;
 use crate::operator::rank::nullable;
 use crate::operator::{Aggregate, GroupColumn, Operator, Session, WindowColumns};
@@ -52,7 +53,7 @@ impl Build<'_> {
         {
             return plan_err!("GROUP BY of type {} is not supported", field.data_type());
         }
-        let columns = output_columns(&grouping, plan.schema.fields().len(), window.is_some());
+        let mut columns = output_columns(&grouping, plan.schema.fields().len(), window.is_some());
         let changes = self.emit.changes && !distinct;
         let is_end = |c: &GroupColumn| matches!(c, GroupColumn::End);
         let end = window.and_then(|_| grouping.columns.iter().position(is_end));
@@ -67,6 +68,21 @@ impl Build<'_> {
                     start: window.start,
                     gap_ms,
                     lateness_ms: window.lateness_ms,
+                    aggregates,
+                    schema: output,
+                }))
+            }
+            (Some(window), Some(WindowKind::Count { rows, slide })) => {
+                self.check_counted()?;
+                for meaning in &mut columns.meanings {
+                    // No watermark speaks of the rows of a count window.
+                    *meaning = Meaning::default();
+                }
+                Operator::Counted(Box::new(Counted {
+                    columns: grouping.columns,
+                    start: window.start,
+                    rows,
+                    slide,
                     aggregates,
                     schema: output,
                 }))
@@ -96,6 +112,17 @@ impl Build<'_> {
             columns,
             updating: changes,
         })
+    }
+
+    /// Count windows are given out when they are full, and wait for nothing.
+    fn check_counted(&self) -> Result<()> {
+        if self.emit.changes || self.emit.lateness_ms > 0 {
+            return plan_err!(
+                "a COUNT_WINDOW comes out once, when it is full: without EMIT CHANGES, EMIT EVERY and ALLOW \
+                 LATENESS"
+            );
+        }
+        Ok(())
     }
 
     /// The bounds of the windows that are grouped by; both, or there is no window.

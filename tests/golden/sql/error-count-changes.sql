@@ -1,0 +1,5 @@
+CREATE STREAM t (ts TIMESTAMP, k VARCHAR, WATERMARK FOR ts AS ts);
+CREATE PIPELINE p AS
+  SELECT k, count(*) AS c FROM COUNT_WINDOW(t, 10)
+  GROUP BY k, window_start, window_end EMIT CHANGES;
+--- error
