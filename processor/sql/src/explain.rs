@@ -142,6 +142,14 @@ fn operator(operator: &Operator) -> String {
             c.slide,
             columns(&c.columns, &c.schema)
         ),
+        Operator::Unnest(u) => {
+            let kept = if u.outer {
+                "; rows without one are kept"
+            } else {
+                ""
+            };
+            format!("a row for each element of {}{kept}", u.list)
+        }
         Operator::Sink(_) => "sink".into(),
     }
 }

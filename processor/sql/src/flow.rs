@@ -32,6 +32,9 @@ pub(crate) struct Flow<'a, 'c> {
     pub(crate) bulk: Option<Bulk<'a>>,
     /// What a timer goes back to.
     pub(crate) cause: Cause,
+    /// The record of the last row that was late: of rows that come from one record, as those of an
+    /// unfolded list do, the first one tells.
+    pub(crate) late: Option<u32>,
 }
 
 impl Flow<'_, '_> {
@@ -79,7 +82,9 @@ impl Flow<'_, '_> {
         let cause_row = rows.marks.causes.get(at).copied().unwrap_or(NO_RECORD);
         let cause = self.cause_of(cause_row);
         match self.bulk.as_ref().filter(|_| cause_row != NO_RECORD) {
+            Some(_) if self.late == Some(cause_row) => {}
             Some(bulk) => {
+                self.late = Some(cause_row);
                 let view = bulk.records[cause_row as usize].view;
                 let mut headers: Vec<Header<'_>> = view.headers().collect();
                 headers.push(note);

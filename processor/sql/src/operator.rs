@@ -15,6 +15,7 @@ mod project;
 pub(crate) mod rank;
 mod session;
 mod sink;
+mod unnest;
 mod window;
 
 pub(crate) use aggregate::accumulate::{Aggregates, Call};
@@ -23,6 +24,7 @@ pub(crate) use filter::Filter;
 pub(crate) use project::Project;
 pub(crate) use session::Session;
 pub(crate) use sink::Sink;
+pub(crate) use unnest::Unnest;
 pub(crate) use window::Window;
 
 use crate::flow::{Down, Flow, Result};
@@ -45,6 +47,7 @@ pub(crate) enum Operator {
     AsOf(std::sync::Arc<asof::AsOf>),
     Every(every::Every),
     Counted(Box<counted::Counted>),
+    Unnest(Unnest),
     Sink(Sink),
 }
 
@@ -71,6 +74,7 @@ impl Operator {
             Self::AsOf(asof) => asof.push(number, port, rows, flow),
             Self::Every(every) => every.push(number, &rows, flow),
             Self::Counted(counted) => counted.push(number, &rows, flow, down),
+            Self::Unnest(unnest) => unnest.push(&rows, flow, down),
             Self::Sink(sink) => sink.push(&rows, flow),
         }
     }

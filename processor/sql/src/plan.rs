@@ -16,9 +16,10 @@ pub(crate) mod literal;
 mod optimize;
 mod provider;
 mod relation;
-mod rewrite;
+pub(crate) mod rewrite;
 mod scalar;
 mod translate;
+mod unnest;
 mod window;
 
 pub(crate) use translate::{EmitRules, Scan, Translated, translate};

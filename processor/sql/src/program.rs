@@ -128,6 +128,7 @@ impl BulkProcessor for Program {
                 ctx: &mut *ctx,
                 bulk: Some(*bulk),
                 cause,
+                late: None,
             };
             Down::all(&mut self.nodes, self.scans[number].node).push(rows, &mut flow)?;
         }
@@ -146,6 +147,7 @@ impl BulkProcessor for Program {
             ctx,
             bulk: None,
             cause,
+            late: None,
         };
         let number = usize::from(*number);
         if number >= self.nodes.len() {

@@ -6,7 +6,9 @@ use crate::statement::{
     ColumnSource, ColumnStatement, PrimaryKeyStatement, StreamStatement, WatermarkStatement,
 };
 use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
-use datafusion::sql::sqlparser::ast::{BinaryOperator, DataType as SqlType, Expr, TimezoneInfo};
+use datafusion::sql::sqlparser::ast::{
+    ArrayElemTypeDef, BinaryOperator, DataType as SqlType, Expr, TimezoneInfo,
+};
 use std::sync::Arc;
 
 /// How the value of a record is written.
@@ -145,6 +147,12 @@ fn check_values(format: Format, statement: &StreamStatement, columns: &[Column])
             return Err(Error::at(statement.place, text));
         }
     }
+    if let Some(at) = columns.iter().position(|c| c.data_type.is_nested())
+        && format != Format::Json
+    {
+        let text = "a list is read from JSON only: give VARCHAR";
+        return Err(Error::at(statement.columns[at].place, text));
+    }
     let binary = columns
         .iter()
         .position(|c| c.source == ColumnSource::Value && c.data_type == DataType::Binary);
@@ -161,7 +169,7 @@ fn column(statement: &ColumnStatement) -> Result<Column> {
     let data_type = data_type(&statement.data_type).ok_or_else(|| {
         let text = format!(
             "type {} is not supported: there are BOOLEAN, SMALLINT, INT, BIGINT, REAL, DOUBLE, \
-             VARCHAR, VARBINARY, DATE and TIMESTAMP",
+             VARCHAR, VARBINARY, DATE and TIMESTAMP, and lists of them such as BIGINT[]",
             statement.data_type
         );
         Error::at(statement.place, text)
@@ -212,6 +220,14 @@ fn primary_key(statement: &PrimaryKeyStatement, columns: &mut [Column]) -> Resul
 
 fn data_type(sql: &SqlType) -> Option<DataType> {
     Some(match sql {
+        SqlType::Array(
+            ArrayElemTypeDef::SquareBracket(element, None)
+            | ArrayElemTypeDef::AngleBracket(element),
+        ) => {
+            let plain = |t: &DataType| !t.is_nested() && *t != DataType::Binary;
+            let element = data_type(element).filter(plain)?;
+            DataType::List(Arc::new(Field::new_list_field(element, true)))
+        }
         SqlType::Boolean | SqlType::Bool => DataType::Boolean,
         SqlType::SmallInt(None) => DataType::Int16,
         SqlType::Int(None) | SqlType::Integer(None) => DataType::Int32,

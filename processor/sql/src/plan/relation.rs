@@ -2,6 +2,7 @@
 
 mod count;
 mod dedup;
+mod unnest;
 
 use super::asof::AsOfNode;
 use super::window::{WindowKind, WindowNode};
@@ -36,6 +37,11 @@ impl RelationPlanner for WindowFunctions {
             let planned = PlannedRelation::new(plan, None);
             return Ok(RelationPlanning::Planned(Box::new(planned)));
         }
+        if let Some(unnested) = rewrite::unnested(&relation) {
+            let plan = unnest::plan(unnested, context)?;
+            let planned = PlannedRelation::new(plan, None);
+            return Ok(RelationPlanning::Planned(Box::new(planned)));
+        }
         let TableFactor::Table {
             name,
             alias,
@@ -61,6 +67,10 @@ impl RelationPlanner for WindowFunctions {
             "hop" => &["slide", "size"],
             "cumulate" => &["step", "size"],
             "session" => &["gap"],
+            "unnest" => {
+                let form = "write FROM stream CROSS JOIN UNNEST(list) AS name(element)";
+                return at(plan_err!("UNNEST stands behind a stream: {form}"), name);
+            }
             _ => {
                 let known = "there are TUMBLE, HOP, CUMULATE, SESSION, COUNT_WINDOW and DEDUP";
                 return at(

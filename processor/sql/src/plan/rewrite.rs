@@ -2,14 +2,16 @@
 //!
 //! ```text
 //! a ASOF JOIN b MATCH_CONDITION (m) ON c   ->   a LEFT JOIN (b) ON c AND m
+//! a CROSS JOIN UNNEST(l) JOIN b ON c       ->   (a CROSS JOIN UNNEST(l)) JOIN b ON c
 //! ```
 //!
 //! A relation in parentheses without a join cannot be written by anybody else, so the relation
-//! planner ([`super::relation`]) knows it again and puts a node of ours there.
+//! planner ([`super::relation`]) knows it again and puts a node of ours there, as it does for what is
+//! in parentheses and ends in `UNNEST`.
 
 use datafusion::sql::sqlparser::ast::{
-    BinaryOperator, Expr, Join, JoinConstraint, JoinOperator, Query, SetExpr, TableFactor,
-    TableWithJoins,
+    BinaryOperator, Expr, FunctionArg, Join, JoinConstraint, JoinOperator, ObjectName, Query,
+    SetExpr, TableAlias, TableFactor, TableWithJoins,
 };
 
 /// Rewrites all joins of a query.
@@ -38,6 +40,24 @@ fn table_with_joins(table: &mut TableWithJoins) {
         factor(&mut join.relation);
         as_of(join);
     }
+    for join in std::mem::take(&mut table.joins) {
+        let is_last = function(&join.relation).is_some();
+        table.joins.push(join);
+        if is_last {
+            let nested = TableWithJoins {
+                relation: table.relation.clone(),
+                joins: std::mem::take(&mut table.joins),
+            };
+            table.relation = nest(nested);
+        }
+    }
+}
+
+fn nest(table: TableWithJoins) -> TableFactor {
+    TableFactor::NestedJoin {
+        table_with_joins: Box::new(table),
+        alias: None,
+    }
 }
 
 fn factor(factor: &mut TableFactor) {
@@ -45,8 +65,14 @@ fn factor(factor: &mut TableFactor) {
         TableFactor::Derived { subquery, .. } => joins(subquery),
         TableFactor::NestedJoin {
             table_with_joins: nested,
-            ..
-        } => table_with_joins(nested),
+            alias,
+        } => {
+            table_with_joins(nested);
+            if nested.joins.is_empty() && alias.is_none() {
+                // All of its joins have become one relation.
+                *factor = nested.relation.clone();
+            }
+        }
         _ => {}
     }
 }
@@ -68,13 +94,10 @@ fn as_of(join: &mut Join) {
     };
     join.join_operator = JoinOperator::LeftOuter(JoinConstraint::On(both));
     let relation = join.relation.clone();
-    join.relation = TableFactor::NestedJoin {
-        table_with_joins: Box::new(TableWithJoins {
-            relation,
-            joins: Vec::new(),
-        }),
-        alias: None,
-    };
+    join.relation = nest(TableWithJoins {
+        relation,
+        joins: Vec::new(),
+    });
 }
 
 /// The relation that was marked.
@@ -86,4 +109,64 @@ pub(super) fn marked(factor: &TableFactor) -> Option<&TableFactor> {
         } if nested.joins.is_empty() => Some(&nested.relation),
         _ => None,
     }
+}
+
+/// A join with `UNNEST`.
+pub(super) struct Unnested<'f> {
+    /// What stands before it.
+    pub(super) input: TableFactor,
+    pub(super) name: &'f ObjectName,
+    pub(super) args: &'f [FunctionArg],
+    pub(super) alias: Option<&'f TableAlias>,
+    /// Rows without an element are kept.
+    pub(super) outer: bool,
+}
+
+/// What is in parentheses and ends in `UNNEST`.
+pub(super) fn unnested(factor: &TableFactor) -> Option<Unnested<'_>> {
+    let TableFactor::NestedJoin {
+        table_with_joins: nested,
+        ..
+    } = factor
+    else {
+        return None;
+    };
+    let (last, before) = nested.joins.split_last()?;
+    let (name, args, alias) = function(&last.relation)?;
+    let relation = nested.relation.clone();
+    let input = match before {
+        [] => relation,
+        before => nest(TableWithJoins {
+            relation,
+            joins: before.to_vec(),
+        }),
+    };
+    Some(Unnested {
+        input,
+        name,
+        args,
+        alias,
+        outer: matches!(
+            last.join_operator,
+            JoinOperator::Left(_) | JoinOperator::LeftOuter(_)
+        ),
+    })
+}
+
+/// The name, the arguments and the alias of `UNNEST(...)`.
+fn function(factor: &TableFactor) -> Option<(&ObjectName, &[FunctionArg], Option<&TableAlias>)> {
+    match factor {
+        TableFactor::Table {
+            name,
+            args: Some(args),
+            alias,
+            ..
+        } if is_unnest(name) => Some((name, &args.args, alias.as_ref())),
+        _ => None,
+    }
+}
+
+/// Whether this is the name of the function.
+pub(crate) fn is_unnest(name: &ObjectName) -> bool {
+    name.to_string().eq_ignore_ascii_case("unnest")
 }

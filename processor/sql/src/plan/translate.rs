@@ -11,9 +11,10 @@ mod ranking;
 use super::asof::AsOfNode;
 use super::dedup::DedupNode;
 use super::scalar;
+use super::unnest::UnnestNode;
 use super::window::WindowNode;
 use crate::flow::Node;
-use crate::operator::{Filter, Operator, Project, Window};
+use crate::operator::{Filter, Operator, Project, Unnest, Window};
 use crate::stream::Stream;
 use column::Columns;
 use datafusion::arrow::datatypes::{Schema, SchemaRef};
@@ -139,7 +140,9 @@ impl Build<'_> {
             LogicalPlan::Extension(extension) => self.extension(extension.node.as_any()),
             LogicalPlan::Join(join) => self.join(join),
             LogicalPlan::Window(window) => self.rank(window),
-            LogicalPlan::Unnest(_) => plan_err!("UNNEST is not supported"),
+            LogicalPlan::Unnest(_) => plan_err!(
+                "unnest() in SELECT is not supported: FROM ... CROSS JOIN UNNEST(list) AS name(element)"
+            ),
             other => {
                 let text = other.display().to_string();
                 plan_err!(
@@ -158,6 +161,8 @@ impl Build<'_> {
             self.dedup(dedup)
         } else if let Some(asof) = node.downcast_ref::<AsOfNode>() {
             self.plan(&asof.input)
+        } else if let Some(unnest) = node.downcast_ref::<UnnestNode>() {
+            self.unnest(unnest)
         } else {
             plan_err!("a node of another planner is not supported")
         }
@@ -267,6 +272,23 @@ impl Build<'_> {
             columns: Columns::common(columns),
             updating: false,
         })
+    }
+
+    fn unnest(&mut self, unnest: &UnnestNode) -> Result<Built> {
+        let mut input = self.plan(&unnest.input)?;
+        if input.updating {
+            return plan_err!("UNNEST of results that change is not supported");
+        }
+        let schema = unnest.input.schema();
+        input.columns.no_session_in(&unnest.list, schema)?;
+        input.columns.meanings.push(Default::default());
+        let operator = Unnest {
+            list: scalar::physical(&unnest.list, schema)?,
+            outer: unnest.outer,
+            schema: arrow(datafusion::logical_expr::UserDefinedLogicalNodeCore::schema(unnest)),
+        };
+        let node = self.add(Operator::Unnest(operator), &[input.node])?;
+        Ok(Built { node, ..input })
     }
 
     fn window(&mut self, window: &WindowNode) -> Result<Built> {

@@ -4,6 +4,7 @@
 //! sqlparser adds does not compile before somebody has decided about it.
 
 use crate::error::{Error, Result};
+use crate::plan::rewrite::is_unnest;
 use datafusion::sql::sqlparser::ast::{
     Cte, Distinct, GroupByExpr, Join, JoinConstraint, JoinOperator, Query, Select, SelectFlavor,
     SelectItem, SetExpr, SetOperator, SetQuantifier, Spanned, TableAlias, TableFactor,
@@ -215,7 +216,10 @@ fn table_with_joins(table: &TableWithJoins, place: Location) -> Result<()> {
         let place = place_of(relation, place);
         no(*global, place, "GLOBAL")?;
         table_factor(relation, place)?;
-        join(join_operator, place)?;
+        match relation {
+            TableFactor::Table { name, .. } if is_unnest(name) => unnest(join_operator, place)?,
+            _ => join(join_operator, place)?,
+        }
     }
     Ok(())
 }
@@ -235,6 +239,24 @@ fn join(operator: &JoinOperator, place: Location) -> Result<()> {
     match constraint {
         JoinConstraint::On(_) => Ok(()),
         _ => no(true, place, "a join without ON"),
+    }
+}
+
+/// A join with `UNNEST` has no condition of its own.
+fn unnest(operator: &JoinOperator, place: Location) -> Result<()> {
+    let constraint = match operator {
+        JoinOperator::Join(c) | JoinOperator::Inner(c) | JoinOperator::CrossJoin(c) => c,
+        JoinOperator::Left(c) | JoinOperator::LeftOuter(c) => c,
+        _ => return no(true, place, "this kind of join with UNNEST"),
+    };
+    let is_cross = matches!(operator, JoinOperator::CrossJoin(_));
+    match constraint {
+        JoinConstraint::None if is_cross => Ok(()),
+        JoinConstraint::On(on) if on.to_string().eq_ignore_ascii_case("true") => Ok(()),
+        _ => {
+            let text = "write CROSS JOIN UNNEST(...), or LEFT JOIN UNNEST(...) ON TRUE, and WHERE for the rest";
+            Err(Error::at(place, text))
+        }
     }
 }
 

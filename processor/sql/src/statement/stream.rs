@@ -3,7 +3,7 @@
 use super::cursor::Cursor;
 use super::{Options, options};
 use crate::error::{Error, Result};
-use datafusion::sql::sqlparser::ast::{DataType, Expr};
+use datafusion::sql::sqlparser::ast::{ArrayElemTypeDef, DataType, Expr};
 use datafusion::sql::sqlparser::tokenizer::{Location, Token};
 
 /// Most columns of a stream.
@@ -146,7 +146,10 @@ fn parse_column(cursor: &mut Cursor, before: &[ColumnStatement]) -> Result<Colum
             format!("a stream has at most {COLUMNS_MAX} columns"),
         ));
     }
-    let data_type = cursor.part(|p| p.parse_data_type())?;
+    let mut data_type = cursor.part(|p| p.parse_data_type())?;
+    if cursor.take_word("ARRAY") {
+        data_type = DataType::Array(ArrayElemTypeDef::SquareBracket(Box::new(data_type), None));
+    }
     Ok(ColumnStatement {
         name,
         place: span.start,

@@ -11,3 +11,4 @@ mod golden;
 mod lookup;
 mod oracle;
 mod rig;
+mod unnest;

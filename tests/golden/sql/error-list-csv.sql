@@ -1,0 +1,3 @@
+CREATE STREAM t (k VARCHAR,
+  l BIGINT[]) WITH (format = 'csv');
+--- error

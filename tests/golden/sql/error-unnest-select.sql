@@ -1,0 +1,4 @@
+CREATE STREAM t (ts TIMESTAMP, k VARCHAR, l BIGINT[], WATERMARK FOR ts AS ts);
+CREATE PIPELINE p AS
+  SELECT unnest(l) AS x FROM t;
+--- error
