@@ -16,7 +16,7 @@ pub(crate) mod literal;
 mod optimize;
 mod provider;
 mod relation;
-pub(crate) mod rewrite;
+mod rewrite;
 mod scalar;
 mod translate;
 mod unnest;

@@ -34,6 +34,7 @@ use cursor::Cursor;
 pub(crate) use cursor::name_of;
 use datafusion::sql::sqlparser::tokenizer::{Location, Token, TokenWithSpan, Tokenizer};
 use dialect::Flowstone;
+pub(crate) use refuse::is_unnest;
 
 /// Most bytes of one file.
 pub const TEXT_BYTES_MAX: usize = 256 << 10;

@@ -9,6 +9,7 @@
 //! planner ([`super::relation`]) knows it again and puts a node of ours there, as it does for what is
 //! in parentheses and ends in `UNNEST`.
 
+use crate::statement::is_unnest;
 use datafusion::sql::sqlparser::ast::{
     BinaryOperator, Expr, FunctionArg, Join, JoinConstraint, JoinOperator, ObjectName, Query,
     SetExpr, TableAlias, TableFactor, TableWithJoins,
@@ -164,9 +165,4 @@ fn function(factor: &TableFactor) -> Option<(&ObjectName, &[FunctionArg], Option
         } if is_unnest(name) => Some((name, &args.args, alias.as_ref())),
         _ => None,
     }
-}
-
-/// Whether this is the name of the function.
-pub(crate) fn is_unnest(name: &ObjectName) -> bool {
-    name.to_string().eq_ignore_ascii_case("unnest")
 }

@@ -4,11 +4,10 @@
 //! sqlparser adds does not compile before somebody has decided about it.
 
 use crate::error::{Error, Result};
-use crate::plan::rewrite::is_unnest;
 use datafusion::sql::sqlparser::ast::{
-    Cte, Distinct, GroupByExpr, Join, JoinConstraint, JoinOperator, Query, Select, SelectFlavor,
-    SelectItem, SetExpr, SetOperator, SetQuantifier, Spanned, TableAlias, TableFactor,
-    TableWithJoins, WildcardAdditionalOptions, With,
+    Cte, Distinct, GroupByExpr, Join, JoinConstraint, JoinOperator, ObjectName, Query, Select,
+    SelectFlavor, SelectItem, SetExpr, SetOperator, SetQuantifier, Spanned, TableAlias,
+    TableFactor, TableWithJoins, WildcardAdditionalOptions, With,
 };
 use datafusion::sql::sqlparser::tokenizer::Location;
 
@@ -240,6 +239,11 @@ fn join(operator: &JoinOperator, place: Location) -> Result<()> {
         JoinConstraint::On(_) => Ok(()),
         _ => no(true, place, "a join without ON"),
     }
+}
+
+/// Whether this is the name of the function that unfolds lists.
+pub(crate) fn is_unnest(name: &ObjectName) -> bool {
+    name.to_string().eq_ignore_ascii_case("unnest")
 }
 
 /// A join with `UNNEST` has no condition of its own.
