@@ -74,8 +74,8 @@ impl Join {
         let mut pairs = Pairs::new(self, port, &rows);
         let mut places = Vec::with_capacity(rows.len());
         for at in 0..rows.len() {
-            let stem = stem(number, port, keys[at].as_deref().unwrap_or_default());
-            places.push(place(stem, times[at], &rows, at, flow));
+            let own = stem(number, port, keys[at].as_deref().unwrap_or_default());
+            places.push(place(own, times[at], &rows, at, flow));
             if let Some(key) = &keys[at] {
                 let other = stem(number, 1 - port, key);
                 let (from, to) = (

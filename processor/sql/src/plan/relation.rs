@@ -53,6 +53,13 @@ impl RelationPlanner for WindowFunctions {
         };
         let function = name.to_string().to_lowercase();
         let plain: Vec<SqlExpr> = args.args.iter().filter_map(plain).cloned().collect();
+        if plain.len() < args.args.len() {
+            let form = "write the arguments one after the other, without names";
+            return at(
+                plan_err!("{name} is called in a way that is not known: {form}"),
+                name,
+            );
+        }
         let own = match &function[..] {
             "dedup" => Some(dedup::plan(name, &plain, context)?),
             "count_window" => Some(count::plan(name, &plain, context)?),
