@@ -17,7 +17,7 @@
 //! | [`pipeline`] | from statements to pipelines |
 //! | [`error`] | why a statement is refused, and where |
 //! | `plan` | from a query to operators |
-//! | `operator` | filter, project, windows, groups, sessions, sink |
+//! | `operator` | filter, project, windows, groups, joins, lists, sink |
 //! | `program` | the operators as a stage |
 //! | `format` | JSON, separated values and raw bytes |
 //! | `rows`, `flow`, `cell` | what flows, where it flows, and how it is stored |
