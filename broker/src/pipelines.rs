@@ -60,7 +60,8 @@ impl Service {
     }
 
     /// The topics of a pipeline, its sources and its sinks. Those that are not there are made: sources with
-    /// one partition, sinks like the first source, in its placement group.
+    /// one partition, sinks like the first source that is not read before the others, in its placement
+    /// group.
     ///
     /// # Errors
     /// What the catalog says.
@@ -76,7 +77,9 @@ impl Service {
                     .await?,
             );
         }
-        let model = match (pipeline.like(), sources.first()) {
+        let is_model = |source: &usize| !pipeline.source_options(*source as u16).first;
+        let first = (0..sources.len()).find(is_model).unwrap_or_default();
+        let model = match (pipeline.like(), sources.get(first)) {
             (Some(topic), _) => {
                 let settings = TopicSettings::default();
                 self.clone().topic_or_make(topic, 1, settings).await?

@@ -13,6 +13,8 @@ pub(crate) struct InputPartition {
     pub(crate) partition: PartitionId,
     /// Which of the pipeline's sources it belongs to; given anew whenever the task starts.
     pub(crate) source: u16,
+    /// Its records say nothing about time, so it does not hold the watermark back; as the source.
+    timeless: bool,
     /// Next offset to read.
     pub(crate) position: Offset,
     /// `i64::MIN` before the first record.
@@ -69,9 +71,10 @@ impl Inputs {
     }
 
     /// Says which source a partition belongs to.
-    pub(crate) fn set_source(&mut self, partition: PartitionId, source: u16) {
+    pub(crate) fn set_source(&mut self, partition: PartitionId, source: u16, timeless: bool) {
         if let Some(at) = self.find(partition) {
             self.list[at].source = source;
+            self.list[at].timeless = timeless;
         }
     }
 
@@ -104,6 +107,7 @@ impl Inputs {
                 let input = InputPartition {
                     partition,
                     source: 0,
+                    timeless: false,
                     position,
                     watermark_ms,
                     active_ms: None,
@@ -171,7 +175,7 @@ impl Inputs {
     }
 
     fn raise_watermark(&mut self) {
-        let active = self.list.iter().filter(|i| !i.idle);
+        let active = self.list.iter().filter(|i| !i.idle && !i.timeless);
         if let Some(lowest_ms) = active.map(|i| i.watermark_ms).min()
             && lowest_ms > self.watermark_ms
         {
@@ -217,7 +221,7 @@ impl Inputs {
 
     /// When the watermark may move because a partition becomes idle, if nothing arrives.
     pub(crate) fn idle_deadline_ms(&self, options: &PipelineOptions) -> Option<i64> {
-        let active = || self.list.iter().filter(|i| !i.idle);
+        let active = || self.list.iter().filter(|i| !i.idle && !i.timeless);
         if !active().any(|i| i.watermark_ms > self.watermark_ms) {
             return None;
         }

@@ -51,7 +51,7 @@ pub use chain::Chain;
 pub use context::Context;
 pub use delta::{Delta, DeltaState};
 pub use output::{Output, Outputs};
-pub use pipeline::{NodeRef, Pipeline, PipelineBuilder, PipelineOptions, SinkRef};
+pub use pipeline::{NodeRef, Pipeline, PipelineBuilder, PipelineOptions, SinkRef, SourceOptions};
 pub use processor::{ProcessError, Processor, TimeKind, Timer};
 pub use record::{Headers, Record};
 pub use spec::{PipelineSpec, StageSpec};

@@ -58,6 +58,16 @@ impl StageId {
     }
 }
 
+/// What a source is to its pipeline beside being read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SourceOptions {
+    /// Its records say nothing about event time: its partitions never hold the watermark back.
+    pub timeless: bool,
+    /// Whoever feeds the task gives it all that there is of this source before anything of the
+    /// others. Such sources are to be named before the others.
+    pub first: bool,
+}
+
 /// How a pipeline deals with failures, time and memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PipelineOptions {
@@ -138,6 +148,7 @@ pub(crate) struct Node {
 pub(crate) struct Plan {
     pub(crate) name: String,
     sources: Vec<String>,
+    source_options: Vec<SourceOptions>,
     sinks: Vec<String>,
     pub(crate) root: Links,
     pub(crate) nodes: Vec<Node>,
@@ -191,6 +202,7 @@ impl Pipeline {
             plan: Plan {
                 name: name.into(),
                 sources: Vec::new(),
+                source_options: Vec::new(),
                 sinks,
                 root: Links::default(),
                 nodes: Vec::new(),
@@ -217,6 +229,12 @@ impl Pipeline {
     /// Topics that it reads.
     pub fn sources(&self) -> &[String] {
         &self.plan.sources
+    }
+
+    /// What a source is, by its index into [`Self::sources`].
+    pub fn source_options(&self, source: u16) -> SourceOptions {
+        let options = self.plan.source_options.get(usize::from(source));
+        options.copied().unwrap_or_default()
     }
 
     /// Topics that it writes, by [`SinkRef`]: the dead letters, the late records, then its own.
@@ -266,6 +284,11 @@ pub struct PipelineBuilder {
 impl PipelineBuilder {
     /// Reads from `topic`; may be called several times.
     pub fn source(&mut self, topic: &str) -> &mut Self {
+        self.source_with(topic, SourceOptions::default())
+    }
+
+    /// Reads from `topic`, which is something beside that; may be called several times.
+    pub fn source_with(&mut self, topic: &str, options: SourceOptions) -> &mut Self {
         let plan = &mut self.plan;
         let result = name::check("topic", topic).and_then(|()| {
             if plan.sources.iter().any(|s| s == topic) {
@@ -277,6 +300,7 @@ impl PipelineBuilder {
         });
         if self.keep(result) {
             self.plan.sources.push(topic.into());
+            self.plan.source_options.push(options);
         }
         self
     }

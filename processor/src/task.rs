@@ -152,7 +152,8 @@ impl Task {
     /// Says which of the pipeline's sources a partition belongs to, an index into
     /// [`Pipeline::sources`]; without it, it is the first one.
     pub fn set_source(&mut self, partition: PartitionId, source: u16) {
-        self.inputs.set_source(partition, source);
+        let timeless = self.pipeline.source_options(source).timeless;
+        self.inputs.set_source(partition, source, timeless);
     }
 
     /// The pipeline.

@@ -268,3 +268,81 @@ async fn the_examples_of_the_reference_are_deployed_together_and_run_after_a_res
     assert!(listed.iter().all(|p| p["state"] == "running"), "{listed:?}");
     server.stop();
 }
+
+/// A pipeline that is deployed over topics that are full reads the table to its end first; then it
+/// meets what is written as it is written.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_lookup_join_meets_the_latest_row_also_after_kill_9() {
+    let site = Site::new("", "");
+    let server = site.start();
+    let url = server.url();
+    for args in [
+        &["topic", "create", "logins", "--partitions", "2"][..],
+        &[
+            "topic",
+            "create",
+            "users",
+            "--partitions",
+            "2",
+            "--placement",
+            "logins",
+            "--compact",
+        ],
+    ] {
+        run_ok(&[args, &["--url", &url][..]].concat(), b"");
+    }
+    let client = Client::connect(&site.unix_url()).await.unwrap();
+    let logins = client.producer("logins").open().await.unwrap();
+    let users = client.producer("users").open().await.unwrap();
+    let login = |n: i64| {
+        let value = json!({"ts": START_MS + n, "n": n}).to_string();
+        Record::new(value).key(format!("u{}", n % 7))
+    };
+    for n in 0..70 {
+        logins.send(login(n)).await.unwrap();
+    }
+    for round in 0..3 {
+        for user in 0..6 {
+            let value = json!({"name": format!("name {user}.{round}")}).to_string();
+            let record = Record::new(value).key(format!("u{user}"));
+            users.send(record).await.unwrap();
+        }
+    }
+    deploy(
+        &site,
+        &url,
+        "CREATE STREAM logins (ts TIMESTAMP, who VARCHAR FROM KEY, n BIGINT, WATERMARK FOR ts AS ts);
+         CREATE TABLE users (id VARCHAR PRIMARY KEY, name VARCHAR);
+         CREATE PIPELINE known AS SELECT n, who, name FROM logins LEFT JOIN users ON who = id;",
+    );
+    logins.send(login(70)).await.unwrap();
+    wait_for(&client, "known", r#""n":70"#).await;
+    server.kill();
+    let server = site.start();
+    let client = Client::connect(&site.unix_url()).await.unwrap();
+    let logins = client.producer("logins").open().await.unwrap();
+    let users = client.producer("users").open().await.unwrap();
+    users.send(Record::tombstone("u1")).await.unwrap();
+    for n in 71..78 {
+        logins.send(login(n)).await.unwrap();
+    }
+    for n in 71..78 {
+        wait_for(&client, "known", &format!(r#""n":{n},"#)).await;
+    }
+    let mut found: Vec<(i64, Option<String>)> = Vec::new();
+    for rows in read_all(&client, "known").await {
+        for value in values(&rows) {
+            let row: Value = serde_json::from_str(&value).unwrap();
+            let name = row["name"].as_str().map(Into::into);
+            found.push((row["n"].as_i64().unwrap(), name));
+        }
+    }
+    found.sort();
+    let name = |n: i64| match n % 7 {
+        6 => None,
+        1 if n > 70 => None,
+        user => Some(format!("name {user}.2")),
+    };
+    assert_eq!(found, (0..78).map(|n| (n, name(n))).collect::<Vec<_>>());
+    server.stop();
+}

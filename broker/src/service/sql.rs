@@ -7,7 +7,7 @@ use super::Service;
 use flowstone_core::catalog::{Command, Deployed};
 use flowstone_processor::Pipeline;
 use flowstone_sql::statement::{self, Parsed, Statement};
-use flowstone_sql::{Error, Planned, Streams, back_name, front_name};
+use flowstone_sql::{Error, Planned, Stream, Streams, back_name, front_name};
 use flowstone_wire::native::{PipelineAction, PipelineDescription, TopicSettings};
 use flowstone_wire::{ErrorCode, Failure, ShardId};
 use std::collections::BTreeMap;
@@ -153,26 +153,40 @@ impl Service {
         dry_run: bool,
     ) -> Result<Vec<ShardId>, Failure> {
         let mut shards: Vec<ShardId> = Vec::new();
-        for source in planned.pipeline.sources() {
+        // Of each topic that is there the shards of its partitions, by their numbers.
+        let mut layouts: Vec<Vec<ShardId>> = Vec::new();
+        for (source, stream) in planned.pipeline.sources().iter().zip(&planned.streams) {
             let known = self.catalog().topic(source).cloned();
             let topic = match known {
                 Err(_) if made.contains_key(source) => {
                     shards.extend(&made[source]);
+                    layouts.push(made[source].clone());
                     continue;
                 }
                 Ok(topic) => topic,
                 Err(_) if dry_run => continue,
                 Err(_) => {
-                    let settings = TopicSettings::default();
+                    let (partitions, settings) = self.like_others(planned, stream);
                     self.clone()
-                        .create_topic(source.clone(), 1, settings)
+                        .create_topic(source.clone(), partitions, settings)
                         .await?
                 }
             };
-            shards.extend(topic.partitions.iter().map(|p| p.shard));
+            let layout: Vec<ShardId> = topic.partitions.iter().map(|p| p.shard).collect();
+            shards.extend(&layout);
+            layouts.push(layout);
         }
         shards.sort_unstable();
         shards.dedup();
+        if planned.aligned && shards.len() > 1 && layouts.iter().any(|l| *l != layouts[0]) {
+            let what = format!(
+                "pipeline '{}' joins by the keys of records, and partitions of the same number do not lie \
+                 on the same shards: make its topics with as many partitions each and in one placement \
+                 group",
+                planned.pipeline.name()
+            );
+            return Err(Failure::new(ErrorCode::InvalidRequest, what));
+        }
         if planned.gathers && shards.len() > 1 {
             self.check_spread(planned, shards.len())?;
         }
@@ -197,6 +211,31 @@ impl Service {
             ));
         }
         Ok(())
+    }
+
+    /// How a topic is made that a pipeline reads: where it reads others, one that rows can be joined
+    /// with; of a table the newest record of each key is kept.
+    fn like_others(&self, planned: &Planned, stream: &Stream) -> (u32, TopicSettings) {
+        let mut settings = TopicSettings {
+            compact: stream.is_table(),
+            ..TopicSettings::default()
+        };
+        let catalog = self.catalog();
+        let mut others = planned.pipeline.sources().iter();
+        let Some(model) = others.find_map(|other| catalog.topic(other).ok()) else {
+            return (1, settings);
+        };
+        if !(planned.gathers || planned.aligned) {
+            return (1, settings);
+        }
+        let group = model.settings.placement.as_ref().unwrap_or(&model.name);
+        settings.placement = Some(group.clone());
+        let partitions = if planned.aligned {
+            model.partitions.len()
+        } else {
+            1
+        };
+        (partitions as u32, settings)
     }
 
     /// What was deployed: the pipeline of this name, or all.

@@ -31,6 +31,28 @@ pub(crate) fn is_storable(data_type: &DataType) -> bool {
     }
 }
 
+/// Appends bytes that may be missing: `0`, or `1`, their length and them.
+pub(crate) fn push_bytes(bytes: Option<&[u8]>, out: &mut Vec<u8>) {
+    out.push(u8::from(bytes.is_some()));
+    if let Some(bytes) = bytes {
+        push_length(out, bytes.len());
+        out.extend_from_slice(bytes);
+    }
+}
+
+/// Takes what [`push_bytes`] wrote from the front; `None` if it is cut off.
+pub(crate) fn take_bytes<'b>(from: &mut &'b [u8]) -> Option<Option<&'b [u8]>> {
+    let (present, rest) = from.split_first()?;
+    *from = rest;
+    if *present == 0 {
+        return Some(None);
+    }
+    let length = take_length(from)?;
+    let (bytes, rest) = from.split_at_checked(length)?;
+    *from = rest;
+    Some(Some(bytes))
+}
+
 /// Appends a length.
 fn push_length(out: &mut Vec<u8>, mut length: usize) {
     while length >= 0x80 {

@@ -41,7 +41,8 @@ fn line(text: &mut String, what: What<'_>, number: usize, mut depth: usize) {
             let stream = &streams[scan.stream];
             let names = scan.columns.iter().map(|c| &stream.columns[*c].name[..]);
             let names = names.collect::<Vec<_>>().join(", ");
-            format!("stream {} (topic {}): {names}", stream.name, stream.topic)
+            let kind = if stream.is_table() { "table" } else { "stream" };
+            format!("{kind} {} (topic {}): {names}", stream.name, stream.topic)
         }
         None => operator(&node.operator),
     };
@@ -110,6 +111,51 @@ pub(crate) fn operator(operator: &Operator) -> String {
             };
             let (from, to) = (-left.before_ms, left.after_ms);
             format!("{kind} join: {keys}; the right one is {from} to {to} ms later")
+        }
+        Operator::Lookup(l) => {
+            let kind = if l.outer { "left" } else { "inner" };
+            format!("{kind} lookup: the latest row with the key {}", l.key)
+        }
+        Operator::Dedup(d) => {
+            let keys: Vec<String> = d.keys.iter().map(ToString::to_string).collect();
+            let keys = keys.join(", ");
+            format!(
+                "the first row of each {keys}; known for {} ms",
+                d.interval_ms
+            )
+        }
+        Operator::AsOf(j) => {
+            let keys = j.sides[0].keys.iter().zip(&j.sides[1].keys);
+            let keys = keys.map(|(l, r)| format!("{l} = {r}"));
+            let keys = keys.collect::<Vec<_>>().join(", ");
+            let bound = match j.shift_ms {
+                0 => "not later".into(),
+                ms if ms > 0 => format!("at most {ms} ms later"),
+                ms => format!("at least {} ms earlier", -ms),
+            };
+            format!("asof join: {keys}; the latest right one that is {bound}")
+        }
+        Operator::Every(e) => {
+            let time = if e.event_time {
+                "event time"
+            } else {
+                "the clock"
+            };
+            format!("changes every {} ms of {time}", e.interval_ms)
+        }
+        Operator::Counted(c) => format!(
+            "group by {} rows every {} rows: {}",
+            c.rows,
+            c.slide,
+            columns(&c.columns, &c.schema)
+        ),
+        Operator::Unnest(u) => {
+            let kept = if u.outer {
+                "; rows without one are kept"
+            } else {
+                ""
+            };
+            format!("a row for each element of {}{kept}", u.list)
         }
         Operator::Sink(_) => "sink".into(),
         Operator::Exchange(_) => "exchange".into(),

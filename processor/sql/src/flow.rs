@@ -52,6 +52,9 @@ pub(crate) struct Flow<'a, 'c> {
     pub(crate) cause: Cause,
     /// The records are of an exchange: these are the keys of those that their rows come from.
     pub(crate) keys: Option<&'a BinaryArray>,
+    /// The record of the last row that was late: of rows that come from one record, as those of an
+    /// unfolded list do, the first one tells.
+    pub(crate) late: Option<u32>,
 }
 
 impl<'a> Flow<'a, '_> {
@@ -87,6 +90,14 @@ impl<'a> Flow<'a, '_> {
         self.ctx.set_timer(event_timer(at_ms, key));
     }
 
+    /// Sets a timer that goes by the clock; `key` begins with the number of the operator.
+    pub(crate) fn set_clock_timer(&mut self, at_ms: i64, key: &[u8]) {
+        self.ctx.set_timer(Timer {
+            kind: TimeKind::Processing,
+            ..event_timer(at_ms, key)
+        });
+    }
+
     /// Removes an event timer.
     pub(crate) fn cancel_timer(&mut self, at_ms: i64, key: &[u8]) {
         self.ctx.cancel_timer(event_timer(at_ms, key));
@@ -104,7 +115,9 @@ impl<'a> Flow<'a, '_> {
         let cause = self.cause_of(cause_row);
         let is_original = cause_row != NO_RECORD && self.keys.is_none();
         match self.bulk.as_ref().filter(|_| is_original) {
+            Some(_) if self.late == Some(cause_row) => {}
             Some(bulk) => {
+                self.late = Some(cause_row);
                 let view = bulk.records[cause_row as usize].view;
                 let mut headers: Vec<Header<'_>> = view.headers().collect();
                 headers.push(note);

@@ -17,7 +17,7 @@
 //! | [`pipeline`] | from statements to pipelines |
 //! | [`error`] | why a statement is refused, and where |
 //! | `plan` | from a query to operators |
-//! | `operator` | filter, project, windows, groups, sessions, sink |
+//! | `operator` | filter, project, windows, groups, joins, lists, sink |
 //! | `program` | the operators as a stage |
 //! | `signature` | what state depends on |
 //! | `spread`, `exchanged` | a query in two parts, with an exchange between them |

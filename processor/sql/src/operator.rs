@@ -4,13 +4,19 @@
 //! state and the timers of the task, under keys that begin with the number of the operator.
 
 mod aggregate;
+pub(crate) mod asof;
+pub(crate) mod counted;
+pub(crate) mod dedup;
+pub(crate) mod every;
 pub(crate) mod exchange;
 mod filter;
 pub(crate) mod join;
+pub(crate) mod lookup;
 mod project;
 pub(crate) mod rank;
 mod session;
 mod sink;
+mod unnest;
 mod window;
 
 pub(crate) use aggregate::accumulate::{Aggregates, Call};
@@ -19,6 +25,7 @@ pub(crate) use filter::Filter;
 pub(crate) use project::Project;
 pub(crate) use session::Session;
 pub(crate) use sink::Sink;
+pub(crate) use unnest::Unnest;
 pub(crate) use window::Window;
 
 use crate::flow::{Down, Flow, Result};
@@ -36,6 +43,12 @@ pub(crate) enum Operator {
     Session(Box<Session>),
     Rank(Box<rank::Rank>),
     Join(std::sync::Arc<join::Join>),
+    Lookup(std::sync::Arc<lookup::Lookup>),
+    Dedup(dedup::Dedup),
+    AsOf(std::sync::Arc<asof::AsOf>),
+    Every(every::Every),
+    Counted(Box<counted::Counted>),
+    Unnest(Unnest),
     Sink(Sink),
     Exchange(exchange::Exchange),
 }
@@ -52,6 +65,12 @@ impl Operator {
             Self::Session(_) => "sessions",
             Self::Rank(_) => "rank",
             Self::Join(_) => "join",
+            Self::Lookup(_) => "lookup",
+            Self::Dedup(_) => "dedup",
+            Self::AsOf(_) => "asof join",
+            Self::Every(_) => "every",
+            Self::Counted(_) => "count windows",
+            Self::Unnest(_) => "unnest",
             Self::Sink(_) => "sink",
             Self::Exchange(_) => "exchange",
         }
@@ -65,6 +84,7 @@ impl Operator {
                 | Self::Filter(_)
                 | Self::Project(_)
                 | Self::Window(_)
+                | Self::Unnest(_)
                 | Self::Sink(_)
                 | Self::Exchange(_)
         )
@@ -87,6 +107,12 @@ impl Operator {
             Self::Session(session) => session.push(number, rows, flow, down),
             Self::Rank(rank) => rank.push(number, rows, flow, down),
             Self::Join(join) => join.push(number, port, rows, flow, down),
+            Self::Lookup(lookup) => lookup.push(number, port, rows, flow, down),
+            Self::Dedup(dedup) => dedup.push(number, rows, flow, down),
+            Self::AsOf(asof) => asof.push(number, port, rows, flow),
+            Self::Every(every) => every.push(number, &rows, flow),
+            Self::Counted(counted) => counted.push(number, &rows, flow, down),
+            Self::Unnest(unnest) => unnest.push(&rows, flow, down),
             Self::Sink(sink) => sink.push(&rows, flow),
             Self::Exchange(exchange) => exchange.push(&rows, flow),
         }
@@ -106,6 +132,12 @@ impl Operator {
             Self::Session(session) => session.close(number, at_ms, key, flow, down),
             Self::Rank(rank) => rank.close(number, at_ms, key, flow, down),
             Self::Join(join) => join.close(number, at_ms, key, flow, down),
+            Self::AsOf(asof) => asof.close(number, at_ms, key, flow, down),
+            Self::Every(every) => every.close(number, at_ms, key, flow, down),
+            Self::Dedup(dedup) => {
+                dedup.forget(number, key, flow);
+                Ok(())
+            }
             _ => Ok(()),
         }
     }

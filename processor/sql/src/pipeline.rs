@@ -8,7 +8,7 @@ use crate::spread::{Edge, edges};
 use crate::statement::{Emit, PipelineStatement, QueryStatement, Statement};
 use crate::stream::Stream;
 use datafusion::arrow::datatypes::DataType;
-use flowstone_processor::{Pipeline, PipelineOptions};
+use flowstone_processor::{Pipeline, PipelineBuilder, PipelineOptions, SourceOptions};
 use flowstone_wire::Failure;
 
 /// Name of the one stage of a pipeline of SQL.
@@ -35,6 +35,9 @@ pub struct Planned {
     /// Rows that belong together may lie in different partitions: either all partitions of the sources
     /// are on one shard, or it runs as [`Self::spread`].
     pub gathers: bool,
+    /// Rows of several sources belong together by the keys of their records: their topics must have
+    /// equally many partitions, those of the same number on the same shard.
+    pub aligned: bool,
     /// What its state depends on: a pipeline with an equal one can go on with it.
     pub signature: Vec<String>,
     /// The same in two parts, for sources on several shards, if that can be.
@@ -82,8 +85,9 @@ impl Streams {
     /// A statement that does not fit together, or a name that is taken.
     pub fn add(&mut self, statement: &crate::statement::StreamStatement) -> Result<()> {
         let stream = Stream::new(statement)?;
-        if self.known.iter().any(|s| s.name == stream.name) {
-            let text = format!("there is a stream '{}' already", stream.name);
+        if let Some(known) = self.known.iter().find(|s| s.name == stream.name) {
+            let kind = if known.is_table() { "table" } else { "stream" };
+            let text = format!("there is a {kind} '{}' already", stream.name);
             return Err(Error::at(statement.place, text));
         }
         self.known.push(stream);
@@ -108,7 +112,7 @@ impl Streams {
         check_emit(query, &translated)?;
         let (format, options) = options(statement, &translated)?;
         let explained = crate::explain::explain(&translated, &self.known, &[]);
-        let gathers = translated.gathers;
+        let (gathers, aligned) = (translated.gathers, translated.aligned);
         let edges = gathers.then(|| edges(&translated)).flatten();
         let said = edges.as_deref().map(|e| {
             let explained = crate::explain::explain(&translated, &self.known, e);
@@ -135,6 +139,7 @@ impl Streams {
             streams,
             explained,
             gathers,
+            aligned,
             signature: own_signature,
             spread,
         })
@@ -157,9 +162,7 @@ impl Parts<'_> {
     ) -> std::result::Result<Spread, Failure> {
         let by = front_name(self.name);
         let mut front = Pipeline::new(&by)?;
-        for stream in self.streams {
-            front.source(&stream.topic);
-        }
+        read(self.streams, &mut front);
         front.part_of(self.name).options(self.options);
         let program_of_front = program.front(edges);
         let stage = front.add_bulk(STAGE, move || Box::new(program_of_front.clone()));
@@ -192,19 +195,40 @@ fn build(
     options: PipelineOptions,
 ) -> std::result::Result<Pipeline, Failure> {
     let mut builder = Pipeline::new(name)?;
-    for stream in streams {
-        builder.source(&stream.topic);
-    }
+    read(streams, &mut builder);
     builder.options(options);
     let stage = builder.add_bulk(STAGE, move || Box::new(program.clone()));
     builder.sink(stage, name);
     builder.build()
 }
 
+/// Adds the topics of streams.
+fn read(streams: &[Stream], builder: &mut PipelineBuilder) {
+    let timed = streams.iter().any(|s| s.watermark.is_some());
+    for stream in streams {
+        let options = SourceOptions {
+            timeless: timed && stream.watermark.is_none(),
+            first: stream.is_table(),
+        };
+        builder.source_with(&stream.topic, options);
+    }
+}
+
 fn emit_rules(query: &QueryStatement) -> Result<EmitRules> {
+    let mut every_ms = None;
     let (changes, lateness_ms) = match &query.emit {
         Emit::Unsaid => (false, 0),
         Emit::Changes(_) => (true, 0),
+        Emit::Every { place, interval } => {
+            every_ms = literal::interval_ms(interval, *place)?.filter(|ms| *ms > 0);
+            if every_ms.is_none() {
+                return Err(Error::at(
+                    *place,
+                    "EMIT EVERY takes an INTERVAL '...' over 0",
+                ));
+            }
+            (true, 0)
+        }
         Emit::OnWindowClose {
             place,
             allow_lateness,
@@ -223,6 +247,7 @@ fn emit_rules(query: &QueryStatement) -> Result<EmitRules> {
     };
     Ok(EmitRules {
         changes,
+        every_ms,
         lateness_ms,
     })
 }
@@ -232,6 +257,10 @@ fn check_emit(query: &QueryStatement, translated: &Translated) -> Result<()> {
         Emit::OnWindowClose { place, .. } if !translated.windowed => Err(Error::at(
             place,
             "EMIT ON WINDOW CLOSE in a query without windows: leave it out, or EMIT CHANGES",
+        )),
+        Emit::Every { place, .. } if !translated.updating => Err(Error::at(
+            place,
+            "EMIT EVERY in a query whose results do not change: it takes a GROUP BY with an aggregate",
         )),
         _ => Ok(()),
     }

@@ -3,19 +3,23 @@
 //! ```text
 //! syntax tree --SqlToRel--> logical plan --analyzer, optimizer--> logical plan --translate--> operators
 //!                  |
-//!                  +-- TUMBLE, HOP, CUMULATE, SESSION: a node of ours, by a relation planner
+//!                  +-- TUMBLE, HOP, CUMULATE, SESSION, COUNT_WINDOW, DEDUP: a node of ours, by a relation planner
 //! ```
 //!
 //! Planning is synchronous and knows nothing but the streams it is given. What it says and what it
 //! refuses is decided here; nothing is planned when records flow.
 
 mod aggregate;
+mod asof;
+mod dedup;
 pub(crate) mod literal;
 mod optimize;
 mod provider;
 mod relation;
+mod rewrite;
 mod scalar;
 mod translate;
+mod unnest;
 mod window;
 
 pub(crate) use translate::{EmitRules, Scan, Translated, translate};
@@ -33,8 +37,10 @@ use provider::Provider;
 pub(crate) fn logical(query: &QueryStatement, streams: &[Stream]) -> Result<LogicalPlan> {
     let provider = Provider::new(streams);
     let options = ParserOptions::new().with_collect_spans(true);
+    let mut rewritten = query.query.clone();
+    rewrite::joins(&mut rewritten);
     let plan = SqlToRel::new_with_options(&provider, options)
-        .sql_statement_to_plan(SqlStatement::Query(query.query.clone()))
+        .sql_statement_to_plan(SqlStatement::Query(rewritten))
         .map_err(|e| Error::planning(&e, query.place))?;
     optimize::optimize(plan).map_err(|e| Error::planning(&e, query.place))
 }

@@ -49,6 +49,9 @@ impl Program {
         let mut used: Vec<usize> = scans.iter().map(|s| s.stream).collect();
         used.sort_unstable();
         used.dedup();
+        // Tables are read before streams, and their rows are dealt with before those of streams.
+        used.sort_by_key(|s| !streams[*s].is_table());
+        scans.sort_by_key(|s| !streams[s.stream].is_table());
         let decoder = |stream: &usize| {
             let scans = scans.iter().filter(|s| s.stream == *stream);
             let columns: Vec<usize> = scans.flat_map(|s| s.columns.clone()).collect();
@@ -57,7 +60,8 @@ impl Program {
         let decoders: Vec<Decoder> = used.iter().map(decoder).collect();
         for scan in &mut scans {
             // From here on: the number of the source.
-            scan.stream = used.binary_search(&scan.stream).unwrap_or_default();
+            let source = used.iter().position(|s| *s == scan.stream);
+            scan.stream = source.unwrap_or_default();
         }
         Self {
             nodes,
@@ -106,6 +110,7 @@ impl Program {
                 ctx: &mut *ctx,
                 bulk: Some(*bulk),
                 keys: Some(&keys),
+                late: None,
             };
             Down::at(&mut self.nodes, (entry.node, entry.port)).push(rows, &mut flow)?;
         }
@@ -180,15 +185,6 @@ impl BulkProcessor for Program {
                 Err(error) => self.fault = Some(reject(error)),
             }
         }
-        if self.streams().any(|s| s.watermark.is_some()) {
-            // What says nothing about time does not hold it back.
-            for (reading, record) in readings.iter_mut().zip(records) {
-                let timeless = self.decoders.get(usize::from(record.source));
-                if timeless.is_some_and(|d| d.stream().watermark.is_none()) && reading.is_ok() {
-                    *reading = Ok(Some(i64::MAX));
-                }
-            }
-        }
         readings
     }
 
@@ -208,6 +204,7 @@ impl BulkProcessor for Program {
                 bulk: Some(*bulk),
                 cause,
                 keys: None,
+                late: None,
             };
             Down::all(&mut self.nodes, self.scans[number].node).push(rows, &mut flow)?;
         }
@@ -230,6 +227,7 @@ impl BulkProcessor for Program {
             bulk: None,
             cause,
             keys: None,
+            late: None,
         };
         let id = usize::from(*number);
         let is_it = |n: &Node| !n.operator.is_alone() && n.id == id;

@@ -20,7 +20,20 @@ pub(crate) fn signature(translated: &Translated, edges: &[Edge]) -> Vec<String> 
                 let [left, right] = &j.sides;
                 format!("{} | {}", types(&left.schema), types(&right.schema))
             }
-            _ => continue,
+            Operator::AsOf(j) => {
+                let [left, right] = &j.sides;
+                format!("{} | {}", types(&left.schema), types(&right.schema))
+            }
+            Operator::Lookup(l) => types(&l.table),
+            Operator::Every(e) => types(&e.schema),
+            Operator::Counted(c) => types(&c.schema),
+            Operator::Dedup(_) => String::new(),
+            Operator::Pass
+            | Operator::Filter(_)
+            | Operator::Project(_)
+            | Operator::Unnest(_)
+            | Operator::Sink(_)
+            | Operator::Exchange(_) => continue,
         };
         lines.push(format!("{}; {types}", operator(&node.operator)));
     }

@@ -31,6 +31,11 @@ pub(crate) struct Edge {
 
 /// The edges at which a query is cut; `None` where it cannot be.
 pub(crate) fn edges(translated: &Translated) -> Option<Vec<Edge>> {
+    // A table is read before the streams, and rows out of an exchange come in any order.
+    let is_lookup = |n: &crate::flow::Node| matches!(n.operator, Operator::Lookup(_));
+    if translated.nodes.iter().any(is_lookup) {
+        return None;
+    }
     let graph = Graph(translated);
     let behind = graph.behind();
     let cut = |from: &usize| {
@@ -115,6 +120,8 @@ impl Graph<'_> {
                     }
                 }
                 operator if operator.is_alone() => {}
+                // It holds results back by the groups that they are of.
+                Operator::Every(_) => {}
                 _ => {
                     let keys = self.keys(next, self.0.nodes[at].port);
                     let keys = keys.unwrap_or_default();
@@ -157,7 +164,10 @@ impl Graph<'_> {
             Operator::Aggregate(a) => Some(values(&a.columns)),
             Operator::Session(s) => Some(values(&s.columns)),
             Operator::Rank(r) => Some(r.groups.clone()),
+            Operator::Counted(c) => Some(values(&c.columns)),
             Operator::Join(j) => Some(j.sides.get(port)?.keys.clone()),
+            Operator::AsOf(j) => Some(j.sides.get(port)?.keys.clone()),
+            Operator::Dedup(d) => Some(d.keys.clone()),
             _ => None,
         }
     }
@@ -167,10 +177,9 @@ impl Graph<'_> {
         let columns = match &self.0.nodes[number].operator {
             Operator::Aggregate(a) => &a.columns,
             Operator::Session(s) => &s.columns,
-            Operator::Rank(r) => {
-                let place = |e: &Arc<dyn PhysicalExpr>| Some(column(e)?.index());
-                return r.groups.iter().map(place).collect();
-            }
+            Operator::Counted(c) => &c.columns,
+            Operator::Rank(r) => return places(&r.groups),
+            Operator::Dedup(d) => return places(&d.keys),
             _ => return None,
         };
         let is_value = |c: &GroupColumn| matches!(c, GroupColumn::Value(_));
@@ -182,6 +191,7 @@ impl Graph<'_> {
     fn schema(&self, number: usize) -> Option<SchemaRef> {
         match &self.0.nodes[number].operator {
             Operator::Project(project) => return Some(project.schema.clone()),
+            Operator::Unnest(unnest) => return Some(unnest.schema.clone()),
             Operator::Window(window) => return Some(window.schema.clone()),
             _ => {}
         }
@@ -191,6 +201,10 @@ impl Graph<'_> {
         let before = |n: &crate::flow::Node| n.next == Some(number);
         self.schema(self.0.nodes.iter().position(before)?)
     }
+}
+
+fn places(exprs: &[Arc<dyn PhysicalExpr>]) -> Option<Vec<usize>> {
+    exprs.iter().map(|e| Some(column(e)?.index())).collect()
 }
 
 fn column(expr: &Arc<dyn PhysicalExpr>) -> Option<&Column> {

@@ -4,9 +4,11 @@
 //! file      := statement (';' statement)* [';']
 //! statement := CREATE STREAM name '(' column, ... [, WATERMARK FOR column AS expr] ')'
 //!                [WITH '(' option '=' value, ... ')']
+//!            | CREATE TABLE name '(' column, ..., PRIMARY KEY '(' column ')' ')' [WITH '(' ... ')']
 //!            | CREATE PIPELINE name [WITH '(' ... ')'] AS query [emit]
 //!            | query [emit]
-//! emit      := EMIT CHANGES | EMIT ON WINDOW CLOSE [ALLOW LATENESS interval]
+//! emit      := EMIT CHANGES | EMIT EVERY interval
+//!            | EMIT ON WINDOW CLOSE [ALLOW LATENESS interval]
 //! ```
 //!
 //! The text is cut into tokens once; `EMIT` is a reserved word and ends the query before it, so the
@@ -23,13 +25,16 @@ mod stream;
 pub use emit::Emit;
 pub use options::Options;
 pub use pipeline::{PipelineStatement, QueryStatement};
-pub use stream::{ColumnSource, ColumnStatement, StreamStatement, WatermarkStatement};
+pub use stream::{
+    ColumnSource, ColumnStatement, PrimaryKeyStatement, StreamStatement, WatermarkStatement,
+};
 
 use crate::error::{Error, Result};
 use cursor::Cursor;
 pub(crate) use cursor::name_of;
 use datafusion::sql::sqlparser::tokenizer::{Location, Token, TokenWithSpan, Tokenizer};
 use dialect::Flowstone;
+pub(crate) use refuse::is_unnest;
 
 /// Most bytes of one file.
 pub const TEXT_BYTES_MAX: usize = 256 << 10;
@@ -46,7 +51,7 @@ pub(crate) const START: Location = Location { line: 1, column: 1 };
     reason = "statements are few and short-lived"
 )]
 pub enum Statement {
-    /// A topic seen as rows.
+    /// A topic seen as rows: a stream or, where it has a primary key, a table.
     CreateStream(StreamStatement),
     /// A query that runs for ever and writes a topic.
     CreatePipeline(PipelineStatement),
@@ -112,11 +117,13 @@ fn statement(tokens: Vec<TokenWithSpan>) -> Result<Statement> {
         return Ok(Statement::Query(pipeline::query(cursor)?));
     }
     if cursor.take_word("STREAM") {
-        Ok(Statement::CreateStream(stream::parse(cursor)?))
+        Ok(Statement::CreateStream(stream::parse(cursor, false)?))
+    } else if cursor.take_word("TABLE") {
+        Ok(Statement::CreateStream(stream::parse(cursor, true)?))
     } else if cursor.take_word("PIPELINE") {
         Ok(Statement::CreatePipeline(pipeline::parse(cursor)?))
     } else {
-        Err(cursor.expected("STREAM or PIPELINE"))
+        Err(cursor.expected("STREAM, TABLE or PIPELINE"))
     }
 }
 

@@ -2,9 +2,13 @@
 
 use crate::error::{Error, Result};
 use crate::plan::literal;
-use crate::statement::{ColumnSource, ColumnStatement, StreamStatement, WatermarkStatement};
+use crate::statement::{
+    ColumnSource, ColumnStatement, PrimaryKeyStatement, StreamStatement, WatermarkStatement,
+};
 use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
-use datafusion::sql::sqlparser::ast::{BinaryOperator, DataType as SqlType, Expr, TimezoneInfo};
+use datafusion::sql::sqlparser::ast::{
+    ArrayElemTypeDef, BinaryOperator, DataType as SqlType, Expr, TimezoneInfo,
+};
 use std::sync::Arc;
 
 /// How the value of a record is written.
@@ -54,6 +58,9 @@ pub struct Stream {
     pub columns: Vec<Column>,
     /// How event time follows from the rows, if it does.
     pub watermark: Option<Watermark>,
+    /// Index of the column with the key of the record, of a table: the latest record of each key is
+    /// a row of it.
+    pub primary_key: Option<usize>,
 }
 
 /// The one type of times: milliseconds since 1970, without a zone.
@@ -79,11 +86,15 @@ impl Stream {
             Some(_) => Format::Raw,
         };
         options.finish("topic, format and, for csv, delimiter")?;
-        let columns = statement
+        let mut columns = statement
             .columns
             .iter()
             .map(column)
             .collect::<Result<Vec<_>>>()?;
+        let primary_key = match &statement.primary_key {
+            Some(key) => Some(primary_key(key, &mut columns)?),
+            None => None,
+        };
         check_values(format, statement, &columns)?;
         let watermark = statement
             .watermark
@@ -96,7 +107,13 @@ impl Stream {
             format,
             columns,
             watermark,
+            primary_key,
         })
+    }
+
+    /// Whether the latest record of each key counts, and not every record.
+    pub fn is_table(&self) -> bool {
+        self.primary_key.is_some()
     }
 
     /// The columns as Arrow sees them; every one may be null.
@@ -130,6 +147,12 @@ fn check_values(format: Format, statement: &StreamStatement, columns: &[Column])
             return Err(Error::at(statement.place, text));
         }
     }
+    if let Some(at) = columns.iter().position(|c| c.data_type.is_nested())
+        && format != Format::Json
+    {
+        let text = "a list is read from JSON only: give VARCHAR";
+        return Err(Error::at(statement.columns[at].place, text));
+    }
     let binary = columns
         .iter()
         .position(|c| c.source == ColumnSource::Value && c.data_type == DataType::Binary);
@@ -146,22 +169,21 @@ fn column(statement: &ColumnStatement) -> Result<Column> {
     let data_type = data_type(&statement.data_type).ok_or_else(|| {
         let text = format!(
             "type {} is not supported: there are BOOLEAN, SMALLINT, INT, BIGINT, REAL, DOUBLE, \
-             VARCHAR, VARBINARY, DATE and TIMESTAMP",
+             VARCHAR, VARBINARY, DATE and TIMESTAMP, and lists of them such as BIGINT[]",
             statement.data_type
         );
         Error::at(statement.place, text)
     })?;
     let fits = match statement.source {
         ColumnSource::Value => true,
-        ColumnSource::Key | ColumnSource::Header(_) => {
-            matches!(data_type, DataType::Utf8 | DataType::Binary)
-        }
+        ColumnSource::Key => is_key(&data_type),
+        ColumnSource::Header(_) => matches!(data_type, DataType::Utf8 | DataType::Binary),
         ColumnSource::Timestamp => data_type == TIMESTAMP,
         ColumnSource::Partition | ColumnSource::Offset => data_type == DataType::Int64,
     };
     if !fits {
-        let text = "KEY and HEADER are VARCHAR or VARBINARY, TIMESTAMP is TIMESTAMP, PARTITION and \
-                    OFFSET are BIGINT";
+        let text = "KEY and HEADER are VARCHAR or VARBINARY, a KEY also SMALLINT, INT or BIGINT, \
+                    TIMESTAMP is TIMESTAMP, PARTITION and OFFSET are BIGINT";
         return Err(Error::at(statement.place, text));
     }
     Ok(Column {
@@ -171,8 +193,41 @@ fn column(statement: &ColumnStatement) -> Result<Column> {
     })
 }
 
+/// Types that the key of a record can be read as.
+fn is_key(data_type: &DataType) -> bool {
+    data_type.is_integer() || matches!(data_type, DataType::Utf8 | DataType::Binary)
+}
+
+/// The column of the primary key, which shows the key of the record.
+fn primary_key(statement: &PrimaryKeyStatement, columns: &mut [Column]) -> Result<usize> {
+    let name = &statement.column;
+    let Some(at) = columns.iter().position(|c| c.name == *name) else {
+        let text = format!("there is no column '{name}'");
+        return Err(Error::at(statement.place, text));
+    };
+    let column = &mut columns[at];
+    let shows_key = matches!(column.source, ColumnSource::Value | ColumnSource::Key);
+    if !shows_key || !is_key(&column.data_type) {
+        let text = format!(
+            "column '{name}' cannot be the key of the record: make it VARCHAR, VARBINARY, SMALLINT, \
+             INT or BIGINT"
+        );
+        return Err(Error::at(statement.place, text));
+    }
+    column.source = ColumnSource::Key;
+    Ok(at)
+}
+
 fn data_type(sql: &SqlType) -> Option<DataType> {
     Some(match sql {
+        SqlType::Array(
+            ArrayElemTypeDef::SquareBracket(element, None)
+            | ArrayElemTypeDef::AngleBracket(element),
+        ) => {
+            let plain = |t: &DataType| !t.is_nested() && *t != DataType::Binary;
+            let element = data_type(element).filter(plain)?;
+            DataType::List(Arc::new(Field::new_list_field(element, true)))
+        }
         SqlType::Boolean | SqlType::Bool => DataType::Boolean,
         SqlType::SmallInt(None) => DataType::Int16,
         SqlType::Int(None) | SqlType::Integer(None) => DataType::Int32,

@@ -1,13 +1,13 @@
 //! Records of one stream to columns.
 
-use super::cells::Cells;
+use super::cells::{Cells, List};
 use super::{csv, json};
 use crate::statement::ColumnSource;
 use crate::stream::{Column, Format, Stream};
 use datafusion::arrow::array::{RecordBatch, RecordBatchOptions, UInt32Array};
 use datafusion::arrow::datatypes::{DataType, Schema, SchemaRef};
 use datafusion::arrow::error::ArrowError;
-use flowstone_processor::{BulkRecord, rfc3339};
+use flowstone_processor::BulkRecord;
 use flowstone_wire::RecordView;
 use std::sync::Arc;
 
@@ -115,6 +115,9 @@ impl Decoder {
         table: &mut Table,
         json: &mut json::Reader,
     ) -> Result<(), String> {
+        if self.stream.is_table() && record.view.key.is_none() {
+            return Err("a record of a table needs a key: it says which row it is".into());
+        }
         if let Some(value) = record.view.value {
             match self.stream.format {
                 Format::Json => json.read(value, table)?,
@@ -258,78 +261,54 @@ impl Table {
     }
 
     pub(super) fn set_bool(&mut self, at: usize, value: bool) -> Result<(), String> {
-        match &mut self.cells[at] {
-            Cells::Boolean(b) => b.append_value(value),
-            _ => return Err(self.wrong(at, value)),
-        }
-        Ok(())
+        let fits = self.cells[at].set_bool(value);
+        self.checked(fits, at, value)
     }
 
     pub(super) fn set_int(&mut self, at: usize, value: i64) -> Result<(), String> {
-        let wrong = match &mut self.cells[at] {
-            Cells::Int16(b) => i16::try_from(value).map(|v| b.append_value(v)).is_err(),
-            Cells::Int32(b) => i32::try_from(value).map(|v| b.append_value(v)).is_err(),
-            Cells::Int64(b) => {
-                b.append_value(value);
-                false
-            }
-            Cells::Float32(b) => {
-                b.append_value(value as f32);
-                false
-            }
-            Cells::Float64(b) => {
-                b.append_value(value as f64);
-                false
-            }
-            Cells::Time(b) => {
-                b.append_value(value);
-                false
-            }
-            _ => true,
-        };
-        if wrong {
-            Err(self.wrong(at, value))
-        } else {
-            Ok(())
-        }
+        let fits = self.cells[at].set_int(value);
+        self.checked(fits, at, value)
     }
 
     pub(super) fn set_float(&mut self, at: usize, value: f64) -> Result<(), String> {
-        match &mut self.cells[at] {
-            Cells::Float32(b) => b.append_value(value as f32),
-            Cells::Float64(b) => b.append_value(value),
-            _ => return Err(self.wrong(at, value)),
-        }
-        Ok(())
+        let fits = self.cells[at].set_float(value);
+        self.checked(fits, at, value)
     }
 
     /// A text of the value: as it is, as a time or as a day.
     pub(super) fn set_text(&mut self, at: usize, text: &str) -> Result<(), String> {
-        let wrong = match &mut self.cells[at] {
-            Cells::Text(b) => {
-                b.append_value(text);
-                false
-            }
-            Cells::Time(b) => rfc3339::parse_ms(text)
-                .map(|ms| b.append_value(ms))
-                .is_none(),
-            Cells::Date(b) => {
-                let midnight =
-                    rfc3339::parse_ms(&format!("{text}T00:00:00Z")).filter(|_| text.len() == 10);
-                let day = midnight.map(|ms| ms.div_euclid(86_400_000) as i32);
-                day.map(|d| b.append_value(d)).is_none()
-            }
-            _ => true,
-        };
-        if wrong {
-            Err(self.wrong(at, format!("'{text}'")))
-        } else {
-            Ok(())
+        match self.cells[at].set_text(text) {
+            true => Ok(()),
+            false => Err(self.wrong(at, format!("'{text}'"))),
+        }
+    }
+
+    /// The column, if its values are lists.
+    pub(super) fn list(&mut self, at: usize) -> Option<&mut List> {
+        match &mut self.cells[at] {
+            Cells::List(list) => Some(list),
+            _ => None,
+        }
+    }
+
+    #[inline]
+    fn checked(&self, fits: bool, at: usize, value: impl std::fmt::Display) -> Result<(), String> {
+        match fits {
+            true => Ok(()),
+            false => Err(self.wrong(at, value)),
         }
     }
 
     /// Bytes of the record.
     pub(super) fn set_bytes(&mut self, at: usize, bytes: &[u8]) -> Result<(), String> {
+        if self.columns[at].data_type.is_integer() {
+            let text = String::from_utf8_lossy(bytes);
+            // Written in one way only, or equal numbers could lie in different partitions.
+            return match text.parse::<i64>() {
+                Ok(number) if number.to_string() == text => self.set_int(at, number),
+                _ => Err(self.wrong(at, format!("'{text}'"))),
+            };
+        }
         match &mut self.cells[at] {
             Cells::Bytes(b) => b.append_value(bytes),
             Cells::Text(b) => match std::str::from_utf8(bytes) {
@@ -357,8 +336,9 @@ impl Table {
     }
 }
 
-fn type_name(data_type: &DataType) -> &'static str {
-    match data_type {
+fn type_name(data_type: &DataType) -> String {
+    let name = match data_type {
+        DataType::List(field) => return format!("a list of {}", type_name(field.data_type())),
         DataType::Boolean => "BOOLEAN",
         DataType::Int16 => "SMALLINT",
         DataType::Int32 => "INT",
@@ -369,5 +349,6 @@ fn type_name(data_type: &DataType) -> &'static str {
         DataType::Date32 => "DATE (YYYY-MM-DD)",
         DataType::Timestamp(..) => "TIMESTAMP (RFC 3339 or milliseconds since 1970)",
         _ => "VARCHAR",
-    }
+    };
+    name.into()
 }

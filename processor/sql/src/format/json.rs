@@ -1,5 +1,6 @@
 //! JSON objects: members that are columns, the others passed over.
 
+use super::cells::Cells;
 use super::decode::Table;
 use crate::statement::ColumnSource;
 use crate::stream::Column;
@@ -160,8 +161,19 @@ impl<'de> serde::de::Visitor<'de> for Cell<'_> {
         Ok(self.table.set_text(self.at, value))
     }
     fn visit_seq<A: serde::de::SeqAccess<'de>>(self, mut seq: A) -> Result<Self::Value, A::Error> {
-        while seq.next_element::<serde::de::IgnoredAny>()?.is_some() {}
-        Ok(Err(self.table.wrong(self.at, "a list")))
+        let mut wrong = None;
+        let Some(list) = self.table.list(self.at) else {
+            while seq.next_element::<serde::de::IgnoredAny>()?.is_some() {}
+            return Ok(Err(self.table.wrong(self.at, "a list")));
+        };
+        while let Some(fits) = seq.next_element_seed(Element(&mut list.elements))? {
+            wrong = wrong.or(fits.err());
+        }
+        list.end(true);
+        Ok(match wrong {
+            None => Ok(()),
+            Some(shown) => Err(self.table.wrong(self.at, format!("[{shown}]"))),
+        })
     }
     fn visit_map<A: serde::de::MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
         while map
@@ -169,5 +181,63 @@ impl<'de> serde::de::Visitor<'de> for Cell<'_> {
             .is_some()
         {}
         Ok(Err(self.table.wrong(self.at, "an object")))
+    }
+}
+
+/// Takes an element of a list. The inner result says whether it fits, or shows it.
+struct Element<'a>(&'a mut Cells);
+
+impl Element<'_> {
+    fn checked<E>(fits: bool, shown: impl ToString) -> Result<Result<(), String>, E> {
+        Ok(if fits { Ok(()) } else { Err(shown.to_string()) })
+    }
+}
+
+impl<'de> serde::de::DeserializeSeed<'de> for Element<'_> {
+    type Value = Result<(), String>;
+    fn deserialize<D: serde::Deserializer<'de>>(self, d: D) -> Result<Self::Value, D::Error> {
+        d.deserialize_any(self)
+    }
+}
+
+impl<'de> serde::de::Visitor<'de> for Element<'_> {
+    type Value = Result<(), String>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a value")
+    }
+    fn visit_unit<E>(self) -> Result<Self::Value, E> {
+        self.0.push_null();
+        Ok(Ok(()))
+    }
+    fn visit_bool<E>(self, value: bool) -> Result<Self::Value, E> {
+        Self::checked(self.0.set_bool(value), value)
+    }
+    fn visit_i64<E>(self, value: i64) -> Result<Self::Value, E> {
+        Self::checked(self.0.set_int(value), value)
+    }
+    fn visit_u64<E>(self, value: u64) -> Result<Self::Value, E> {
+        let fits = match i64::try_from(value) {
+            Ok(value) => self.0.set_int(value),
+            Err(_) => self.0.set_float(value as f64),
+        };
+        Self::checked(fits, value)
+    }
+    fn visit_f64<E>(self, value: f64) -> Result<Self::Value, E> {
+        Self::checked(self.0.set_float(value), value)
+    }
+    fn visit_str<E>(self, value: &str) -> Result<Self::Value, E> {
+        Self::checked(self.0.set_text(value), format!("'{value}'"))
+    }
+    fn visit_seq<A: serde::de::SeqAccess<'de>>(self, mut seq: A) -> Result<Self::Value, A::Error> {
+        while seq.next_element::<serde::de::IgnoredAny>()?.is_some() {}
+        Self::checked(false, "a list")
+    }
+    fn visit_map<A: serde::de::MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+        while map
+            .next_entry::<serde::de::IgnoredAny, serde::de::IgnoredAny>()?
+            .is_some()
+        {}
+        Self::checked(false, "an object")
     }
 }

@@ -12,16 +12,16 @@
 //! belongs to, so the pairs do not depend on the order in which rows come.
 
 mod pairs;
-mod row;
+pub(in crate::operator) mod row;
 
 use crate::flow::{Down, Flow, Result, reject};
-use crate::operator::{ordered, prefix};
+use crate::operator::prefix;
 use crate::rows::{Change, Marks, NO_RECORD, Rows};
 use datafusion::arrow::array::{ArrayRef, RecordBatch};
 use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::physical_expr::PhysicalExpr;
 use pairs::Pairs;
-use row::StoredRow;
+use row::{StoredRow, on_time, place, stem};
 use std::sync::Arc;
 
 /// One input of a join.
@@ -69,12 +69,13 @@ impl Join {
         if rows.len() == 0 {
             return Ok(());
         }
-        let keys = row::keys(side, &rows.batch)?;
+        let keys = row::keys(&side.keys, &rows.batch)?;
         let times = row::times(&rows.batch, side.time)?;
         let mut pairs = Pairs::new(self, port, &rows);
         let mut places = Vec::with_capacity(rows.len());
         for at in 0..rows.len() {
-            places.push(self.place(number, port, at, &keys, times[at], &rows, flow));
+            let own = stem(number, port, keys[at].as_deref().unwrap_or_default());
+            places.push(place(own, times[at], &rows, at, flow));
             if let Some(key) = &keys[at] {
                 let other = stem(number, 1 - port, key);
                 let (from, to) = (
@@ -103,37 +104,6 @@ impl Join {
             );
         }
         Ok(())
-    }
-
-    /// Where a row is stored: behind its key and time what no other row has.
-    #[expect(clippy::too_many_arguments, reason = "what a place is made of")]
-    fn place(
-        &self,
-        number: usize,
-        port: usize,
-        at: usize,
-        keys: &[Option<Vec<u8>>],
-        time_ms: i64,
-        rows: &Rows,
-        flow: &Flow<'_, '_>,
-    ) -> Vec<u8> {
-        let mut place = stem(number, port, keys[at].as_deref().unwrap_or_default());
-        place.extend_from_slice(&ordered(time_ms));
-        let cause = rows.marks.causes.get(at).copied().unwrap_or(NO_RECORD);
-        let from = flow.cause_of(cause);
-        place.extend_from_slice(&from.partition.0.to_be_bytes());
-        place.extend_from_slice(&from.offset.0.to_be_bytes());
-        // One record or timer may lead to several equal rows.
-        let (mut copy, start) = (0_u32, place.len());
-        loop {
-            place.truncate(start);
-            place.extend_from_slice(&(at as u32).to_be_bytes());
-            place.extend_from_slice(&copy.to_be_bytes());
-            if flow.ctx.get(&place).is_none() {
-                return place;
-            }
-            copy += 1;
-        }
     }
 
     #[expect(
@@ -219,29 +189,4 @@ impl Join {
 
 fn damaged() -> flowstone_processor::ProcessError {
     reject("a stored row of a join is cut off or of another plan")
-}
-
-/// `number | side | length | values of the key`.
-fn stem(number: usize, port: usize, key: &[u8]) -> Vec<u8> {
-    let mut stem = vec![prefix(number), port as u8];
-    stem.extend_from_slice(&(key.len() as u32).to_be_bytes());
-    stem.extend_from_slice(key);
-    stem
-}
-
-/// The rows that are not late; the others go to the late ones.
-fn on_time(rows: Rows, time: usize, lateness_ms: i64, flow: &mut Flow<'_, '_>) -> Result<Rows> {
-    let times = row::times(&rows.batch, time)?;
-    let is_late =
-        |row: usize| times[row].saturating_add(lateness_ms) < rows.marks.watermarks_ms[row];
-    let late: Vec<usize> = (0..rows.len()).filter(|r| is_late(*r)).collect();
-    if late.is_empty() {
-        return Ok(rows);
-    }
-    for row in &late {
-        flow.late(&rows, *row, (times[*row], times[*row]));
-    }
-    let kept = (0..rows.len()).filter(|r| late.binary_search(r).is_err());
-    let kept = datafusion::arrow::array::UInt32Array::from_iter_values(kept.map(|r| r as u32));
-    rows.pick(&kept).map_err(reject)
 }

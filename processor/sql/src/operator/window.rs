@@ -15,8 +15,8 @@ use std::sync::Arc;
 #[derive(Clone)]
 pub(crate) struct Window {
     pub(crate) kind: WindowKind,
-    /// The column with the event time.
-    pub(crate) time: usize,
+    /// The column with the event time; without one it is that of the row.
+    pub(crate) time: Option<usize>,
     /// The columns of the input, then start and end of the window.
     pub(crate) schema: SchemaRef,
 }
@@ -28,14 +28,10 @@ impl Window {
         flow: &mut Flow<'_, '_>,
         down: &mut Down<'_>,
     ) -> Result<()> {
-        let time = rows.batch.column(self.time);
-        if time.null_count() > 0 {
-            return Err(reject(
-                "the time column is null: a row in a window needs a time",
-            ));
-        }
-        let times = cast(time, &TIMESTAMP).map_err(reject)?;
-        let times = times.as_primitive::<TimestampMillisecondType>().values();
+        let times = match self.time {
+            Some(time) => self::times(rows.batch.column(time))?,
+            None => rows.marks.times_ms.clone(),
+        };
         for turn in 0..self.turns() {
             let bounds: Vec<Option<(i64, i64)>> =
                 times.iter().map(|t| self.bounds(*t, turn)).collect();
@@ -49,7 +45,7 @@ impl Window {
     /// In how many windows a row is at most.
     fn turns(&self) -> i64 {
         match self.kind {
-            WindowKind::Tumble { .. } | WindowKind::Session { .. } => 1,
+            WindowKind::Tumble { .. } | WindowKind::Session { .. } | WindowKind::Count { .. } => 1,
             WindowKind::Hop { slide_ms, size_ms } => size_ms / slide_ms,
             WindowKind::Cumulate { step_ms, size_ms } => size_ms / step_ms,
         }
@@ -73,6 +69,8 @@ impl Window {
                 (end > time).then_some((start, end))
             }
             WindowKind::Session { gap_ms } => Some((time, time.saturating_add(gap_ms))),
+            // What it becomes is known when rows are grouped.
+            WindowKind::Count { .. } => Some((time, time)),
         }
     }
 
@@ -103,4 +101,18 @@ impl Window {
         let batch = RecordBatch::try_new(self.schema.clone(), columns).map_err(reject)?;
         down.push(rows.with_batch(batch), flow)
     }
+}
+
+/// The event times of a column.
+fn times(column: &ArrayRef) -> Result<Vec<i64>> {
+    if column.null_count() > 0 {
+        return Err(reject(
+            "the time column is null: a row in a window needs a time",
+        ));
+    }
+    let times = cast(column, &TIMESTAMP).map_err(reject)?;
+    Ok(times
+        .as_primitive::<TimestampMillisecondType>()
+        .values()
+        .to_vec())
 }

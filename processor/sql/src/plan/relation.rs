@@ -1,7 +1,12 @@
 //! Window functions in FROM: `TUMBLE(stream, time, INTERVAL '1' MINUTE)` and the others.
 
-use super::literal;
+mod count;
+mod dedup;
+mod unnest;
+
+use super::asof::AsOfNode;
 use super::window::{WindowKind, WindowNode};
+use super::{literal, rewrite};
 use datafusion::common::{Column, DFSchema, Result, Span, plan_err};
 use datafusion::logical_expr::planner::{
     PlannedRelation, RelationPlanner, RelationPlannerContext, RelationPlanning,
@@ -25,6 +30,18 @@ impl RelationPlanner for WindowFunctions {
         relation: TableFactor,
         context: &mut dyn RelationPlannerContext,
     ) -> Result<RelationPlanning> {
+        if let Some(side) = rewrite::marked(&relation) {
+            let input = context.plan(side.clone())?;
+            let node = Arc::new(AsOfNode { input });
+            let plan = LogicalPlan::Extension(Extension { node });
+            let planned = PlannedRelation::new(plan, None);
+            return Ok(RelationPlanning::Planned(Box::new(planned)));
+        }
+        if let Some(unnested) = rewrite::unnested(&relation) {
+            let plan = unnest::plan(unnested, context)?;
+            let planned = PlannedRelation::new(plan, None);
+            return Ok(RelationPlanning::Planned(Box::new(planned)));
+        }
         let TableFactor::Table {
             name,
             alias,
@@ -35,25 +52,45 @@ impl RelationPlanner for WindowFunctions {
             return Ok(RelationPlanning::Original(Box::new(relation)));
         };
         let function = name.to_string().to_lowercase();
+        let plain: Vec<SqlExpr> = args.args.iter().filter_map(plain).cloned().collect();
+        if plain.len() < args.args.len() {
+            let form = "write the arguments one after the other, without names";
+            return at(
+                plan_err!("{name} is called in a way that is not known: {form}"),
+                name,
+            );
+        }
+        let own = match &function[..] {
+            "dedup" => Some(dedup::plan(name, &plain, context)?),
+            "count_window" => Some(count::plan(name, &plain, context)?),
+            _ => None,
+        };
+        if let Some(plan) = own {
+            let planned = PlannedRelation::new(plan, alias.clone());
+            return Ok(RelationPlanning::Planned(Box::new(planned)));
+        }
         let names: &[&str] = match &function[..] {
             "tumble" => &["size"],
             "hop" => &["slide", "size"],
             "cumulate" => &["step", "size"],
             "session" => &["gap"],
+            "unnest" => {
+                let form = "write FROM stream CROSS JOIN UNNEST(list) AS name(element)";
+                return at(plan_err!("UNNEST stands behind a stream: {form}"), name);
+            }
             _ => {
-                let known = "there are TUMBLE, HOP, CUMULATE and SESSION";
+                let known = "there are TUMBLE, HOP, CUMULATE, SESSION, COUNT_WINDOW and DEDUP";
                 return at(
                     plan_err!("there is no function '{name}' in FROM: {known}"),
                     name,
                 );
             }
         };
-        let args: Vec<SqlExpr> = args.args.iter().filter_map(plain).cloned().collect();
-        if args.len() != names.len() + 2 {
+        if plain.len() != names.len() + 2 {
             let form = format!("{}(stream, time, {})", name, names.join(", "));
             return at(plan_err!("write {form}"), name);
         }
-        let plan = plan(&function, args, context)?;
+        let plan = plan(&function, plain, context)?;
         Ok(RelationPlanning::Planned(Box::new(PlannedRelation::new(
             plan,
             alias.clone(),
@@ -85,12 +122,7 @@ fn plan(
     let bounds = args.split_off(2);
     let mut lengths = Vec::new();
     for bound in bounds {
-        let expr = context.sql_to_expr(bound.clone(), &DFSchema::empty())?;
-        match literal::of_expr(&expr) {
-            Ok(Some(ms)) if ms > 0 => lengths.push(ms),
-            Ok(_) => return at(plan_err!("expected an INTERVAL '...' over 0"), &bound),
-            Err(text) => return at(plan_err!("{text}"), &bound),
-        }
+        lengths.push(length_ms(&bound, context)?);
     }
     let kind = match (function, &lengths[..]) {
         ("tumble", &[size_ms]) => WindowKind::Tumble { size_ms },
@@ -101,22 +133,40 @@ fn plan(
     };
     at(check(kind), &args[0])?;
     let input = input(&args[0], context)?;
-    let time = context.sql_to_expr(args[1].clone(), input.schema())?;
-    let Expr::Column(time) = time else {
-        return at(plan_err!("expected the name of a time column"), &args[1]);
-    };
-    let time = Column::new(time.relation, time.name);
-    let node = at(WindowNode::new(input, kind, time), &args[0])?;
+    let time = time_column(&args[1], &input, context)?;
+    let node = at(WindowNode::new(input, kind, Some(time)), &args[0])?;
     Ok(LogicalPlan::Extension(Extension {
         node: Arc::new(node),
     }))
 }
 
+/// Milliseconds of an interval over 0.
+fn length_ms(arg: &SqlExpr, context: &mut dyn RelationPlannerContext) -> Result<i64> {
+    let expr = context.sql_to_expr(arg.clone(), &DFSchema::empty())?;
+    match literal::of_expr(&expr) {
+        Ok(Some(ms)) if ms > 0 => Ok(ms),
+        Ok(_) => at(plan_err!("expected an INTERVAL '...' over 0"), arg),
+        Err(text) => at(plan_err!("{text}"), arg),
+    }
+}
+
+/// The second argument: a column of the input.
+fn time_column(
+    arg: &SqlExpr,
+    input: &LogicalPlan,
+    context: &mut dyn RelationPlannerContext,
+) -> Result<Column> {
+    match context.sql_to_expr(arg.clone(), input.schema())? {
+        Expr::Column(time) => Ok(Column::new(time.relation, time.name)),
+        _ => at(plan_err!("expected the name of a time column"), arg),
+    }
+}
+
 fn check(kind: WindowKind) -> Result<()> {
     let (part_ms, size_ms, what) = match kind {
-        WindowKind::Tumble { .. } | WindowKind::Session { .. } => return Ok(()),
         WindowKind::Hop { slide_ms, size_ms } => (slide_ms, size_ms, "slide"),
         WindowKind::Cumulate { step_ms, size_ms } => (step_ms, size_ms, "step"),
+        _ => return Ok(()),
     };
     if size_ms % part_ms != 0 {
         return plan_err!("the size of a window must be a multiple of the {what}");

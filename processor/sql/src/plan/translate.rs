@@ -1,14 +1,20 @@
 //! From an optimized logical plan to operators that rows are pushed through.
 
+mod asof;
 mod column;
+mod dedup;
 mod grouping;
 mod joining;
+mod lookup;
 mod ranking;
 
+use super::asof::AsOfNode;
+use super::dedup::DedupNode;
 use super::scalar;
+use super::unnest::UnnestNode;
 use super::window::WindowNode;
 use crate::flow::Node;
-use crate::operator::{Filter, Operator, Project, Window};
+use crate::operator::{Filter, Operator, Project, Unnest, Window};
 use crate::stream::Stream;
 use column::Columns;
 use datafusion::arrow::datatypes::{Schema, SchemaRef};
@@ -40,6 +46,9 @@ pub(crate) struct Translated {
     pub(crate) updating: bool,
     /// Rows that belong together may lie in different partitions: all must be on one shard.
     pub(crate) gathers: bool,
+    /// Rows of several streams belong together by their keys: partitions of the same number must be
+    /// on the same shard.
+    pub(crate) aligned: bool,
     /// There is a window whose closing can be waited for.
     pub(crate) windowed: bool,
 }
@@ -48,6 +57,8 @@ pub(crate) struct Translated {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct EmitRules {
     pub(crate) changes: bool,
+    /// At most one change of each result in so many milliseconds.
+    pub(crate) every_ms: Option<i64>,
     pub(crate) lateness_ms: i64,
 }
 
@@ -63,6 +74,7 @@ pub(crate) fn translate(
         nodes: Vec::new(),
         scans: Vec::new(),
         gathers: false,
+        aligned: false,
         windowed: false,
         wanted: None,
     };
@@ -74,6 +86,7 @@ pub(crate) fn translate(
         schema: Arc::new(plan.schema().as_arrow().clone()),
         updating: built.updating,
         gathers: build.gathers,
+        aligned: build.aligned,
         windowed: build.windowed,
     })
 }
@@ -92,6 +105,7 @@ struct Build<'s> {
     nodes: Vec<Node>,
     scans: Vec<Scan>,
     gathers: bool,
+    aligned: bool,
     windowed: bool,
     /// How many rows the filter wants that stands right above a ranking.
     wanted: Option<u64>,
@@ -119,15 +133,12 @@ impl Build<'_> {
             LogicalPlan::Projection(projection) => self.project(projection),
             LogicalPlan::Aggregate(aggregate) => self.aggregate(aggregate),
             LogicalPlan::Union(union) => self.union(union),
-            LogicalPlan::Extension(extension) => {
-                match extension.node.as_any().downcast_ref::<WindowNode>() {
-                    Some(window) => self.window(window),
-                    None => plan_err!("'{}' is not supported", extension.node.name()),
-                }
-            }
+            LogicalPlan::Extension(extension) => self.extension(extension.node.as_any()),
             LogicalPlan::Join(join) => self.join(join),
             LogicalPlan::Window(window) => self.rank(window),
-            LogicalPlan::Unnest(_) => plan_err!("UNNEST is not supported"),
+            LogicalPlan::Unnest(_) => plan_err!(
+                "unnest() in SELECT is not supported: FROM ... CROSS JOIN UNNEST(list) AS name(element)"
+            ),
             other => {
                 let text = other.display().to_string();
                 plan_err!(
@@ -138,7 +149,34 @@ impl Build<'_> {
         }
     }
 
+    /// A node of ours.
+    fn extension(&mut self, node: &dyn std::any::Any) -> Result<Built> {
+        if let Some(window) = node.downcast_ref::<WindowNode>() {
+            self.window(window)
+        } else if let Some(dedup) = node.downcast_ref::<DedupNode>() {
+            self.dedup(dedup)
+        } else if let Some(asof) = node.downcast_ref::<AsOfNode>() {
+            self.plan(&asof.input)
+        } else if let Some(unnest) = node.downcast_ref::<UnnestNode>() {
+            self.unnest(unnest)
+        } else {
+            plan_err!("a node of another planner is not supported")
+        }
+    }
+
     fn scan(&mut self, scan: &TableScan) -> Result<Built> {
+        let name = scan.table_name.table();
+        if self.streams.iter().any(|s| s.name == name && s.is_table()) {
+            return plan_err!(
+                "'{name}' is a table: join it to a stream, FROM stream JOIN {name} ON stream.x = \
+                 {name}.key"
+            );
+        }
+        self.scan_any(scan)
+    }
+
+    /// The records of a stream or of a table.
+    fn scan_any(&mut self, scan: &TableScan) -> Result<Built> {
         let name = scan.table_name.table();
         let Some(number) = self.streams.iter().position(|s| s.name == name) else {
             return plan_err!("there is no stream '{name}'");
@@ -232,14 +270,35 @@ impl Build<'_> {
         })
     }
 
+    fn unnest(&mut self, unnest: &UnnestNode) -> Result<Built> {
+        let mut input = self.plan(&unnest.input)?;
+        if input.updating {
+            return plan_err!("UNNEST of results that change is not supported");
+        }
+        let schema = unnest.input.schema();
+        input.columns.no_session_in(&unnest.list, schema)?;
+        input.columns.meanings.push(Default::default());
+        let operator = Unnest {
+            list: scalar::physical(&unnest.list, schema)?,
+            outer: unnest.outer,
+            schema: arrow(datafusion::logical_expr::UserDefinedLogicalNodeCore::schema(unnest)),
+        };
+        let node = self.add(Operator::Unnest(operator), &[input.node])?;
+        Ok(Built { node, ..input })
+    }
+
     fn window(&mut self, window: &WindowNode) -> Result<Built> {
         let input = self.plan(&window.input)?;
         if input.updating {
             return plan_err!("a window over results that change is not supported");
         }
         input.columns.no_session("a window function")?;
-        let time = window.input.schema().index_of_column(&window.time)?;
-        input.columns.check_time(time, &window.time.name)?;
+        let mut time = None;
+        if let Some(column) = &window.time {
+            let at = window.input.schema().index_of_column(column)?;
+            input.columns.check_time(at, &column.name)?;
+            time = Some(at);
+        }
         self.windowed = true;
         let schema = datafusion::logical_expr::UserDefinedLogicalNodeCore::schema(window);
         let operator = Window {

@@ -25,6 +25,8 @@ pub(crate) enum WindowKind {
     Cumulate { step_ms: i64, size_ms: i64 },
     /// As long as rows of a group are less than `gap_ms` apart.
     Session { gap_ms: i64 },
+    /// Every `rows` rows of a group, a new one every `slide` rows.
+    Count { rows: u64, slide: u64 },
 }
 
 impl fmt::Display for WindowKind {
@@ -38,6 +40,7 @@ impl fmt::Display for WindowKind {
                 write!(f, "cumulative, {size_ms} ms in steps of {step_ms} ms")
             }
             Self::Session { gap_ms } => write!(f, "session, gap {gap_ms} ms"),
+            Self::Count { rows, slide } => write!(f, "{rows} rows every {slide} rows"),
         }
     }
 }
@@ -47,13 +50,13 @@ impl fmt::Display for WindowKind {
 pub(crate) struct WindowNode {
     pub(crate) input: LogicalPlan,
     pub(crate) kind: WindowKind,
-    /// The column with the event time.
-    pub(crate) time: Column,
+    /// The column with the event time; count windows have none.
+    pub(crate) time: Option<Column>,
     schema: DFSchemaRef,
 }
 
 impl WindowNode {
-    pub(crate) fn new(input: LogicalPlan, kind: WindowKind, time: Column) -> Result<Self> {
+    pub(crate) fn new(input: LogicalPlan, kind: WindowKind, time: Option<Column>) -> Result<Self> {
         let bound = |name: &str| -> (Option<TableReference>, Arc<Field>) {
             (None, Arc::new(Field::new(name, TIMESTAMP, false)))
         };
@@ -101,32 +104,39 @@ impl UserDefinedLogicalNodeCore for WindowNode {
     }
 
     fn expressions(&self) -> Vec<Expr> {
-        vec![Expr::Column(self.time.clone())]
+        self.time.iter().cloned().map(Expr::Column).collect()
     }
 
     fn fmt_for_explain(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Window: {} of {}", self.kind, self.time)
+        write!(f, "Window: {}", self.kind)?;
+        self.time
+            .iter()
+            .try_for_each(|time| write!(f, " of {time}"))
     }
 
     fn with_exprs_and_inputs(&self, exprs: Vec<Expr>, inputs: Vec<LogicalPlan>) -> Result<Self> {
-        match (
-            <[Expr; 1]>::try_from(exprs),
-            <[LogicalPlan; 1]>::try_from(inputs),
-        ) {
-            (Ok([Expr::Column(time)]), Ok([input])) => Self::new(input, self.kind, time),
+        let time = match exprs.into_iter().next() {
+            Some(Expr::Column(time)) => Some(time),
+            _ => None,
+        };
+        match <[LogicalPlan; 1]>::try_from(inputs) {
+            Ok([input]) if time.is_some() == self.time.is_some() => {
+                Self::new(input, self.kind, time)
+            }
             _ => plan_err!("a window has one input and one time column"),
         }
     }
 
     fn necessary_children_exprs(&self, output_columns: &[usize]) -> Option<Vec<Vec<usize>>> {
         let inputs = self.input.schema().fields().len();
-        let time = self.input.schema().index_of_column(&self.time).ok()?;
         let mut needed: Vec<usize> = output_columns
             .iter()
             .copied()
             .filter(|c| *c < inputs)
             .collect();
-        needed.push(time);
+        if let Some(time) = &self.time {
+            needed.push(self.input.schema().index_of_column(time).ok()?);
+        }
         needed.sort_unstable();
         needed.dedup();
         Some(vec![needed])

@@ -13,6 +13,13 @@ pub enum Emit {
     Unsaid,
     /// Every change of a result.
     Changes(Location),
+    /// Changes of results, at most one of each result in an interval.
+    Every {
+        /// Where it is said.
+        place: Location,
+        /// The interval.
+        interval: Box<Expr>,
+    },
     /// Each window once, when it can no longer change.
     OnWindowClose {
         /// Where it is said.
@@ -30,9 +37,14 @@ pub(super) fn parse(cursor: &mut Cursor) -> Result<Emit> {
     if cursor.take_word("CHANGES") {
         return Ok(Emit::Changes(place));
     }
+    if cursor.take_word("EVERY") {
+        let place = cursor.place();
+        let interval = Box::new(cursor.part(|p| p.parse_expr())?);
+        return Ok(Emit::Every { place, interval });
+    }
     let before = cursor.place();
     if !cursor.take_word("ON") {
-        return Err(cursor.expected("CHANGES or ON WINDOW CLOSE"));
+        return Err(cursor.expected("CHANGES, EVERY or ON WINDOW CLOSE"));
     }
     if !(cursor.take_word("WINDOW") && cursor.take_word("CLOSE")) {
         return Err(Error::at(before, "expected ON WINDOW CLOSE"));

@@ -48,7 +48,7 @@ pub(super) fn query(mut cursor: Cursor) -> Result<QueryStatement> {
     let mut part = cursor.query_part();
     let place = part.place();
     if !(part.is_word("SELECT") || part.is_word("WITH") || part.is_word("(")) {
-        return Err(part.expected("CREATE STREAM, CREATE PIPELINE or a query"));
+        return Err(part.expected("CREATE STREAM, CREATE TABLE, CREATE PIPELINE or a query"));
     }
     let query = part.part(|p| p.parse_query())?;
     part.finish()?;

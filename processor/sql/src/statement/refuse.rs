@@ -5,9 +5,9 @@
 
 use crate::error::{Error, Result};
 use datafusion::sql::sqlparser::ast::{
-    Cte, Distinct, GroupByExpr, Join, JoinConstraint, JoinOperator, Query, Select, SelectFlavor,
-    SelectItem, SetExpr, SetOperator, SetQuantifier, Spanned, TableAlias, TableFactor,
-    TableWithJoins, WildcardAdditionalOptions, With,
+    Cte, Distinct, GroupByExpr, Join, JoinConstraint, JoinOperator, ObjectName, Query, Select,
+    SelectFlavor, SelectItem, SetExpr, SetOperator, SetQuantifier, Spanned, TableAlias,
+    TableFactor, TableWithJoins, WildcardAdditionalOptions, With,
 };
 use datafusion::sql::sqlparser::tokenizer::Location;
 
@@ -215,7 +215,10 @@ fn table_with_joins(table: &TableWithJoins, place: Location) -> Result<()> {
         let place = place_of(relation, place);
         no(*global, place, "GLOBAL")?;
         table_factor(relation, place)?;
-        join(join_operator, place)?;
+        match relation {
+            TableFactor::Table { name, .. } if is_unnest(name) => unnest(join_operator, place)?,
+            _ => join(join_operator, place)?,
+        }
     }
     Ok(())
 }
@@ -226,11 +229,38 @@ fn join(operator: &JoinOperator, place: Location) -> Result<()> {
         JoinOperator::Left(c) | JoinOperator::LeftOuter(c) => c,
         JoinOperator::Right(c) | JoinOperator::RightOuter(c) => c,
         JoinOperator::FullOuter(c) => c,
+        JoinOperator::AsOf {
+            match_condition: _,
+            constraint,
+        } => constraint,
         _ => return no(true, place, "this kind of join"),
     };
     match constraint {
         JoinConstraint::On(_) => Ok(()),
         _ => no(true, place, "a join without ON"),
+    }
+}
+
+/// Whether this is the name of the function that unfolds lists.
+pub(crate) fn is_unnest(name: &ObjectName) -> bool {
+    name.to_string().eq_ignore_ascii_case("unnest")
+}
+
+/// A join with `UNNEST` has no condition of its own.
+fn unnest(operator: &JoinOperator, place: Location) -> Result<()> {
+    let constraint = match operator {
+        JoinOperator::Join(c) | JoinOperator::Inner(c) | JoinOperator::CrossJoin(c) => c,
+        JoinOperator::Left(c) | JoinOperator::LeftOuter(c) => c,
+        _ => return no(true, place, "this kind of join with UNNEST"),
+    };
+    let is_cross = matches!(operator, JoinOperator::CrossJoin(_));
+    match constraint {
+        JoinConstraint::None if is_cross => Ok(()),
+        JoinConstraint::On(on) if on.to_string().eq_ignore_ascii_case("true") => Ok(()),
+        _ => {
+            let text = "write CROSS JOIN UNNEST(...), or LEFT JOIN UNNEST(...) ON TRUE, and WHERE for the rest";
+            Err(Error::at(place, text))
+        }
     }
 }
 

@@ -1,9 +1,9 @@
-//! `CREATE STREAM`: a topic seen as rows.
+//! `CREATE STREAM` and `CREATE TABLE`: a topic seen as rows.
 
 use super::cursor::Cursor;
 use super::{Options, options};
 use crate::error::{Error, Result};
-use datafusion::sql::sqlparser::ast::{DataType, Expr};
+use datafusion::sql::sqlparser::ast::{ArrayElemTypeDef, DataType, Expr};
 use datafusion::sql::sqlparser::tokenizer::{Location, Token};
 
 /// Most columns of a stream.
@@ -20,6 +20,8 @@ pub struct StreamStatement {
     pub columns: Vec<ColumnStatement>,
     /// How far event time has come when a row is there.
     pub watermark: Option<WatermarkStatement>,
+    /// The column with the key, of a table: of each key the latest record counts.
+    pub primary_key: Option<PrimaryKeyStatement>,
     /// What is set with `WITH`.
     pub options: Options,
 }
@@ -67,21 +69,47 @@ pub struct WatermarkStatement {
     pub expr_place: Location,
 }
 
-pub(super) fn parse(mut cursor: Cursor) -> Result<StreamStatement> {
+/// `PRIMARY KEY (column)`.
+#[derive(Clone, Debug)]
+pub struct PrimaryKeyStatement {
+    /// The column.
+    pub column: String,
+    /// Where its name stands.
+    pub place: Location,
+}
+
+/// What stands behind `CREATE STREAM` or `CREATE TABLE`.
+pub(super) fn parse(mut cursor: Cursor, is_table: bool) -> Result<StreamStatement> {
     let (name, span) = cursor.name()?;
-    flowstone_wire::name::check("stream", &name).map_err(|f| Error::at(span.start, f.message))?;
+    let what = if is_table { "table" } else { "stream" };
+    flowstone_wire::name::check(what, &name).map_err(|f| Error::at(span.start, f.message))?;
     let mut columns = Vec::new();
     let mut watermark = None;
+    let mut primary_key = None;
     cursor.expect(&Token::LParen)?;
     loop {
         let place = cursor.place();
         if cursor.take_word("WATERMARK") {
-            if watermark.is_some() {
-                return Err(Error::at(place, "a stream has one WATERMARK"));
+            if watermark.is_some() || is_table {
+                let text = "a stream has one WATERMARK, a table has none";
+                return Err(Error::at(place, text));
             }
             watermark = Some(parse_watermark(&mut cursor)?);
+        } else if cursor.take_word("PRIMARY") {
+            let key = parse_primary_key(&mut cursor)?;
+            note_primary_key(&mut primary_key, key, is_table, place)?;
         } else {
-            columns.push(parse_column(&mut cursor, &columns)?);
+            let column = parse_column(&mut cursor, &columns)?;
+            let key_place = cursor.place();
+            if cursor.take_word("PRIMARY") {
+                cursor.expect_word("KEY")?;
+                let key = PrimaryKeyStatement {
+                    column: column.name.clone(),
+                    place: column.place,
+                };
+                note_primary_key(&mut primary_key, key, is_table, key_place)?;
+            }
+            columns.push(column);
         }
         if !cursor.take(&Token::Comma) {
             break;
@@ -90,11 +118,16 @@ pub(super) fn parse(mut cursor: Cursor) -> Result<StreamStatement> {
     cursor.expect(&Token::RParen)?;
     let options = options::parse(&mut cursor)?;
     cursor.finish()?;
+    if is_table && primary_key.is_none() {
+        let text = format!("table '{name}' has no PRIMARY KEY (column): the key of the record");
+        return Err(Error::at(span.start, text));
+    }
     Ok(StreamStatement {
         name,
         place: span.start,
         columns,
         watermark,
+        primary_key,
         options,
     })
 }
@@ -113,7 +146,10 @@ fn parse_column(cursor: &mut Cursor, before: &[ColumnStatement]) -> Result<Colum
             format!("a stream has at most {COLUMNS_MAX} columns"),
         ));
     }
-    let data_type = cursor.part(|p| p.parse_data_type())?;
+    let mut data_type = cursor.part(|p| p.parse_data_type())?;
+    if cursor.take_word("ARRAY") {
+        data_type = DataType::Array(ArrayElemTypeDef::SquareBracket(Box::new(data_type), None));
+    }
     Ok(ColumnStatement {
         name,
         place: span.start,
@@ -145,6 +181,36 @@ fn parse_source(cursor: &mut Cursor) -> Result<ColumnSource> {
         Token::SingleQuotedString(name) => Ok(ColumnSource::Header(name)),
         _ => Err(Error::at(place, "expected the name of a header in quotes")),
     }
+}
+
+/// `KEY (column)`.
+fn parse_primary_key(cursor: &mut Cursor) -> Result<PrimaryKeyStatement> {
+    cursor.expect_word("KEY")?;
+    cursor.expect(&Token::LParen)?;
+    let (column, span) = cursor.name()?;
+    if cursor.is_word(",") {
+        let text = "a PRIMARY KEY is one column: the key of the record";
+        return Err(Error::at(cursor.place(), text));
+    }
+    cursor.expect(&Token::RParen)?;
+    Ok(PrimaryKeyStatement {
+        column,
+        place: span.start,
+    })
+}
+
+fn note_primary_key(
+    known: &mut Option<PrimaryKeyStatement>,
+    key: PrimaryKeyStatement,
+    is_table: bool,
+    place: Location,
+) -> Result<()> {
+    if !is_table || known.is_some() {
+        let text = "a table has one PRIMARY KEY, a stream has none: write CREATE TABLE";
+        return Err(Error::at(place, text));
+    }
+    *known = Some(key);
+    Ok(())
 }
 
 fn parse_watermark(cursor: &mut Cursor) -> Result<WatermarkStatement> {

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 /// The lines of a file of real data; says so where it is not there.
-fn lines(name: &str) -> Option<Vec<String>> {
+pub(crate) fn lines(name: &str) -> Option<Vec<String>> {
     let path =
         PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../../shared/data")).join(name);
     match std::fs::read_to_string(&path) {

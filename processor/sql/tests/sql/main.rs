@@ -1,9 +1,15 @@
 //! Pipelines of SQL, from a text to the records that come out.
 #![allow(clippy::unwrap_used, reason = "tests may")]
 
+mod asof;
+mod counted;
 mod data;
+mod dedup;
 mod docs;
+mod every;
 mod golden;
+mod lookup;
 mod oracle;
 mod rig;
 mod spread;
+mod unnest;

@@ -247,3 +247,50 @@ fn what_is_put_together_by_less_meets_on_one_shard() {
     let at_work = shards.backs.iter().filter(|b| !b.values("p").is_empty());
     assert_eq!(at_work.count(), 1);
 }
+
+/// One piece after the other, so that the order of arrival is the same on one shard and on several.
+#[test]
+fn what_goes_by_the_order_of_arrival_gives_the_same_on_several_shards() {
+    let queries = [
+        "SELECT who, page, ts FROM DEDUP(clicks, ts, INTERVAL '20' SECOND, who)",
+        "SELECT who, window_start, window_end, count(*) AS c FROM COUNT_WINDOW(clicks, 4, 2) \
+         GROUP BY who, window_start, window_end",
+        "SELECT a.who, a.ts, b.ts AS before FROM clicks AS a ASOF JOIN clicks AS b \
+         MATCH_CONDITION (a.ts > b.ts) ON a.who = b.who",
+        "SELECT who, window_end, count(*) AS c FROM TUMBLE(clicks, ts, INTERVAL '30' SECOND) \
+         GROUP BY who, window_start, window_end EMIT EVERY INTERVAL '1' HOUR",
+    ];
+    let partitions = [(1, 0), (2, 0), (3, 0)];
+    for query in queries {
+        let sql = format!("{CLICKS} CREATE PIPELINE p WITH (idle_ms = 86400000) AS {query}");
+        let planned = plan(&sql).remove(0);
+        let spread = planned.spread.as_ref().unwrap();
+        let mut whole = Rig::new(&planned, &partitions);
+        let mut parts = Shards::new(spread, &partitions, 4);
+        let sites: [&mut dyn Site; 2] = [&mut whole, &mut parts];
+        let results = sites.map(|site| {
+            for at_s in 0..120 {
+                // Every partition hears of the time, so that none is late.
+                let who = format!("u{}", at_s * at_s % 7);
+                for partition in 1..=3 {
+                    let other = click(at_s, &format!("{who}/{partition}"));
+                    let both = [click(at_s, &format!("clock {partition}")), other];
+                    site.send(partition, &both);
+                    while site.step() {}
+                }
+            }
+            for partition in 1..=3 {
+                site.send(partition, &[click(1000, &format!("end {partition}"))]);
+            }
+            while site.step() {
+                site.crash();
+            }
+            assert_eq!(site.values("p.late"), [""; 0], "{query}");
+            let mut values = site.values("p");
+            values.sort();
+            values
+        });
+        assert!(results[0].len() > 20, "{query}: {:?}", results[0]);
+        assert_eq!(results[0], results[1], "{query}");
+    }
+}

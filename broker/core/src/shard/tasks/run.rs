@@ -158,7 +158,13 @@ impl Shard {
         out: &mut Outbox,
     ) -> Result<Option<Delta>, String> {
         let mut bodies: Vec<(PartitionId, BatchHeader, Bytes)> = Vec::new();
-        for feed in &mut r.feeds {
+        let mut waits = false;
+        for (at, feed) in r.feeds.iter_mut().enumerate() {
+            let source = r.config.sources.get(at).copied().unwrap_or_default();
+            let comes_first = r.config.pipeline.source_options(source).first;
+            if waits && !comes_first {
+                continue;
+            }
             r.ready |= self.refill(now, r.config.id, &r.task, feed, out)?;
             let mut bytes = 0;
             for entry in feed.entries() {
@@ -169,6 +175,7 @@ impl Shard {
                 let (header, body) = batch::records(&entry.bytes).map_err(|e| e.to_string())?;
                 bodies.push((feed.partition, header, body));
             }
+            waits |= comes_first && self.is_behind(&r.task, feed, bodies.last());
         }
         let inputs: Vec<Input<'_>> = bodies
             .iter()
@@ -181,6 +188,23 @@ impl Shard {
         r.task
             .step(now.unix_ms, &inputs, LIMITS)
             .map_err(|e| e.to_string())
+    }
+
+    /// Whether more is written of a feed's partition than a step is given with `last`, its last batch.
+    fn is_behind(
+        &self,
+        task: &Task,
+        feed: &Feed,
+        last: Option<&(PartitionId, BatchHeader, Bytes)>,
+    ) -> bool {
+        let Some(p) = self.partitions.get(&feed.partition) else {
+            return false;
+        };
+        let position = task.position(feed.partition).unwrap_or_default();
+        let given = last
+            .filter(|(partition, ..)| *partition == feed.partition)
+            .map_or(position, |(_, header, _)| header.next_offset());
+        p.behind_gap(given.max(position).max(p.start)) < p.written
     }
 
     /// Gives an empty feed what the log has; asks the driver for what only settled segments have.

@@ -1,6 +1,7 @@
 //! Tasks: what they did is there after whatever happens, and nothing is of those that are gone.
 
 use super::*;
+use flowstone_processor::{NodeRef, SourceOptions};
 use std::collections::BTreeSet;
 
 #[test]
@@ -90,4 +91,59 @@ fn a_step_without_room_is_not_stored_as_done() {
     rig.advance(2_000_000);
     let wanted: Vec<String> = (1..=sent).map(|n| n.to_string()).collect();
     assert_eq!(rig.values(B, Offset(0)), wanted);
+}
+
+#[test]
+fn a_source_that_comes_first_is_read_to_its_end_before_the_others() {
+    // Most of it is in settled segments, which are read aside while the others lie in the hot log.
+    let mut rig = Rig::new(ShardConfig {
+        hot_bytes: 2048,
+        ..CONFIG
+    });
+    let table: Vec<String> = (0..60)
+        .map(|n| format!("table {n} {}", "x".repeat(90)))
+        .collect();
+    for value in &table {
+        rig.produce(plain(value, 1), Acks::Durable).unwrap();
+    }
+    for value in ["row 1", "row 2"] {
+        let batch = plain(value, 1);
+        let answer = rig.get(|ticket| send(Some(ticket), LATE, batch, Acks::Durable));
+        answer.unwrap();
+    }
+    assert!(rig.shard.log().first_lsn().0 > 10, "segments were settled");
+    let mut builder = Pipeline::new("both").unwrap();
+    let first = SourceOptions {
+        first: true,
+        ..SourceOptions::default()
+    };
+    builder.source_with("table", first).source("rows");
+    let stage = builder.add(NodeRef::INPUT, "pass", || Box::new(Pass));
+    builder.sink(stage, "b");
+    let local = |id| vec![SinkPartition { id, local: true }];
+    rig.task = Some(TaskConfig {
+        id: 1,
+        pipeline: builder.build().unwrap(),
+        inputs: vec![(A, 0), (LATE, 0)],
+        sources: vec![0, 1],
+        sinks: vec![local(DLQ), local(DLQ), local(B)],
+        share: 0..0,
+    });
+    let mut rig = rig.reopen();
+    let mut wanted = table;
+    wanted.extend(["row 1".into(), "row 2".into()]);
+    assert_eq!(rig.values(B, Offset(0)), wanted);
+    rig.produce(plain("table again", 1), Acks::Durable).unwrap();
+    wanted.push("table again".into());
+    assert_eq!(rig.values(B, Offset(0)), wanted);
+}
+
+/// Gives everything out as it is.
+struct Pass;
+
+impl Processor for Pass {
+    fn process(&mut self, record: &Record<'_>, ctx: &mut Context<'_>) -> Result<(), ProcessError> {
+        ctx.forward(record);
+        Ok(())
+    }
 }

@@ -14,6 +14,8 @@ pub(super) struct Meaning {
     pub(super) time: bool,
     /// It is the key of the record.
     pub(super) key: bool,
+    /// It is the primary key of a table.
+    pub(super) primary: bool,
     /// It is the start of a window that is not grouped yet.
     pub(super) start: bool,
     /// It is the end of one.
@@ -37,6 +39,7 @@ impl Columns {
         let meaning = |c: &usize| Meaning {
             time: stream.watermark.is_some_and(|w| w.column == *c),
             key: stream.columns[*c].source == ColumnSource::Key,
+            primary: stream.primary_key == Some(*c),
             ..Meaning::default()
         };
         Self {
@@ -105,15 +108,22 @@ impl Columns {
         )
     }
 
-    fn in_session(&self) -> bool {
-        matches!(self.window, Some(WindowKind::Session { .. }))
+    /// Windows whose bounds follow from the rows of their group.
+    fn in_session(&self) -> Option<&'static str> {
+        match self.window {
+            Some(WindowKind::Session { .. }) => Some("SESSION"),
+            Some(WindowKind::Count { .. }) => Some("COUNT_WINDOW"),
+            _ => None,
+        }
     }
 
-    /// The bounds of sessions are known when they are grouped, not before.
+    /// The bounds of sessions and count windows are known when they are grouped, not before.
     pub(super) fn no_session(&self, what: &str) -> Result<()> {
-        if self.in_session() && self.meanings.iter().any(|m| m.start || m.end) {
+        if let Some(function) = self.in_session()
+            && self.meanings.iter().any(|m| m.start || m.end)
+        {
             return plan_err!(
-                "{what} over SESSION before GROUP BY: the bounds of a session are known for groups only"
+                "{what} over {function} before GROUP BY: the bounds of its windows are known for groups only"
             );
         }
         Ok(())
@@ -121,7 +131,7 @@ impl Columns {
 
     /// An expression that is computed row by row does not use the bounds of sessions.
     pub(super) fn no_session_in(&self, expr: &Expr, schema: &DFSchema) -> Result<()> {
-        if !self.in_session() {
+        if self.in_session().is_none() {
             return Ok(());
         }
         for column in expr.column_refs() {

@@ -1,8 +1,11 @@
 //! GROUP BY and DISTINCT.
 
 use super::column::{Columns, Meaning};
-use super::{Build, Built, arrow};
+use super::{Build, Built, Scan, arrow};
 use crate::cell::is_storable;
+use crate::operator::counted::Counted;
+use crate::operator::every::Every;
+use crate::operator::rank::nullable;
 use crate::operator::{Aggregate, GroupColumn, Operator, Session, WindowColumns};
 use crate::plan::{WindowKind, aggregate, scalar};
 use datafusion::common::{Result, plan_err};
@@ -50,20 +53,36 @@ impl Build<'_> {
         {
             return plan_err!("GROUP BY of type {} is not supported", field.data_type());
         }
-        let columns = output_columns(&grouping, plan.schema.fields().len(), window.is_some());
+        let mut columns = output_columns(&grouping, plan.schema.fields().len(), window.is_some());
         let changes = self.emit.changes && !distinct;
+        let is_end = |c: &GroupColumn| matches!(c, GroupColumn::End);
+        let end = window.and_then(|_| grouping.columns.iter().position(is_end));
         let operator = match (window, input.columns.window) {
             (Some(window), Some(WindowKind::Session { gap_ms })) => {
                 if self.emit.changes {
-                    return plan_err!(
-                        "EMIT CHANGES over SESSION is not supported: EMIT ON WINDOW CLOSE"
-                    );
+                    let emit = self.emit.every_ms.map_or("EMIT CHANGES", |_| "EMIT EVERY");
+                    return plan_err!("{emit} over SESSION is not supported: EMIT ON WINDOW CLOSE");
                 }
                 Operator::Session(Box::new(Session {
                     columns: grouping.columns,
                     start: window.start,
                     gap_ms,
                     lateness_ms: window.lateness_ms,
+                    aggregates,
+                    schema: output,
+                }))
+            }
+            (Some(window), Some(WindowKind::Count { rows, slide })) => {
+                self.check_counted()?;
+                for meaning in &mut columns.meanings {
+                    // No watermark speaks of the rows of a count window.
+                    *meaning = Meaning::default();
+                }
+                Operator::Counted(Box::new(Counted {
+                    columns: grouping.columns,
+                    start: window.start,
+                    rows,
+                    slide,
                     aggregates,
                     schema: output,
                 }))
@@ -76,12 +95,34 @@ impl Build<'_> {
                 changes,
             })),
         };
-        let node = self.add(operator, &[input.node])?;
+        let mut node = self.add(operator, &[input.node])?;
+        if let Some(interval_ms) = self.emit.every_ms.filter(|_| changes) {
+            let watermark = |s: &Scan| self.streams[s.stream].watermark;
+            let every = Every {
+                interval_ms,
+                event_time: self.scans.iter().any(|s| watermark(s).is_some()),
+                group_columns: plan.group_expr.len(),
+                window: end.map(|end| (end, self.emit.lateness_ms)),
+                schema: nullable(plan.schema.as_arrow()),
+            };
+            node = self.add(Operator::Every(every), &[node])?;
+        }
         Ok(Built {
             node,
             columns,
             updating: changes,
         })
+    }
+
+    /// Count windows are given out when they are full, and wait for nothing.
+    fn check_counted(&self) -> Result<()> {
+        if self.emit.changes || self.emit.lateness_ms > 0 {
+            return plan_err!(
+                "a COUNT_WINDOW comes out once, when it is full: without EMIT CHANGES, EMIT EVERY and ALLOW \
+                 LATENESS"
+            );
+        }
+        Ok(())
     }
 
     /// The bounds of the windows that are grouped by; both, or there is no window.

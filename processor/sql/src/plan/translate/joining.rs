@@ -6,6 +6,7 @@ use crate::cell::is_storable;
 use crate::operator::Operator;
 use crate::operator::join::{Join, Side};
 use crate::operator::rank::nullable;
+use crate::plan::asof::AsOfNode;
 use crate::plan::{literal, scalar};
 use datafusion::common::{DFSchema, JoinType, NullEquality, Result, plan_err};
 use datafusion::logical_expr::utils::split_conjunction;
@@ -22,20 +23,30 @@ struct Bounds {
 }
 
 /// A time column of one side, and what is added to it.
-struct Term {
-    side: usize,
-    column: usize,
-    plus_ms: i64,
+pub(super) struct Term {
+    pub(super) side: usize,
+    pub(super) column: usize,
+    pub(super) plus_ms: i64,
 }
 
 /// Both inputs of a join with what their columns stand for.
-struct Inputs<'p> {
-    schemas: [&'p DFSchema; 2],
-    columns: [&'p Columns; 2],
+pub(super) struct Inputs<'p> {
+    pub(super) schemas: [&'p DFSchema; 2],
+    pub(super) columns: [&'p Columns; 2],
 }
 
 impl Build<'_> {
     pub(super) fn join(&mut self, plan: &datafusion::logical_expr::Join) -> Result<Built> {
+        if AsOfNode::is_in(&plan.right) {
+            return self.asof(plan);
+        }
+        if let Some(table) = self.table(&plan.right) {
+            return self.lookup(plan, table);
+        }
+        if let Some(table) = self.table(&plan.left) {
+            let name = table.table_name.table();
+            return plan_err!("'{name}' is a table: write it on the right side of JOIN");
+        }
         let outer = match plan.join_type {
             JoinType::Inner => [false, false],
             JoinType::Left => [true, false],
@@ -167,7 +178,7 @@ impl Inputs<'_> {
     }
 
     /// A time column, or one with an interval added to it or taken from it.
-    fn term(&self, expr: &Expr) -> Option<Term> {
+    pub(super) fn term(&self, expr: &Expr) -> Option<Term> {
         match expr {
             Expr::Column(column) => (0..2).find_map(|side| {
                 let at = self.schemas[side].index_of_column(column).ok()?;
