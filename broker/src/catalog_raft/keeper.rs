@@ -87,16 +87,18 @@ impl Member {
             .with(|controller, now| controller.silent_us(node, now))
     }
 
-    /// How they stand, as the leader says it where this node does not vote, and hears nobody else; `None` if it
-    /// does not answer.
+    /// How they stand, as the leader says it: one that has just started knows of moves only that they were. Where
+    /// it does not answer, as this node sees it; `None` if it does not vote, and hears nobody else.
     pub(crate) async fn vitals_heard(&self) -> Option<Vitals> {
-        if self.voters().contains(&self.me) {
-            return Some(self.vitals());
-        }
-        let asked = self.ways.call(self.leader()?, PeerRequest::Vitals);
+        let own = || self.voters().contains(&self.me).then(|| self.vitals());
+        let leader = self.leader().filter(|leader| *leader != self.me);
+        let Some(leader) = leader else {
+            return own();
+        };
+        let asked = self.ways.call(leader, PeerRequest::Vitals);
         match timeout(REPORT_TIMEOUT, asked).await {
             Ok(Ok(PeerAnswer::Vitals(vitals))) => Some(vitals),
-            _ => None,
+            _ => own(),
         }
     }
 

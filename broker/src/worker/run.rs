@@ -240,6 +240,11 @@ async fn pump(worker: &Rc<Worker>, ear: UnixStream, spin: Spin) {
         };
         let bound_us = spin.bound_us().map(|us| us * longer);
         let spinning = bound_us.is_none_or(|us| last_active.elapsed() < Duration::from_micros(us));
+        if spinning {
+            // Whoever else is to run on this processor (the replication of the peers, where there are few) runs
+            // now, not when the scheduler takes the processor away.
+            rustix::thread::sched_yield();
+        }
         if spinning || worker.stopped.get() || !worker.mailbox.park() {
             yield_once().await;
             continue;
