@@ -13,8 +13,28 @@ CREATE PIPELINE minutes AS
   SELECT symbol, window_end, sum(worth) AS worth FROM TUMBLE(valued, ts, INTERVAL '1' MINUTE)
   GROUP BY symbol, window_start, window_end;
 --- explain valued
+sink: results
+  project: symbol@1, n@2, price@5, CAST(n@2 AS Float64) * price@5
+    asof join: symbol@1 = symbol@1; the latest right one that is not later
+      stream trades (topic trades): ts, symbol, n
+      stream prices (topic prices): at, symbol, price
 --- explain before
+sink: results
+  project: symbol@1, n@2, price@5
+    asof join: symbol@1 = symbol@1; the latest right one that is at least 2001 ms earlier
+      stream trades (topic trades): ts, symbol, n
+      filter: price@2 > 1
+        stream prices (topic prices): at, symbol, price
 --- explain minutes
+sink: results
+  project: symbol@0, window_end@2, sum(valued.worth)@3
+    group: by symbol, window_start, window_end compute sum(valued.worth); gives out when the window closes
+      project: symbol@1, worth@2, window_start@3, window_end@4
+        windows: tumbling, 60000 ms
+          project: ts@0, symbol@1, CAST(n@2 AS Float64) * price@5
+            asof join: symbol@1 = symbol@1; the latest right one that is not later
+              stream trades (topic trades): ts, symbol, n
+              stream prices (topic prices): at, symbol, price
 --- input trades
 [t1] {"ts": 500, "symbol": "A", "n": 1}
 [t2] {"ts": 2000, "symbol": "A", "n": 2}
@@ -36,3 +56,31 @@ CREATE PIPELINE minutes AS
 {"at": 70000, "symbol": "B", "price": 5}
 ...
 {"at": 200000, "symbol": "C", "price": 6}
+--- output valued.late
+@0 {"at": 2000, "symbol": "A", "price": 2} {x-late-window: 2000..2000}
+--- output valued
+@500 [t1] {"symbol":"A","n":1,"price":null,"worth":null}
+@2000 [t2] {"symbol":"A","n":2,"price":1.0,"worth":2.0}
+@3999 [t3] {"symbol":"A","n":3,"price":1.0,"worth":3.0}
+@4000 {"symbol":null,"n":5,"price":null,"worth":null}
+@4000 [t7] {"symbol":"A","n":7,"price":4.0,"worth":28.0}
+@4000 {"symbol":"B","n":4,"price":null,"worth":null}
+@70000 [t6] {"symbol":"A","n":6,"price":4.0,"worth":24.0}
+--- output before.late
+@0 {"at": 2000, "symbol": "A", "price": 2} {x-late-window: 2000..2000}
+--- output before
+@500 [t1] {"symbol":"A","n":1,"price":null}
+@2000 [t2] {"symbol":"A","n":2,"price":null}
+@3999 [t3] {"symbol":"A","n":3,"price":null}
+@4000 {"symbol":null,"n":5,"price":null}
+@4000 {"symbol":"B","n":4,"price":null}
+@4000 [t7] {"symbol":"A","n":7,"price":null}
+@70000 [t6] {"symbol":"A","n":6,"price":4.0}
+@200000 {"symbol":"C","n":8,"price":null}
+--- output minutes.late
+@0 {"at": 2000, "symbol": "A", "price": 2} {x-late-window: 2000..2000}
+--- output minutes
+@59999 {"symbol":null,"window_end":"1970-01-01T00:01:00.000Z","worth":null}
+@59999 [A] {"symbol":"A","window_end":"1970-01-01T00:01:00.000Z","worth":33.0}
+@59999 [B] {"symbol":"B","window_end":"1970-01-01T00:01:00.000Z","worth":null}
+@119999 [A] {"symbol":"A","window_end":"1970-01-01T00:02:00.000Z","worth":24.0}

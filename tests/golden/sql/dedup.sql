@@ -5,7 +5,19 @@ CREATE PIPELINE counted AS
   SELECT window_end, count(*) AS c FROM TUMBLE((SELECT ts, n FROM DEDUP(t, ts, INTERVAL '10' SECOND, id, n % 2)), ts,
     INTERVAL '1' MINUTE) GROUP BY window_start, window_end;
 --- explain once
+sink: results
+  project: id@1, n@2
+    the first row of each id@1; known for 10000 ms
+      stream t (topic t): ts, id, n
 --- explain counted
+sink: results
+  project: window_end@1, count(Int64(1))@2
+    group: by window_start, window_end compute count(Int64(1)); gives out when the window closes
+      project: window_start@1, window_end@2
+        windows: tumbling, 60000 ms
+          project: ts@0
+            the first row of each id@1, n@2 % 2; known for 10000 ms
+              stream t (topic t): ts, id, n
 --- input t
 [a] {"ts": 1000, "n": 1}
 [b] {"ts": 2000, "n": 2}
@@ -20,3 +32,15 @@ CREATE PIPELINE counted AS
 [c] {"ts": 1999, "n": 9}
 ...
 [a] {"ts": 120000, "n": 11}
+--- output once.late
+@0 [c] {"ts": 1999, "n": 9} {x-late-window: 1999..11999}
+--- output once
+@1000 [a] {"id":"a","n":1}
+@2000 [b] {"id":"b","n":2}
+@3000 {"id":null,"n":5}
+@12000 [a] {"id":"a","n":8}
+@12001 [b] {"id":"b","n":10}
+--- output counted.late
+@0 [c] {"ts": 1999, "n": 9} {x-late-window: 1999..11999}
+--- output counted
+@59999 {"window_end":"1970-01-01T00:01:00.000Z","c":6}

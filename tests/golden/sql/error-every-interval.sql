@@ -2,3 +2,4 @@ CREATE STREAM t (ts TIMESTAMP, k VARCHAR, WATERMARK FOR ts AS ts);
 CREATE PIPELINE p AS
   SELECT k, count(*) AS c FROM t GROUP BY k EMIT EVERY INTERVAL '0' SECOND;
 --- error
+line 3, column 56: EMIT EVERY takes an INTERVAL '...' over 0

@@ -1,4 +1,4 @@
 CREATE STREAM t (ts TIMESTAMP, k VARCHAR, n BIGINT, WATERMARK FOR ts AS ts);
 CREATE PIPELINE p AS SELECT * FROM SLIDE(t, ts, INTERVAL '7' SECOND);
 --- error
-line 2, column 36: there is no function 'SLIDE' in FROM: there are TUMBLE, HOP, CUMULATE and SESSION
+line 2, column 36: there is no function 'SLIDE' in FROM: there are TUMBLE, HOP, CUMULATE, SESSION, COUNT_WINDOW and DEDUP

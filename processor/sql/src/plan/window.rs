@@ -134,7 +134,7 @@ impl UserDefinedLogicalNodeCore for WindowNode {
             .copied()
             .filter(|c| *c < inputs)
             .collect();
-        for time in &self.time {
+        if let Some(time) = &self.time {
             needed.push(self.input.schema().index_of_column(time).ok()?);
         }
         needed.sort_unstable();

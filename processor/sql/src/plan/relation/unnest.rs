@@ -27,8 +27,10 @@ pub(super) fn plan(
     let input = context.plan(input)?;
     let names = match alias {
         None => ("unnest".to_string(), "unnest".to_string()),
-        Some(TableAlias { name, columns, .. }) => {
-            let relation = context.normalize_ident(name.clone());
+        Some(TableAlias {
+            name: own, columns, ..
+        }) => {
+            let relation = context.normalize_ident(own.clone());
             let column = match &columns[..] {
                 [] => relation.clone(),
                 [one] => context.normalize_ident(one.name.clone()),
