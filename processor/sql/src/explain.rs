@@ -95,6 +95,27 @@ pub(crate) fn operator(operator: &Operator) -> String {
                 r.first
             )
         }
+        Operator::Every(e) => {
+            let time = if e.event_time {
+                "event time"
+            } else {
+                "the clock"
+            };
+            format!("changes every {} ms of {time}", e.interval_ms)
+        }
+        Operator::Counted(c) => format!(
+            "group by {} rows every {} rows: {}",
+            c.rows,
+            c.slide,
+            columns(&c.columns, &c.schema)
+        ),
+        other => joining(other),
+    }
+}
+
+/// Operators that bring rows together, drop or unfold them.
+fn joining(operator: &Operator) -> String {
+    match operator {
         Operator::Join(j) => {
             let [left, right] = &j.sides;
             let keys = left
@@ -135,20 +156,6 @@ pub(crate) fn operator(operator: &Operator) -> String {
             };
             format!("asof join: {keys}; the latest right one that is {bound}")
         }
-        Operator::Every(e) => {
-            let time = if e.event_time {
-                "event time"
-            } else {
-                "the clock"
-            };
-            format!("changes every {} ms of {time}", e.interval_ms)
-        }
-        Operator::Counted(c) => format!(
-            "group by {} rows every {} rows: {}",
-            c.rows,
-            c.slide,
-            columns(&c.columns, &c.schema)
-        ),
         Operator::Unnest(u) => {
             let kept = if u.outer {
                 "; rows without one are kept"
@@ -157,8 +164,8 @@ pub(crate) fn operator(operator: &Operator) -> String {
             };
             format!("a row for each element of {}{kept}", u.list)
         }
-        Operator::Sink(_) => "sink".into(),
         Operator::Exchange(_) => "exchange".into(),
+        _ => "sink".into(),
     }
 }
 

@@ -30,15 +30,7 @@ impl RelationPlanner for WindowFunctions {
         relation: TableFactor,
         context: &mut dyn RelationPlannerContext,
     ) -> Result<RelationPlanning> {
-        if let Some(side) = rewrite::marked(&relation) {
-            let input = context.plan(side.clone())?;
-            let node = Arc::new(AsOfNode { input });
-            let plan = LogicalPlan::Extension(Extension { node });
-            let planned = PlannedRelation::new(plan, None);
-            return Ok(RelationPlanning::Planned(Box::new(planned)));
-        }
-        if let Some(unnested) = rewrite::unnested(&relation) {
-            let plan = unnest::plan(unnested, context)?;
+        if let Some(plan) = rewritten(&relation, context)? {
             let planned = PlannedRelation::new(plan, None);
             return Ok(RelationPlanning::Planned(Box::new(planned)));
         }
@@ -96,6 +88,20 @@ impl RelationPlanner for WindowFunctions {
             alias.clone(),
         ))))
     }
+}
+
+/// What [`rewrite`] has put there.
+fn rewritten(
+    relation: &TableFactor,
+    context: &mut dyn RelationPlannerContext,
+) -> Result<Option<LogicalPlan>> {
+    if let Some(side) = rewrite::marked(relation) {
+        let input = context.plan(side.clone())?;
+        let node = Arc::new(AsOfNode { input });
+        return Ok(Some(LogicalPlan::Extension(Extension { node })));
+    }
+    let unnested = rewrite::unnested(relation);
+    unnested.map(|u| unnest::plan(u, context)).transpose()
 }
 
 /// Puts the place of `item` to an error.

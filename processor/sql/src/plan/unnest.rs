@@ -28,7 +28,7 @@ impl UnnestNode {
     ) -> Result<Self> {
         let element = match list.get_type(input.schema())? {
             DataType::List(field) => field.data_type().clone(),
-            other => return plan_err!("UNNEST takes a list, and {list} is {other}"),
+            _ => return plan_err!("UNNEST takes a list, which {list} is not"),
         };
         let fields = input.schema().iter();
         let mut fields: Vec<(Option<TableReference>, Arc<Field>)> = fields

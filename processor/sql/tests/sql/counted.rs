@@ -26,7 +26,7 @@ proptest! {
         for (ts, k, n) in &rows {
             let group = groups.entry(*k).or_default();
             group.push((*ts, *n));
-            if group.len() >= size && (group.len() - size) % slide == 0 {
+            if group.len() >= size && (group.len() - size).is_multiple_of(slide) {
                 let of = &group[group.len() - size..];
                 let mut distinct: Vec<i64> = of.iter().map(|r| r.1).collect();
                 distinct.sort_unstable();
@@ -52,7 +52,7 @@ proptest! {
         let found: Vec<Value> = rig.values("p").iter().map(|v| serde_json::from_str(v).unwrap()).collect();
         prop_assert_eq!(found, expected);
         prop_assert!(rig.values("p.late").is_empty() && rig.values("p.dlq").is_empty());
-        if slide == size && groups.values().all(|rows| rows.len() % size == 0) {
+        if slide == size && groups.values().all(|rows| rows.len().is_multiple_of(size)) {
             prop_assert_eq!(rig.task.state_bytes(), 0, "full windows leave nothing");
         }
     }

@@ -45,56 +45,25 @@ impl Build<'_> {
             );
         }
         let output = arrow(&plan.schema);
-        if let Some(field) = output
-            .fields()
-            .iter()
-            .take(plan.group_expr.len())
-            .find(|f| !is_storable(f.data_type()))
-        {
+        let mut groups = output.fields().iter().take(plan.group_expr.len());
+        if let Some(field) = groups.find(|f| !is_storable(f.data_type())) {
             return plan_err!("GROUP BY of type {} is not supported", field.data_type());
         }
-        let mut columns = output_columns(&grouping, plan.schema.fields().len(), window.is_some());
+        // No watermark speaks of the rows of a count window.
+        let counted = matches!(input.columns.window, Some(WindowKind::Count { .. }));
+        let is_timed = window.is_some() && !counted;
+        let columns = output_columns(&grouping, plan.schema.fields().len(), is_timed);
         let changes = self.emit.changes && !distinct;
         let is_end = |c: &GroupColumn| matches!(c, GroupColumn::End);
         let end = window.and_then(|_| grouping.columns.iter().position(is_end));
-        let operator = match (window, input.columns.window) {
-            (Some(window), Some(WindowKind::Session { gap_ms })) => {
-                if self.emit.changes {
-                    let emit = self.emit.every_ms.map_or("EMIT CHANGES", |_| "EMIT EVERY");
-                    return plan_err!("{emit} over SESSION is not supported: EMIT ON WINDOW CLOSE");
-                }
-                Operator::Session(Box::new(Session {
-                    columns: grouping.columns,
-                    start: window.start,
-                    gap_ms,
-                    lateness_ms: window.lateness_ms,
-                    aggregates,
-                    schema: output,
-                }))
-            }
-            (Some(window), Some(WindowKind::Count { rows, slide })) => {
-                self.check_counted()?;
-                for meaning in &mut columns.meanings {
-                    // No watermark speaks of the rows of a count window.
-                    *meaning = Meaning::default();
-                }
-                Operator::Counted(Box::new(Counted {
-                    columns: grouping.columns,
-                    start: window.start,
-                    rows,
-                    slide,
-                    aggregates,
-                    schema: output,
-                }))
-            }
-            _ => Operator::Aggregate(Box::new(Aggregate {
-                columns: grouping.columns,
-                window,
-                aggregates,
-                schema: output,
-                changes,
-            })),
+        let grouped = Aggregate {
+            columns: grouping.columns,
+            window,
+            aggregates,
+            schema: output,
+            changes,
         };
+        let operator = self.grouped(grouped, input.columns.window)?;
         let mut node = self.add(operator, &[input.node])?;
         if let Some(interval_ms) = self.emit.every_ms.filter(|_| changes) {
             let watermark = |s: &Scan| self.streams[s.stream].watermark;
@@ -112,6 +81,39 @@ impl Build<'_> {
             columns,
             updating: changes,
         })
+    }
+
+    /// The operator of a grouping; windows whose bounds follow from their rows have their own.
+    fn grouped(&self, grouped: Aggregate, kind: Option<WindowKind>) -> Result<Operator> {
+        let (Some(window), Some(kind)) = (grouped.window, kind) else {
+            return Ok(Operator::Aggregate(Box::new(grouped)));
+        };
+        match kind {
+            WindowKind::Session { .. } if self.emit.changes => {
+                let emit = self.emit.every_ms.map_or("EMIT CHANGES", |_| "EMIT EVERY");
+                plan_err!("{emit} over SESSION is not supported: EMIT ON WINDOW CLOSE")
+            }
+            WindowKind::Session { gap_ms } => Ok(Operator::Session(Box::new(Session {
+                columns: grouped.columns,
+                start: window.start,
+                gap_ms,
+                lateness_ms: window.lateness_ms,
+                aggregates: grouped.aggregates,
+                schema: grouped.schema,
+            }))),
+            WindowKind::Count { rows, slide } => {
+                self.check_counted()?;
+                Ok(Operator::Counted(Box::new(Counted {
+                    columns: grouped.columns,
+                    start: window.start,
+                    rows,
+                    slide,
+                    aggregates: grouped.aggregates,
+                    schema: grouped.schema,
+                })))
+            }
+            _ => Ok(Operator::Aggregate(Box::new(grouped))),
+        }
     }
 
     /// Count windows are given out when they are full, and wait for nothing.
