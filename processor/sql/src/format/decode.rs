@@ -147,7 +147,8 @@ fn raw(value: &[u8], table: &mut Table) -> Result<(), String> {
 /// The columns that show what stands beside the value.
 fn beside(record: &BulkRecord<'_>, table: &mut Table) -> Result<(), String> {
     let view: &RecordView<'_> = &record.view;
-    for at in table.beside.clone() {
+    for place in 0..table.beside.len() {
+        let at = table.beside[place];
         match &table.columns[at].source {
             ColumnSource::Value => {}
             ColumnSource::Key => {
@@ -296,7 +297,7 @@ impl Table {
 
     pub(super) fn set_float(&mut self, at: usize, value: f64) -> Result<(), String> {
         match &mut self.cells[at] {
-            Cells::Float32(b) => b.append_value(value as f32),
+            Cells::Float32(b) if (value as f32).is_finite() => b.append_value(value as f32),
             Cells::Float64(b) => b.append_value(value),
             _ => return Err(self.wrong(at, value)),
         }
