@@ -4,5 +4,6 @@
 mod data;
 mod docs;
 mod golden;
+mod nexmark;
 mod oracle;
 mod rig;
