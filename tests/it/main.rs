@@ -49,6 +49,7 @@ mod settling;
 mod slow_disk;
 mod slow_readers;
 mod sql;
+mod sql_data;
 mod sync_failure;
 mod tier_back;
 mod tier_faults;
