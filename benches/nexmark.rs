@@ -2,7 +2,8 @@
 //!
 //! As in `sql`, a task takes batches that lie in memory and its deltas are dropped: no log, no disk, no network. Raw is
 //! serde_json over the values of the records that the query reads, into structs that borrow their texts. Seconds are
-//! processor time of the one thread, so that others on the machine take less from the figures. Events are the records: a query over bids reads 46 of 50 events of the benchmark. Every query that is planned is measured.
+//! processor time of the one thread, so that others on the machine take less from the figures. Events are the records
+//! that are read: a query over bids reads 46 of 50 events of the benchmark. Every query that is planned is measured.
 //!
 //! `FLOWSTONE_BENCH_EVENTS` (200000) events, `FLOWSTONE_BENCH_RUNS` (3) runs, of which the median is printed; a name
 //! as argument takes one query; `FLOWSTONE_BENCH_OUT=FILE` keeps the figures as JSON.
