@@ -267,6 +267,16 @@ impl Context<'_> {
         self.unit.store.scan(self.node, prefix)
     }
 
+    /// Of what [`Context::scan`] gives, that whose keys are `from` or behind it; `from` starts with
+    /// `prefix`.
+    pub fn scan_from<'s>(
+        &'s self,
+        prefix: &'s [u8],
+        from: &'s [u8],
+    ) -> impl Iterator<Item = (&'s [u8], &'s [u8])> + use<'s> {
+        self.unit.store.scan_from(self.node, prefix, from)
+    }
+
     /// Sets a timer of this stage. One that is due already fires before the next record. Over a
     /// limit (key up to 64 KiB) the record is rejected.
     pub fn set_timer(&mut self, timer: Timer) {

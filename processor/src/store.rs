@@ -96,8 +96,18 @@ impl Store {
         node: u16,
         prefix: &'s [u8],
     ) -> impl Iterator<Item = (&'s [u8], &'s [u8])> + use<'s> {
+        self.scan_from(node, prefix, prefix)
+    }
+
+    /// Those of them whose keys are `from` or behind it.
+    pub(crate) fn scan_from<'s>(
+        &'s self,
+        node: u16,
+        prefix: &'s [u8],
+        from: &'s [u8],
+    ) -> impl Iterator<Item = (&'s [u8], &'s [u8])> + use<'s> {
         self.stages[usize::from(node)]
-            .range::<[u8], _>((Bound::Included(prefix), Bound::Unbounded))
+            .range::<[u8], _>((Bound::Included(from), Bound::Unbounded))
             .take_while(move |(key, _)| key.starts_with(prefix))
             .map(|(key, slot)| (&key[..], &slot.value[..]))
     }
@@ -335,6 +345,23 @@ mod tests {
 
     fn content(store: &Store) -> BTreeMap<u8, u8> {
         store.iter().map(|(_, k, v)| (k[0], v[0])).collect()
+    }
+
+    #[test]
+    fn a_scan_begins_at_its_place_and_ends_with_its_prefix() {
+        let mut store = Store::new(1);
+        for key in ["a", "b", "b1", "b3", "b3x", "c"] {
+            store.put(0, key.as_bytes(), b"");
+        }
+        let from = |from: &str| -> Vec<String> {
+            let entries = store.scan_from(0, b"b", from.as_bytes());
+            entries
+                .map(|(k, _)| String::from_utf8_lossy(k).into_owned())
+                .collect()
+        };
+        assert_eq!(from("b"), ["b", "b1", "b3", "b3x"]);
+        assert_eq!(from("b2"), ["b3", "b3x"]);
+        assert_eq!(from("b4"), [""; 0]);
     }
 
     proptest! {

@@ -15,6 +15,7 @@ mod bulk;
 mod dead_letter;
 mod feed;
 mod fire;
+mod pace;
 mod replay;
 mod retries;
 mod run;
@@ -27,6 +28,7 @@ use crate::processor::{Processor, TimeKind};
 use crate::unit::Unit;
 use feed::Resume;
 use flowstone_wire::{BatchHeader, ErrorCode, Failure, Offset, PartitionId};
+use pace::Pace;
 use retries::Retries;
 use run::{Budget, Stop};
 use std::ops::ControlFlow;
@@ -96,6 +98,8 @@ pub struct Task {
     /// Whether the last delta said that event timers that are due have not all fired.
     clock_was_behind: bool,
     unclaimed: u64,
+    /// How many records a stage takes that takes many at once.
+    pace: Pace,
     stats: TaskStats,
 }
 
@@ -114,6 +118,7 @@ impl Task {
             watermark_dirty: false,
             clock_was_behind: false,
             unclaimed: 0,
+            pace: Pace::new(),
             stats: TaskStats::default(),
         };
         for &(partition, start) in partitions {

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 /// A file of real data, with its path; `None` where it is not on this machine.
-fn data(name: &str) -> Option<(PathBuf, Vec<u8>)> {
+pub(crate) fn data(name: &str) -> Option<(PathBuf, Vec<u8>)> {
     let dir = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../shared/data"));
     let path = dir.join(name);
     match std::fs::read(&path) {

@@ -49,6 +49,7 @@ mod settling;
 mod slow_disk;
 mod slow_readers;
 mod sql;
+mod sql_data;
 mod sql_spread;
 mod sql_upgrade;
 mod sync_failure;

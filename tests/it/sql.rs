@@ -49,7 +49,7 @@ pub(crate) fn inputs() -> Vec<String> {
     all
 }
 
-fn deploy(site: &Site, url: &str, sql: &str) {
+pub(crate) fn deploy(site: &Site, url: &str, sql: &str) {
     let file = site.file("pipelines.sql");
     std::fs::write(&file, sql).unwrap();
     run_ok(
@@ -119,7 +119,7 @@ async fn outcome(kills: u64) -> Vec<Vec<Row>> {
     outcome
 }
 
-fn values(rows: &[Row]) -> Vec<String> {
+pub(crate) fn values(rows: &[Row]) -> Vec<String> {
     let text = |v: &Vec<u8>| String::from_utf8_lossy(v).into_owned();
     rows.iter()
         .map(|r| r.value.as_ref().map(text).unwrap_or_default())

@@ -3,7 +3,7 @@
 //! ```text
 //! gather up to `bulk_records` --> read --> watermarks --> process --> due timers --> gather ...
 //!                                                            |
-//!                                                            +- ok:     keep, gather twice as many
+//!                                                            +- ok:     keep, gather more
 //!                                                            \- fails:  undo, gather half as many;
 //!                                                                       one alone: as any record
 //! ```
@@ -11,7 +11,7 @@
 use super::dead_letter::DeadLetter;
 use super::feed::{self, Feed, Resume};
 use super::retries::Cause;
-use super::{Budget, Input, Stop, Task};
+use super::{Budget, Input, Stop, Task, pace};
 use crate::bulk::{Bulk, BulkRecord};
 use crate::context::{Context, Incoming};
 use crate::processor::ProcessError;
@@ -20,8 +20,6 @@ use crate::unit::Fault;
 use flowstone_wire::{Failure, Offset};
 use std::ops::ControlFlow;
 
-/// Most records in one unit.
-const BULK_RECORDS_MAX: usize = 4096;
 /// After so many bytes of keys and values a unit takes no further record.
 const BULK_BYTES_MAX: usize = 1 << 20;
 
@@ -48,10 +46,9 @@ impl Task {
         input: &[Input<'_>],
         budget: &mut Budget,
     ) -> ControlFlow<Stop> {
-        let mut most = BULK_RECORDS_MAX;
         loop {
             budget.check(&self.unit)?;
-            let gathered = self.gather(input, most.min(budget.records));
+            let gathered = self.gather(input, self.pace.most().min(budget.records));
             if gathered.records.is_empty() {
                 self.settle(&gathered);
                 return match gathered.fault {
@@ -61,9 +58,10 @@ impl Task {
             }
             let count = gathered.records.len();
             if !self.run_gathered(&gathered)? {
-                most = count.div_ceil(2);
+                self.pace.failed(count);
                 continue;
             }
+            self.pace.kept();
             self.settle(&gathered);
             budget.records -= count;
             self.stats.processed += count as u64;
@@ -71,15 +69,14 @@ impl Task {
             if gathered.all {
                 return ControlFlow::Continue(());
             }
-            most = most.saturating_mul(2).min(BULK_RECORDS_MAX);
         }
     }
 
     /// Takes the next records of the input, at most so many.
     fn gather<'a>(&self, input: &[Input<'a>], most: usize) -> Gathered<'a> {
         let mut gathered = Gathered {
-            records: Vec::with_capacity(most.min(BULK_RECORDS_MAX)),
-            places: Vec::with_capacity(most.min(BULK_RECORDS_MAX)),
+            records: Vec::with_capacity(most.min(pace::RECORDS_MAX)),
+            places: Vec::with_capacity(most.min(pace::RECORDS_MAX)),
             bytes: 0,
             ends: Vec::new(),
             resume: None,

@@ -150,7 +150,8 @@ fn raw(value: &[u8], table: &mut Table) -> Result<(), String> {
 /// The columns that show what stands beside the value.
 fn beside(record: &BulkRecord<'_>, table: &mut Table) -> Result<(), String> {
     let view: &RecordView<'_> = &record.view;
-    for at in table.beside.clone() {
+    for place in 0..table.beside.len() {
+        let at = table.beside[place];
         match &table.columns[at].source {
             ColumnSource::Value => {}
             ColumnSource::Key => {

@@ -15,7 +15,7 @@ mod pairs;
 pub(in crate::operator) mod row;
 
 use crate::flow::{Down, Flow, Result, reject};
-use crate::operator::prefix;
+use crate::operator::{ordered, prefix};
 use crate::rows::{Change, Marks, NO_RECORD, Rows};
 use datafusion::arrow::array::{ArrayRef, RecordBatch};
 use datafusion::arrow::datatypes::SchemaRef;
@@ -78,55 +78,54 @@ impl Join {
             places.push(place(own, times[at], &rows, at, flow));
             if let Some(key) = &keys[at] {
                 let other = stem(number, 1 - port, key);
-                let (from, to) = (
-                    times[at].saturating_sub(side.before_ms),
-                    times[at].saturating_add(side.after_ms),
-                );
-                for (place, value) in flow.ctx.scan(&other) {
-                    let stored = StoredRow::read(place, value, other.len()).ok_or_else(damaged)?;
-                    if (from..=to).contains(&stored.time_ms) {
-                        pairs.add(at, stored);
-                    }
-                }
+                self.meet((at, times[at]), &other, &mut pairs, flow)?;
+                pairs.push_if_many(flow, down)?;
             }
         }
         let found = pairs.finish(flow, down)?;
+        let writer = row::RowWriter::new(&rows.batch);
         for (at, place) in places.iter().enumerate() {
-            self.store(
-                port,
-                &rows.batch,
-                at,
-                times[at],
-                place,
-                found[at],
-                keys[at].is_some(),
-                flow,
-            );
+            if keys[at].is_some() || side.outer {
+                let value = writer.write(at, found[at]);
+                self.store(side, times[at], place, &value, flow);
+            }
         }
         Ok(())
     }
 
-    #[expect(
-        clippy::too_many_arguments,
-        reason = "what is stored, each part used once"
-    )]
+    /// Pairs a row with the stored ones under `stem` whose times are within the bounds.
+    fn meet(
+        &self,
+        (at, time_ms): (usize, i64),
+        stem: &[u8],
+        pairs: &mut Pairs<'_>,
+        flow: &Flow<'_, '_>,
+    ) -> Result<()> {
+        let side = &self.sides[pairs.port()];
+        let last_ms = time_ms.saturating_add(side.after_ms);
+        let mut first = stem.to_vec();
+        first.extend_from_slice(&ordered(time_ms.saturating_sub(side.before_ms)));
+        // Rows of one key lie in the order of their times: those before and behind are not looked at.
+        for (place, value) in flow.ctx.scan_from(stem, &first) {
+            let stored = StoredRow::read(place, value, stem.len()).ok_or_else(damaged)?;
+            if stored.time_ms > last_ms {
+                break;
+            }
+            pairs.add(at, stored);
+        }
+        Ok(())
+    }
+
+    /// Stores a row until nothing that is on time can match it any more.
     fn store(
         &self,
-        port: usize,
-        batch: &RecordBatch,
-        at: usize,
+        side: &Side,
         time_ms: i64,
         place: &[u8],
-        matched: bool,
-        has_key: bool,
+        value: &[u8],
         flow: &mut Flow<'_, '_>,
     ) {
-        let side = &self.sides[port];
-        if !has_key && !side.outer {
-            return;
-        }
-        let value = row::write(batch, at, matched);
-        flow.ctx.put(place, &value);
+        flow.ctx.put(place, value);
         let gone_ms = time_ms
             .saturating_add(side.after_ms.max(0))
             .saturating_add(1);

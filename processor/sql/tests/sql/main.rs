@@ -9,6 +9,7 @@ mod docs;
 mod every;
 mod golden;
 mod lookup;
+mod nexmark;
 mod oracle;
 mod rig;
 mod spread;

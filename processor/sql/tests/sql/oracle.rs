@@ -342,6 +342,17 @@ proptest! {
     }
 
     #[test]
+    fn groups_of_windows_that_were_grouped(case in case()) {
+        let grouped = |counted: &str| format!("SELECT max(c) AS m, count(*) AS g, s0, e0 FROM ({counted}) GROUP BY s0, e0");
+        let ours = grouped("SELECT k, window_start AS s0, window_end AS e0, count(*) AS c \
+             FROM HOP(t, ts, INTERVAL '5' SECOND, INTERVAL '10' SECOND) GROUP BY k, window_start, window_end");
+        let theirs = grouped("SELECT k, b - o AS s0, b - o + INTERVAL '10' SECOND AS e0, count(*) AS c FROM \
+             (SELECT *, date_bin(INTERVAL '5' SECOND, ts, TIMESTAMP '1970-01-01') AS b FROM t) \
+             CROSS JOIN (VALUES (INTERVAL '0' SECOND), (INTERVAL '5' SECOND)) AS w(o) GROUP BY k, s0, e0");
+        agree(&ours, &theirs, &case)?;
+    }
+
+    #[test]
     fn the_first_of_each_window(case in case()) {
         let ours = "SELECT k, s0, c, r FROM (SELECT k, window_start AS s0, c, \
              row_number() OVER (PARTITION BY window_start, window_end ORDER BY c DESC, k) AS r FROM \

@@ -63,8 +63,8 @@ impl Value {
         match &self.kind {
             Kind::Boolean(a) if a.as_boolean().value(row) => out.extend_from_slice(b"true"),
             Kind::Boolean(_) => out.extend_from_slice(b"false"),
-            Kind::Ints(v) => number(v[row], out),
-            Kind::Unsigned(v) => number(v[row], out),
+            Kind::Ints(v) => json(&v[row], out),
+            Kind::Unsigned(v) => json(&v[row], out),
             // What is no number in JSON is null.
             Kind::Floats(v) if !v[row].is_finite() => out.extend_from_slice(b"null"),
             Kind::Floats(v) => json(&v[row], out),
@@ -72,7 +72,13 @@ impl Value {
             Kind::Floats32(v) => json(&v[row], out),
             Kind::Text(a) => text(a.as_string::<i32>().value(row), out),
             Kind::List(..) | Kind::Struct(_) => self.write_nested(row, out),
-            Kind::Bytes(_) | Kind::Dates(_) | Kind::Times(..) | Kind::Other(_) => {
+            Kind::Bytes(_) | Kind::Dates(_) | Kind::Times(..) => {
+                // Nothing in them needs an escape.
+                out.push(b'"');
+                self.write_plain(row, out);
+                out.push(b'"');
+            }
+            Kind::Other(_) => {
                 let mut plain = Vec::new();
                 self.write_plain(row, &mut plain);
                 text(&String::from_utf8_lossy(&plain), out);
@@ -170,10 +176,6 @@ fn kind(array: &ArrayRef) -> Kind {
         }
         _ => Kind::Other(array.clone()),
     }
-}
-
-fn number(value: impl std::fmt::Display, out: &mut Vec<u8>) {
-    write!(out, "{value}").expect("a vector takes any number of bytes");
 }
 
 fn json(value: &impl serde::Serialize, out: &mut Vec<u8>) {

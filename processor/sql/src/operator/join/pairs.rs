@@ -17,6 +17,8 @@ pub(super) struct Pairs<'j> {
     rows: &'j Rows,
     new: Vec<u32>,
     stored: Vec<StoredRow>,
+    /// For each new row whether it is in a pair that holds.
+    matched: Vec<bool>,
 }
 
 impl<'j> Pairs<'j> {
@@ -27,7 +29,12 @@ impl<'j> Pairs<'j> {
             rows,
             new: Vec::new(),
             stored: Vec::new(),
+            matched: vec![false; rows.len()],
         }
+    }
+
+    pub(super) fn port(&self) -> usize {
+        self.port
     }
 
     pub(super) fn add(&mut self, new: usize, stored: StoredRow) {
@@ -35,18 +42,40 @@ impl<'j> Pairs<'j> {
         self.stored.push(stored);
     }
 
-    /// Gives the pairs that hold to `down`, and notes it at the stored rows. Says for each new row
-    /// whether it is in one.
-    pub(super) fn finish(self, flow: &mut Flow<'_, '_>, down: &mut Down<'_>) -> Result<Vec<bool>> {
-        let mut matched = vec![false; self.rows.len()];
-        for start in (0..self.new.len()).step_by(PAIRS_MAX) {
-            let end = (start + PAIRS_MAX).min(self.new.len());
-            let (new, stored) = (&self.new[start..end], &self.stored[start..end]);
+    /// Gives out what there is if it is much, so that the pairs of a unit need not all be held.
+    pub(super) fn push_if_many(
+        &mut self,
+        flow: &mut Flow<'_, '_>,
+        down: &mut Down<'_>,
+    ) -> Result<()> {
+        match self.new.len() < PAIRS_MAX {
+            true => Ok(()),
+            false => self.push(flow, down),
+        }
+    }
+
+    /// Gives out the rest. Says for each new row whether it is in a pair that holds.
+    pub(super) fn finish(
+        mut self,
+        flow: &mut Flow<'_, '_>,
+        down: &mut Down<'_>,
+    ) -> Result<Vec<bool>> {
+        self.push(flow, down)?;
+        Ok(self.matched)
+    }
+
+    /// Gives the pairs that hold to `down`, and notes it at the stored rows.
+    fn push(&mut self, flow: &mut Flow<'_, '_>, down: &mut Down<'_>) -> Result<()> {
+        let (new, stored) = (
+            std::mem::take(&mut self.new),
+            std::mem::take(&mut self.stored),
+        );
+        for (new, stored) in new.chunks(PAIRS_MAX).zip(stored.chunks(PAIRS_MAX)) {
             let batch = self.batch(new, stored)?;
             let holds = self.holds(&batch)?;
             for place in holds.values().iter() {
                 let (new, stored) = (new[*place as usize], &stored[*place as usize]);
-                matched[new as usize] = true;
+                self.matched[new as usize] = true;
                 if !stored.matched {
                     let value = [&[1][..], &stored.row].concat();
                     flow.ctx.put(&stored.place, &value);
@@ -61,7 +90,7 @@ impl<'j> Pairs<'j> {
                 .map_err(reject)?;
             down.push(rows, flow)?;
         }
-        Ok(matched)
+        Ok(())
     }
 
     fn batch(&self, new: &[u32], stored: &[StoredRow]) -> Result<RecordBatch> {

@@ -33,14 +33,21 @@ impl StoredRow {
     }
 }
 
-/// `matched | values`.
-pub(super) fn write(batch: &RecordBatch, at: usize, matched: bool) -> Vec<u8> {
-    let mut value = vec![u8::from(matched)];
-    batch
-        .columns()
-        .iter()
-        .for_each(|c| Writer::new(c).write(at, &mut value));
-    value
+/// Writes the rows of a batch. Made once for all of them: what a writer is made of is as long as the
+/// batch.
+pub(super) struct RowWriter(Vec<Writer>);
+
+impl RowWriter {
+    pub(super) fn new(batch: &RecordBatch) -> Self {
+        Self(batch.columns().iter().map(Writer::new).collect())
+    }
+
+    /// `matched | values`.
+    pub(super) fn write(&self, at: usize, matched: bool) -> Vec<u8> {
+        let mut value = vec![u8::from(matched)];
+        self.0.iter().for_each(|w| w.write(at, &mut value));
+        value
+    }
 }
 
 /// Rows from their values; `None` if one is cut off.

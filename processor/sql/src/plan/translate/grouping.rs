@@ -160,16 +160,17 @@ fn grouping(
         end: None,
         has_key: false,
     };
+    let again = is_window_again(exprs, input, schema);
     for expr in exprs {
         if matches!(expr, Expr::GroupingSet(_)) {
             return plan_err!("GROUPING SETS, CUBE and ROLLUP are not supported");
         }
         let column = match input.shown(expr, schema) {
-            Some((at, meaning)) if meaning.start => {
+            Some((at, meaning)) if meaning.start || again && meaning.began => {
                 grouping.start = Some(at);
                 GroupColumn::Start
             }
-            Some((at, meaning)) if meaning.end => {
+            Some((at, meaning)) if meaning.end || again && meaning.ended => {
                 grouping.end = Some(at);
                 GroupColumn::End
             }
@@ -182,6 +183,14 @@ fn grouping(
         grouping.columns.push(column);
     }
     Ok(grouping)
+}
+
+/// Whether both bounds of windows that were grouped are grouped by once more, and there are no other
+/// windows: all rows of such a window come when it closes, so it can be closed at once again.
+fn is_window_again(exprs: &[Expr], input: &Columns, schema: &datafusion::common::DFSchema) -> bool {
+    let shown = exprs.iter().filter_map(|e| input.shown(e, schema));
+    let meanings: Vec<Meaning> = shown.map(|(_, meaning)| meaning).collect();
+    input.window.is_none() && meanings.iter().any(|m| m.began) && meanings.iter().any(|m| m.ended)
 }
 
 /// What the columns of the result stand for.

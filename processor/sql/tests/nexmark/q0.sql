@@ -1,0 +1,2 @@
+CREATE PIPELINE q0 AS
+  SELECT auction, bidder, price, date_time, extra FROM bid;
