@@ -10,6 +10,7 @@ mod deployed;
 mod describe;
 mod hand_over;
 mod native_requests;
+mod queries;
 mod shards;
 mod sql;
 mod topics;
@@ -20,6 +21,7 @@ use crate::config::Config;
 use crate::file_limit;
 use crate::mailbox::Mailbox;
 use crate::metrics::Metrics;
+use crate::queries::Queries;
 use crate::tiering::Tiering;
 use crate::worker::{ConnectionPermit, Message};
 use flowstone_core::catalog::{Command, Event};
@@ -81,6 +83,8 @@ pub struct Service {
     fenced: Mutex<BTreeMap<ShardId, String>>,
     started: Instant,
     pub(crate) tiering: Option<Arc<Tiering>>,
+    /// Queries that are asked once.
+    pub(crate) queries: Queries,
     /// Every metric of the node.
     pub metrics: Metrics,
 }
@@ -118,6 +122,7 @@ impl Service {
             fenced: Mutex::default(),
             started: Instant::now(),
             tiering,
+            queries: Queries::new(config.query),
             metrics,
         }
     }
@@ -153,6 +158,7 @@ impl Service {
 
     pub(crate) fn set_draining(&self) {
         self.draining.store(true, Ordering::Relaxed);
+        self.queries.stop();
     }
 
     pub(crate) fn is_draining(&self) -> bool {

@@ -6,6 +6,7 @@
 //!                [WITH '(' option '=' value, ... ')']
 //!            | CREATE PIPELINE name [WITH '(' ... ')'] AS query [emit]
 //!            | query [emit]
+//!            | INFER SCHEMA FOR topic [WITH '(' records = n ')']
 //! emit      := EMIT CHANGES | EMIT ON WINDOW CLOSE [ALLOW LATENESS interval]
 //! ```
 //!
@@ -15,19 +16,21 @@
 mod cursor;
 mod dialect;
 mod emit;
+mod infer;
 mod options;
 mod pipeline;
 mod refuse;
 mod stream;
 
 pub use emit::Emit;
+pub use infer::InferStatement;
 pub use options::Options;
 pub use pipeline::{PipelineStatement, QueryStatement};
 pub use stream::{ColumnSource, ColumnStatement, StreamStatement, WatermarkStatement};
 
 use crate::error::{Error, Result};
 use cursor::Cursor;
-pub(crate) use cursor::name_of;
+pub use cursor::name_of;
 use datafusion::sql::sqlparser::tokenizer::{Location, Token, TokenWithSpan, Tokenizer};
 use dialect::Flowstone;
 
@@ -52,6 +55,8 @@ pub enum Statement {
     CreatePipeline(PipelineStatement),
     /// A query by itself.
     Query(QueryStatement),
+    /// The question which columns a topic may have.
+    InferSchema(InferStatement),
 }
 
 /// A statement with its own text.
@@ -108,6 +113,9 @@ pub fn parse(text: &str) -> Result<Vec<Parsed>> {
 
 fn statement(tokens: Vec<TokenWithSpan>) -> Result<Statement> {
     let mut cursor = Cursor::new(tokens);
+    if cursor.take_word("INFER") {
+        return Ok(Statement::InferSchema(infer::parse(cursor)?));
+    }
     if !cursor.take_word("CREATE") {
         return Ok(Statement::Query(pipeline::query(cursor)?));
     }

@@ -1,7 +1,7 @@
 //! Window functions in FROM: `TUMBLE(stream, time, INTERVAL '1' MINUTE)` and the others.
 
-use super::literal;
 use super::window::{WindowKind, WindowNode};
+use super::{history, literal};
 use datafusion::common::{Column, DFSchema, Result, Span, plan_err};
 use datafusion::logical_expr::planner::{
     PlannedRelation, RelationPlanner, RelationPlannerContext, RelationPlanning,
@@ -17,7 +17,10 @@ pub(crate) const WINDOWS_PER_ROW_MAX: i64 = 1_500;
 
 /// Plans the window functions; leaves everything else to DataFusion.
 #[derive(Debug)]
-pub(super) struct WindowFunctions;
+pub(super) struct WindowFunctions {
+    /// The rows are there: windows are columns like any other.
+    pub(super) over_history: bool,
+}
 
 impl RelationPlanner for WindowFunctions {
     fn plan_relation(
@@ -53,11 +56,29 @@ impl RelationPlanner for WindowFunctions {
             let form = format!("{}(stream, time, {})", name, names.join(", "));
             return at(plan_err!("write {form}"), name);
         }
-        let plan = plan(&function, args, context)?;
+        let plan = self.plan(&function, args, context)?;
         Ok(RelationPlanning::Planned(Box::new(PlannedRelation::new(
             plan,
             alias.clone(),
         ))))
+    }
+}
+
+impl WindowFunctions {
+    fn plan(
+        &self,
+        function: &str,
+        args: Vec<SqlExpr>,
+        context: &mut dyn RelationPlannerContext,
+    ) -> Result<LogicalPlan> {
+        let first = args[0].clone();
+        let node = node(function, args, context)?;
+        if self.over_history {
+            return at(history::windows(node), &first);
+        }
+        Ok(LogicalPlan::Extension(Extension {
+            node: Arc::new(node),
+        }))
     }
 }
 
@@ -77,11 +98,11 @@ fn plain(arg: &FunctionArg) -> Option<&SqlExpr> {
     }
 }
 
-fn plan(
+fn node(
     function: &str,
     mut args: Vec<SqlExpr>,
     context: &mut dyn RelationPlannerContext,
-) -> Result<LogicalPlan> {
+) -> Result<WindowNode> {
     let bounds = args.split_off(2);
     let mut lengths = Vec::new();
     for bound in bounds {
@@ -106,10 +127,7 @@ fn plan(
         return at(plan_err!("expected the name of a time column"), &args[1]);
     };
     let time = Column::new(time.relation, time.name);
-    let node = at(WindowNode::new(input, kind, time), &args[0])?;
-    Ok(LogicalPlan::Extension(Extension {
-        node: Arc::new(node),
-    }))
+    at(WindowNode::new(input, kind, time), &args[0])
 }
 
 fn check(kind: WindowKind) -> Result<()> {

@@ -4,5 +4,6 @@
 mod data;
 mod docs;
 mod golden;
+mod infer;
 mod oracle;
 mod rig;
