@@ -17,6 +17,7 @@ mod produce;
 mod repair;
 mod restore;
 mod serve;
+mod sql;
 mod tier;
 mod topic;
 
@@ -93,6 +94,8 @@ enum Command {
     /// Deploy, list, describe, pause, resume and delete pipelines of SQL.
     #[command(subcommand)]
     Pipeline(pipeline::Command),
+    /// Ask a query of SQL over what topics hold, or over what comes.
+    Sql(sql::Args),
     /// Send records, one a line.
     Produce(produce::Args),
     /// Print records.
@@ -125,6 +128,7 @@ pub fn main() -> ExitCode {
         Command::Topic(command) => topic::run(command),
         Command::Cluster(command) => cluster::run(command),
         Command::Pipeline(command) => pipeline::run(command),
+        Command::Sql(args) => sql::run(args),
         Command::Produce(args) => produce::run(args),
         Command::Consume(args) => consume::run(args),
         Command::Bench(command) => bench::run(command),

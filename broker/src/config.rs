@@ -8,6 +8,8 @@ use flowstone_wire::limits;
 use serde::Deserialize;
 use std::path::{Path, PathBuf};
 
+pub use crate::queries::QuerySettings;
+
 /// An hour: later is never.
 const FLUSH_MS_MAX: u64 = 3_600_000;
 /// As long as an authority.
@@ -25,6 +27,8 @@ pub struct Config {
     pub settle: Settle,
     /// Bounds.
     pub limits: Limits,
+    /// Queries that are asked once.
+    pub query: QuerySettings,
     /// Where settled segments are copied to; nowhere by default.
     pub tier: Option<TierConfig>,
     /// Other nodes; none by default.
@@ -273,6 +277,14 @@ impl Config {
             ("cluster.certificate_hours", hours, 1, hours_max),
             ("limits.connections", connections, 1, any),
             ("node.shards", shards, 0, limits::SHARDS_MAX as u64),
+            ("query.concurrent", self.query.concurrent as u64, 1, 1024),
+            (
+                "query.memory_bytes",
+                self.query.memory_bytes as u64,
+                1 << 20,
+                any,
+            ),
+            ("query.threads", self.query.threads as u64, 1, 256),
         ] {
             within(name, value, least, most)?;
         }

@@ -131,7 +131,7 @@ impl Metrics {
 
     pub(crate) fn request(&self, api: u16) {
         // Numbers of no request share a label: a peer must not make up labels.
-        const NAMES: [&str; 22] = [
+        const NAMES: [&str; 25] = [
             "other",
             "hello",
             "list-topics",
@@ -154,6 +154,9 @@ impl Metrics {
             "describe-pipelines",
             "control-pipeline",
             "make-token",
+            "start-query",
+            "read-query",
+            "stop-query",
         ];
         let name = NAMES.get(usize::from(api)).copied().unwrap_or(NAMES[0]);
         self.requests.with_label_values(&[name]).inc();

@@ -10,6 +10,7 @@ mod deployed;
 mod describe;
 mod hand_over;
 mod native_requests;
+mod queries;
 mod shards;
 mod sql;
 mod topics;
@@ -21,6 +22,7 @@ use crate::config::Config;
 use crate::file_limit;
 use crate::mailbox::Mailbox;
 use crate::metrics::Metrics;
+use crate::queries::Queries;
 use crate::tiering::Tiering;
 use crate::worker::{ConnectionPermit, Message};
 use flowstone_core::catalog::{Command, Event};
@@ -82,6 +84,8 @@ pub struct Service {
     fenced: Mutex<BTreeMap<ShardId, String>>,
     started: Instant,
     pub(crate) tiering: Option<Arc<Tiering>>,
+    /// Queries that are asked once.
+    pub(crate) queries: Queries,
     /// Every metric of the node.
     pub metrics: Metrics,
 }
@@ -119,6 +123,7 @@ impl Service {
             fenced: Mutex::default(),
             started: Instant::now(),
             tiering,
+            queries: Queries::new(config.query),
             metrics,
         }
     }
@@ -154,6 +159,7 @@ impl Service {
 
     pub(crate) fn set_draining(&self) {
         self.draining.store(true, Ordering::Relaxed);
+        self.queries.stop();
     }
 
     pub(crate) fn is_draining(&self) -> bool {

@@ -28,6 +28,7 @@
 //! | `transport` | the seam between the client and a broker: sockets, or an embedded broker |
 //! | `net` | the transport over TCP and Unix sockets |
 //! | `produce` | gathering, numbering, sending and retrying batches |
+//! | `query` | queries of SQL |
 //! | `consume` | reading ahead, checking and handing out records |
 #![forbid(unsafe_code)]
 #![cfg_attr(test, allow(clippy::unwrap_used, reason = "tests may"))]
@@ -39,6 +40,7 @@ mod consume;
 mod error;
 mod net;
 mod produce;
+mod query;
 mod record;
 mod transport;
 
@@ -48,13 +50,14 @@ pub use client::Client;
 pub use consume::{Consumer, ConsumerBuilder, ReadFrom, RecordIter, Records};
 pub use error::Error;
 pub use produce::{Producer, ProducerBuilder, Receipt, Ticket};
+pub use query::Query;
 pub use record::{Payload, Record};
 pub use transport::{BoxFuture, RawAnswer, Route, Transport};
 
 pub use flowstone_wire::native::{
     Acks, ClusterChange, ClusterStatus, GroupOffset, OperatorRows, Partition, PartitionStatus,
-    PipelineAction, PipelineDescription, PipelineStatus, Place, ShardStatus, TierStatus, Topic,
-    TopicSettings, TopicStatus, Visibility,
+    PipelineAction, PipelineDescription, PipelineStatus, Place, QueryColumn, QueryKind,
+    QueryStatistics, ShardStatus, TierStatus, Topic, TopicSettings, TopicStatus, Visibility,
 };
 pub use flowstone_wire::partitioner::partition_for_key;
 pub use flowstone_wire::{

@@ -23,7 +23,7 @@ pub enum Route {
 pub struct RawAnswer {
     /// The encoded `Result<Answer, Failure>`.
     pub header: Bytes,
-    /// Whole batches, back to back: each piece holds some, none is cut in two.
+    /// Whole batches, back to back: each piece holds some, none is cut in two. Of a query: lines.
     pub payload: Vec<Bytes>,
 }
 

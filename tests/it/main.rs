@@ -40,7 +40,7 @@ mod power_book;
 mod power_cut;
 mod power_load;
 mod process;
-
+mod queries;
 mod raw;
 mod reading;
 mod repair;

@@ -28,6 +28,11 @@ const LAYERS: &[Layer] = &[
         "broker/peer",
         &["flowstone-wire", "flowstone-core"],
     ),
+    layer(
+        "flowstone-query",
+        "broker/query",
+        &["flowstone-wire", "flowstone-processor", "flowstone-sql"],
+    ),
     layer("flowstone-client", "client", &["flowstone-wire"]),
     layer("flowstone", "broker", BELOW_BROKER),
     layer("flowstone-tests", "tests", BELOW_TESTS),
@@ -42,6 +47,7 @@ const BELOW_BROKER: &[&str] = &[
     "flowstone-sql",
     "flowstone-core",
     "flowstone-peer",
+    "flowstone-query",
     "flowstone-client",
 ];
 
@@ -53,6 +59,7 @@ const BELOW_TESTS: &[&str] = &[
     "flowstone-sql",
     "flowstone-core",
     "flowstone-peer",
+    "flowstone-query",
     "flowstone-client",
     "flowstone",
 ];
@@ -69,12 +76,14 @@ const PARTS: &[Part] = &[
             "flowstone-client",
             "flowstone-tier",
             "flowstone-peer",
+            "flowstone-query",
             "flowstone-tests",
             "flowstone-benches",
         ],
         places: &[
             "broker/src/",
             "broker/peer/",
+            "broker/query/",
             "broker/tests/",
             "broker/benches/",
             "client/src/",

@@ -10,6 +10,7 @@ mod idempotency;
 mod pipelines;
 mod problem;
 mod read;
+mod sql;
 mod status;
 mod topics;
 
@@ -71,6 +72,7 @@ fn router(door: Arc<Door>) -> Router {
             get(topics::describe).delete(topics::delete),
         )
         .route("/api/v1/events/{topic}", get(read::read).post(events::post))
+        .route("/api/v1/sql", post(sql::ask))
         .route("/api/v1/groups", get(groups::list))
         .route(
             "/api/v1/groups/{group}/offsets",

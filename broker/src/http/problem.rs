@@ -73,6 +73,18 @@ fn describe(status: StatusCode, failure: &Failure) -> serde_json::Value {
     })
 }
 
+/// A failure as the document that it would be, for answers that have begun.
+pub(super) fn as_json(failure: &Failure) -> serde_json::Value {
+    let status = StatusCode::from_u16(failure.code.http_status());
+    describe(status.unwrap_or(StatusCode::INTERNAL_SERVER_ERROR), failure)
+}
+
+/// An answer for those who take nothing that there is.
+pub(super) fn not_acceptable(what: &str) -> Response {
+    let failure = Failure::new(ErrorCode::InvalidRequest, what);
+    document(StatusCode::NOT_ACCEPTABLE, &failure)
+}
+
 /// A whole answer for those who come when all places are taken.
 pub(super) fn no_room() -> String {
     let failure = Failure::new(

@@ -97,7 +97,7 @@ impl Service {
         }
     }
 
-    /// What is asked of pipelines and of the cluster.
+    /// What is asked of pipelines, of queries and of the cluster.
     async fn handle_of_cluster(
         self: Arc<Self>,
         api: u16,
@@ -121,6 +121,18 @@ impl Service {
             native::ControlPipeline::API => {
                 let r: native::ControlPipeline = decode(&header)?;
                 answer::<native::ControlPipeline>(self.control_sql(r.name, r.action).await)
+            }
+            native::StartQuery::API => {
+                answer::<native::StartQuery>(self.start_query(decode(&header)?).await)
+            }
+            native::ReadQuery::API => match self.read_query(decode(&header)?).await {
+                Ok((rows, lines)) => Ok((native::encode(&Ok::<_, Failure>(rows))?, lines)),
+                Err(failure) => answer::<native::ReadQuery>(Err(failure)),
+            },
+            native::StopQuery::API => {
+                let r: native::StopQuery = decode(&header)?;
+                self.queries.cursors.stop(r.id);
+                answer::<native::StopQuery>(Ok(()))
             }
             native::GetCluster::API => {
                 answer::<native::GetCluster>(Ok(self.cluster_status().await))

@@ -135,8 +135,13 @@ impl Service {
                     });
                 }
                 Statement::Query(query) => {
-                    let what = "a query by itself is not deployed: write CREATE PIPELINE name AS";
+                    let what = "a query by itself is not deployed: write CREATE PIPELINE name AS, or ask \
+                                it with flowstone sql";
                     return Err(Error::at(query.place, what).into());
+                }
+                Statement::InferSchema(infer) => {
+                    let what = "INFER SCHEMA is not deployed: ask it with flowstone sql";
+                    return Err(Error::at(infer.place, what).into());
                 }
             }
         }

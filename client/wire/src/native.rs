@@ -470,10 +470,15 @@ pub struct GetTier {}
 request!(GetTier = 15 -> Option<TierStatus>);
 
 mod cluster;
+mod query;
 
 pub use cluster::{
     ChangeCluster, ClusterChange, ClusterStatus, CopyLag, GetCluster, LeaderMove, LeaderTold,
     MakeToken, MoveCause, NodeStatus, ShardPlace, TokenAnswer,
+};
+pub use query::{
+    QUERY_WAIT_MS_MAX, QueryColumn, QueryKind, QueryRows, QueryStarted, QueryStatistics, ReadQuery,
+    StartQuery, StopQuery,
 };
 
 /// Encodes a header.
@@ -531,8 +536,11 @@ mod tests {
             DescribePipelines::API,
             ControlPipeline::API,
             MakeToken::API,
+            StartQuery::API,
+            ReadQuery::API,
+            StopQuery::API,
         ];
-        assert_eq!(all.to_vec(), (1..=21).collect::<Vec<u16>>());
+        assert_eq!(all.to_vec(), (1..=24).collect::<Vec<u16>>());
     }
 
     #[test]

@@ -29,7 +29,7 @@ impl Error {
     }
 
     /// What DataFusion says of a query that begins at `query`.
-    pub(crate) fn planning(error: &DataFusionError, query: Location) -> Self {
+    pub fn planning(error: &DataFusionError, query: Location) -> Self {
         let place = error
             .diagnostic()
             .and_then(|d| d.span)

@@ -1,7 +1,7 @@
 //! From the bytes of records to columns, and back.
 
 mod cells;
-mod csv;
+pub(crate) mod csv;
 mod decode;
 pub(crate) mod encode;
 mod json;

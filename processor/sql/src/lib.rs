@@ -15,6 +15,8 @@
 //! | [`statement`] | what a text says |
 //! | [`stream`] | a topic seen as rows |
 //! | [`pipeline`] | from statements to pipelines |
+//! | [`read`] | the records of a stream as columns |
+//! | [`infer`] | which columns records may have |
 //! | [`error`] | why a statement is refused, and where |
 //! | `plan` | from a query to operators |
 //! | `operator` | filter, project, windows, groups, joins, lists, sink |
@@ -32,10 +34,12 @@ mod exchanged;
 mod explain;
 mod flow;
 mod format;
+pub mod infer;
 mod operator;
 pub mod pipeline;
 mod plan;
 mod program;
+pub mod read;
 mod rows;
 mod signature;
 mod spread;
@@ -43,6 +47,8 @@ pub mod statement;
 pub mod stream;
 
 pub use error::Error;
+pub use format::encode::Json as JsonRows;
 pub use pipeline::{OutputFormat, Planned, Spread, Streams, back_name, front_name, plan_file};
+pub use plan::{Lookup, over_history};
 pub use statement::{Parsed, Statement};
 pub use stream::Stream;

@@ -5,14 +5,16 @@ use crate::plan::{self, EmitRules, Translated, literal};
 use crate::program::Program;
 use crate::signature::signature;
 use crate::spread::{Edge, edges};
-use crate::statement::{Emit, PipelineStatement, QueryStatement, Statement};
+use crate::statement::{Emit, Options, PipelineStatement, QueryStatement, Statement};
 use crate::stream::Stream;
-use datafusion::arrow::datatypes::DataType;
+use datafusion::arrow::datatypes::{DataType, SchemaRef};
 use flowstone_processor::{Pipeline, PipelineBuilder, PipelineOptions, SourceOptions};
 use flowstone_wire::Failure;
 
 /// Name of the one stage of a pipeline of SQL.
 const STAGE: &str = "sql";
+/// Name of a query that is no pipeline.
+const LIVE: &str = "query";
 
 /// How the results of a pipeline are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,6 +32,8 @@ pub struct Planned {
     pub pipeline: Pipeline,
     /// Streams that it reads, in the order of its sources.
     pub streams: Vec<Stream>,
+    /// The columns of its results.
+    pub columns: SchemaRef,
     /// Its operators, one a line, each before those that push to it.
     pub explained: String,
     /// Rows that belong together may lie in different partitions: either all partitions of the sources
@@ -94,6 +98,13 @@ impl Streams {
         Ok(())
     }
 
+    /// Takes a stream in that was declared elsewhere, unless there is one of its name.
+    pub fn know(&mut self, stream: Stream) {
+        if self.get(&stream.name).is_none() {
+            self.known.push(stream);
+        }
+    }
+
     /// The stream of this name.
     pub fn get(&self, name: &str) -> Option<&Stream> {
         self.known.iter().find(|s| s.name == name)
@@ -104,13 +115,41 @@ impl Streams {
     /// # Errors
     /// What is not understood or not supported, with its place.
     pub fn plan(&self, statement: &PipelineStatement) -> Result<Planned> {
+        self.plan_with(statement, |translated| options(statement, translated))
+    }
+
+    /// Plans a query by itself as a pipeline that nobody keeps; `state_bytes_max` is the most memory
+    /// for its state.
+    ///
+    /// # Errors
+    /// As [`Self::plan`].
+    pub fn plan_live(&self, query: &QueryStatement, state_bytes_max: usize) -> Result<Planned> {
+        let statement = PipelineStatement {
+            name: LIVE.into(),
+            place: query.place,
+            options: Options::default(),
+            query: query.clone(),
+        };
+        let options = PipelineOptions {
+            state_bytes_max,
+            ..PipelineOptions::default()
+        };
+        self.plan_with(&statement, |_| Ok((OutputFormat::Json, options)))
+    }
+
+    fn plan_with(
+        &self,
+        statement: &PipelineStatement,
+        options: impl FnOnce(&Translated) -> Result<(OutputFormat, PipelineOptions)>,
+    ) -> Result<Planned> {
         let query = &statement.query;
         let emit = emit_rules(query)?;
         let logical = plan::logical(query, &self.known)?;
         let translated = plan::translate(&logical, &self.known, emit)
             .map_err(|e| Error::planning(&e, query.place))?;
         check_emit(query, &translated)?;
-        let (format, options) = options(statement, &translated)?;
+        let (format, options) = options(&translated)?;
+        let columns = translated.schema.clone();
         let explained = crate::explain::explain(&translated, &self.known, &[]);
         let (gathers, aligned) = (translated.gathers, translated.aligned);
         let edges = gathers.then(|| edges(&translated)).flatten();
@@ -137,6 +176,7 @@ impl Streams {
         Ok(Planned {
             pipeline,
             streams,
+            columns,
             explained,
             gathers,
             aligned,
@@ -318,6 +358,10 @@ pub fn plan_file(text: &str) -> Result<(Streams, Vec<Planned>)> {
                 let text =
                     "a query by itself is not deployed: write CREATE PIPELINE name AS before it";
                 return Err(Error::at(query.place, text));
+            }
+            Statement::InferSchema(infer) => {
+                let text = "INFER SCHEMA is not deployed: ask it with flowstone sql";
+                return Err(Error::at(infer.place, text));
             }
         }
     }

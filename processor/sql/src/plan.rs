@@ -12,6 +12,7 @@
 mod aggregate;
 mod asof;
 mod dedup;
+mod history;
 pub(crate) mod literal;
 mod optimize;
 mod provider;
@@ -22,6 +23,7 @@ mod translate;
 mod unnest;
 mod window;
 
+pub use provider::Lookup;
 pub(crate) use translate::{EmitRules, Scan, Translated, translate};
 pub(crate) use window::WindowKind;
 
@@ -32,6 +34,18 @@ use datafusion::logical_expr::LogicalPlan;
 use datafusion::sql::planner::{ParserOptions, SqlToRel};
 use datafusion::sql::sqlparser::ast::Statement as SqlStatement;
 use provider::Provider;
+
+/// The logical plan of a query over what is there, for DataFusion to optimize and to execute.
+///
+/// # Errors
+/// What is not understood, with its place.
+pub fn over_history(query: &QueryStatement, tables: &Lookup<'_>) -> Result<LogicalPlan> {
+    let provider = Provider::over_history(tables);
+    let options = ParserOptions::new().with_collect_spans(true);
+    SqlToRel::new_with_options(&provider, options)
+        .sql_statement_to_plan(SqlStatement::Query(query.query.clone()))
+        .map_err(|e| Error::planning(&e, query.place))
+}
 
 /// The optimized logical plan of a query over these streams.
 pub(crate) fn logical(query: &QueryStatement, streams: &[Stream]) -> Result<LogicalPlan> {

@@ -7,6 +7,7 @@
 //!            | CREATE TABLE name '(' column, ..., PRIMARY KEY '(' column ')' ')' [WITH '(' ... ')']
 //!            | CREATE PIPELINE name [WITH '(' ... ')'] AS query [emit]
 //!            | query [emit]
+//!            | INFER SCHEMA FOR topic [WITH '(' records = n ')']
 //! emit      := EMIT CHANGES | EMIT EVERY interval
 //!            | EMIT ON WINDOW CLOSE [ALLOW LATENESS interval]
 //! ```
@@ -17,12 +18,14 @@
 mod cursor;
 mod dialect;
 mod emit;
+mod infer;
 mod options;
 mod pipeline;
 mod refuse;
 mod stream;
 
 pub use emit::Emit;
+pub use infer::InferStatement;
 pub use options::Options;
 pub use pipeline::{PipelineStatement, QueryStatement};
 pub use stream::{
@@ -31,7 +34,7 @@ pub use stream::{
 
 use crate::error::{Error, Result};
 use cursor::Cursor;
-pub(crate) use cursor::name_of;
+pub use cursor::name_of;
 use datafusion::sql::sqlparser::tokenizer::{Location, Token, TokenWithSpan, Tokenizer};
 use dialect::Flowstone;
 pub(crate) use refuse::is_unnest;
@@ -57,6 +60,8 @@ pub enum Statement {
     CreatePipeline(PipelineStatement),
     /// A query by itself.
     Query(QueryStatement),
+    /// The question which columns a topic may have.
+    InferSchema(InferStatement),
 }
 
 /// A statement with its own text.
@@ -113,6 +118,9 @@ pub fn parse(text: &str) -> Result<Vec<Parsed>> {
 
 fn statement(tokens: Vec<TokenWithSpan>) -> Result<Statement> {
     let mut cursor = Cursor::new(tokens);
+    if cursor.take_word("INFER") {
+        return Ok(Statement::InferSchema(infer::parse(cursor)?));
+    }
     if !cursor.take_word("CREATE") {
         return Ok(Statement::Query(pipeline::query(cursor)?));
     }

@@ -9,6 +9,7 @@ use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit}
 use datafusion::sql::sqlparser::ast::{
     ArrayElemTypeDef, BinaryOperator, DataType as SqlType, Expr, TimezoneInfo,
 };
+use flowstone_wire::PartitionId;
 use std::sync::Arc;
 
 /// How the value of a record is written.
@@ -116,6 +117,38 @@ impl Stream {
         self.primary_key.is_some()
     }
 
+    /// A topic of which nothing is declared: keys and values as text, and what stands beside them.
+    /// `partitions` are its partitions in their order.
+    pub fn of_topic(topic: &str, partitions: &[PartitionId]) -> Self {
+        let mut indexes: Vec<(PartitionId, u32)> = partitions.iter().copied().zip(0..).collect();
+        indexes.sort_unstable();
+        let column = |(name, data_type, source): (&str, DataType, ColumnSource)| Column {
+            name: name.into(),
+            data_type,
+            source,
+        };
+        let columns = [
+            ("key", DataType::Utf8, ColumnSource::Key),
+            ("value", DataType::Utf8, ColumnSource::Value),
+            ("timestamp", TIMESTAMP, ColumnSource::Timestamp),
+            (
+                "partition",
+                DataType::Int64,
+                ColumnSource::PartitionIndex(indexes),
+            ),
+            ("offset", DataType::Int64, ColumnSource::Offset),
+            ("headers", DataType::Utf8, ColumnSource::Headers),
+        ];
+        Self {
+            name: topic.into(),
+            topic: topic.into(),
+            format: Format::Raw,
+            columns: columns.into_iter().map(column).collect(),
+            watermark: None,
+            primary_key: None,
+        }
+    }
+
     /// The columns as Arrow sees them; every one may be null.
     pub fn schema(&self) -> SchemaRef {
         let field = |c: &Column| Field::new(&c.name, c.data_type.clone(), true);
@@ -179,7 +212,10 @@ fn column(statement: &ColumnStatement) -> Result<Column> {
         ColumnSource::Key => is_key(&data_type),
         ColumnSource::Header(_) => matches!(data_type, DataType::Utf8 | DataType::Binary),
         ColumnSource::Timestamp => data_type == TIMESTAMP,
-        ColumnSource::Partition | ColumnSource::Offset => data_type == DataType::Int64,
+        ColumnSource::Partition | ColumnSource::PartitionIndex(_) | ColumnSource::Offset => {
+            data_type == DataType::Int64
+        }
+        ColumnSource::Headers => data_type == DataType::Utf8,
     };
     if !fits {
         let text = "KEY and HEADER are VARCHAR or VARBINARY, a KEY also SMALLINT, INT or BIGINT, \

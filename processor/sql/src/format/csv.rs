@@ -16,10 +16,7 @@ pub(super) fn read(
     table: &mut Table,
 ) -> Result<(), String> {
     let text = std::str::from_utf8(value).map_err(|_| "the value is not UTF-8".to_string())?;
-    let mut rest = Some(
-        text.strip_suffix('\n')
-            .map_or(text, |t| t.strip_suffix('\r').unwrap_or(t)),
-    );
+    let mut rest = Some(line(text));
     let expected = stream
         .columns
         .iter()
@@ -47,8 +44,17 @@ pub(super) fn read(
     }
 }
 
+/// A line without its end.
+pub(crate) fn line(text: &str) -> &str {
+    text.strip_suffix('\n')
+        .map_or(text, |t| t.strip_suffix('\r').unwrap_or(t))
+}
+
 /// The first field, whether it was in quotes, and what is behind it if there is more.
-fn field(line: &str, delimiter: char) -> Result<(Cow<'_, str>, bool, Option<&str>), String> {
+pub(crate) fn field(
+    line: &str,
+    delimiter: char,
+) -> Result<(Cow<'_, str>, bool, Option<&str>), String> {
     let Some(mut rest) = line.strip_prefix('"') else {
         return Ok(match line.split_once(delimiter) {
             Some((field, behind)) => (Cow::Borrowed(field), false, Some(behind)),

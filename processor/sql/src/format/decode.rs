@@ -161,6 +161,13 @@ fn beside(record: &BulkRecord<'_>, table: &mut Table) -> Result<(), String> {
             }
             ColumnSource::Timestamp => table.set_int(at, view.timestamp)?,
             ColumnSource::Partition => table.set_int(at, i64::from(record.partition.0))?,
+            ColumnSource::PartitionIndex(indexes) => {
+                let found = indexes.binary_search_by_key(&record.partition, |(id, _)| *id);
+                if let Ok(found) = found {
+                    let index = i64::from(indexes[found].1);
+                    table.set_int(at, index)?;
+                }
+            }
             ColumnSource::Offset => table.set_int(at, view.offset.0 as i64)?,
             ColumnSource::Header(name) => {
                 let header = view.headers().find(|h| h.name == name.as_bytes());
@@ -168,9 +175,19 @@ fn beside(record: &BulkRecord<'_>, table: &mut Table) -> Result<(), String> {
                     table.set_bytes(at, value)?;
                 }
             }
+            ColumnSource::Headers => table.set_text(at, &headers(view))?,
         }
     }
     Ok(())
+}
+
+/// All headers as a JSON object; of those with one name the last counts.
+fn headers(view: &RecordView<'_>) -> String {
+    let text = |b: &[u8]| String::from_utf8_lossy(b).into_owned();
+    let members = view
+        .headers()
+        .map(|h| (text(h.name), h.value.map(text).into()));
+    serde_json::Value::Object(members.collect()).to_string()
 }
 
 /// Columns under construction. A row is written value by value, then kept or undone.

@@ -43,13 +43,14 @@ impl<'b> Encoder<'b> {
 }
 
 /// Writes rows as JSON objects.
-pub(crate) struct Json {
+pub struct Json {
     /// For each column what stands before its value, and its values.
     columns: Vec<(Vec<u8>, Value)>,
 }
 
 impl Json {
-    pub(crate) fn new(batch: &RecordBatch) -> Self {
+    /// A writer of these rows.
+    pub fn new(batch: &RecordBatch) -> Self {
         let schema = batch.schema();
         let fields = schema.fields().iter().zip(batch.columns()).enumerate();
         let column = |(at, (field, column)): (
@@ -70,7 +71,7 @@ impl Json {
     }
 
     /// Appends the object of a row.
-    pub(crate) fn write(&self, row: usize, out: &mut Vec<u8>) {
+    pub fn write(&self, row: usize, out: &mut Vec<u8>) {
         if self.columns.is_empty() {
             out.push(b'{');
         }

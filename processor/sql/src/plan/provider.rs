@@ -14,9 +14,13 @@ use datafusion::logical_expr::{
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+/// Finds what a query names in FROM.
+pub type Lookup<'a> = dyn Fn(&str) -> Option<Arc<dyn TableSource>> + 'a;
+
 /// Streams and functions by name.
-pub(super) struct Provider {
-    streams: BTreeMap<String, Arc<dyn TableSource>>,
+pub(super) struct Provider<'a> {
+    tables: Box<Lookup<'a>>,
+    over_history: bool,
     scalars: BTreeMap<String, Arc<ScalarUDF>>,
     aggregates: BTreeMap<String, Arc<AggregateUDF>>,
     windows: BTreeMap<String, Arc<WindowUDF>>,
@@ -25,16 +29,25 @@ pub(super) struct Provider {
     options: ConfigOptions,
 }
 
-impl Provider {
-    pub(super) fn new(streams: &[Stream]) -> Self {
-        let source = |s: &Stream| -> (String, Arc<dyn TableSource>) {
-            (
-                s.name.clone(),
-                Arc::new(LogicalTableSource::new(s.schema())),
-            )
+impl<'a> Provider<'a> {
+    /// For a query over streams, as they come.
+    pub(super) fn new(streams: &'a [Stream]) -> Self {
+        let tables = move |name: &str| -> Option<Arc<dyn TableSource>> {
+            let stream = streams.iter().find(|s| s.name == name)?;
+            Some(Arc::new(LogicalTableSource::new(stream.schema())))
         };
+        Self::with(Box::new(tables), false)
+    }
+
+    /// For a query over what is there.
+    pub(super) fn over_history(tables: &'a Lookup<'a>) -> Self {
+        Self::with(Box::new(tables), true)
+    }
+
+    fn with(tables: Box<Lookup<'a>>, over_history: bool) -> Self {
         Self {
-            streams: streams.iter().map(source).collect(),
+            tables,
+            over_history,
             scalars: by_name(SessionStateDefaults::default_scalar_functions(), |f| {
                 (f.name().into(), f.aliases())
             }),
@@ -45,7 +58,7 @@ impl Provider {
                 (f.name().into(), f.aliases())
             }),
             expr_planners: SessionStateDefaults::default_expr_planners(),
-            relation_planners: vec![Arc::new(WindowFunctions)],
+            relation_planners: vec![Arc::new(WindowFunctions { over_history })],
             options: ConfigOptions::default(),
         }
     }
@@ -71,13 +84,16 @@ pub(super) fn is_pure(volatility: Volatility) -> bool {
     volatility == Volatility::Immutable
 }
 
-impl ContextProvider for Provider {
+impl ContextProvider for Provider<'_> {
     fn get_table_source(&self, name: TableReference) -> Result<Arc<dyn TableSource>> {
         let known = match &name {
-            TableReference::Bare { table } => self.streams.get(&**table),
+            TableReference::Bare { table } => (self.tables)(table),
             _ => None,
         };
-        known.cloned().ok_or_else(|| -> DataFusionError {
+        known.ok_or_else(|| -> DataFusionError {
+            if self.over_history {
+                return plan_datafusion_err!("there is no stream or topic '{name}'");
+            }
             plan_datafusion_err!("there is no stream '{name}': write CREATE STREAM {name} first")
         })
     }

@@ -6,7 +6,7 @@ mod unnest;
 
 use super::asof::AsOfNode;
 use super::window::{WindowKind, WindowNode};
-use super::{literal, rewrite};
+use super::{history, literal, rewrite};
 use datafusion::common::{Column, DFSchema, Result, Span, plan_err};
 use datafusion::logical_expr::planner::{
     PlannedRelation, RelationPlanner, RelationPlannerContext, RelationPlanning,
@@ -22,7 +22,10 @@ pub(crate) const WINDOWS_PER_ROW_MAX: i64 = 1_500;
 
 /// Plans the window functions; leaves everything else to DataFusion.
 #[derive(Debug)]
-pub(super) struct WindowFunctions;
+pub(super) struct WindowFunctions {
+    /// The rows are there: windows are columns like any other.
+    pub(super) over_history: bool,
+}
 
 impl RelationPlanner for WindowFunctions {
     fn plan_relation(
@@ -30,7 +33,10 @@ impl RelationPlanner for WindowFunctions {
         relation: TableFactor,
         context: &mut dyn RelationPlannerContext,
     ) -> Result<RelationPlanning> {
-        if let Some(plan) = rewritten(&relation, context)? {
+        // Over what is there nothing was rewritten.
+        if !self.over_history
+            && let Some(plan) = rewritten(&relation, context)?
+        {
             let planned = PlannedRelation::new(plan, None);
             return Ok(RelationPlanning::Planned(Box::new(planned)));
         }
@@ -53,6 +59,10 @@ impl RelationPlanner for WindowFunctions {
             );
         }
         let own = match &function[..] {
+            "dedup" | "count_window" if self.over_history => {
+                let text = "needs rows in the order in which they come: add EMIT CHANGES, or deploy a pipeline";
+                return at(plan_err!("{name} {text}"), name);
+            }
             "dedup" => Some(dedup::plan(name, &plain, context)?),
             "count_window" => Some(count::plan(name, &plain, context)?),
             _ => None,
@@ -82,7 +92,7 @@ impl RelationPlanner for WindowFunctions {
             let form = format!("{}(stream, time, {})", name, names.join(", "));
             return at(plan_err!("write {form}"), name);
         }
-        let plan = plan(&function, plain, context)?;
+        let plan = self.plan(&function, plain, context)?;
         Ok(RelationPlanning::Planned(Box::new(PlannedRelation::new(
             plan,
             alias.clone(),
@@ -104,6 +114,24 @@ fn rewritten(
     unnested.map(|u| unnest::plan(u, context)).transpose()
 }
 
+impl WindowFunctions {
+    fn plan(
+        &self,
+        function: &str,
+        args: Vec<SqlExpr>,
+        context: &mut dyn RelationPlannerContext,
+    ) -> Result<LogicalPlan> {
+        let first = args[0].clone();
+        let node = node(function, args, context)?;
+        if self.over_history {
+            return at(history::windows(node), &first);
+        }
+        Ok(LogicalPlan::Extension(Extension {
+            node: Arc::new(node),
+        }))
+    }
+}
+
 /// Puts the place of `item` to an error.
 fn at<T>(result: Result<T>, item: &impl Spanned) -> Result<T> {
     result.map_err(|error| {
@@ -120,11 +148,11 @@ fn plain(arg: &FunctionArg) -> Option<&SqlExpr> {
     }
 }
 
-fn plan(
+fn node(
     function: &str,
     mut args: Vec<SqlExpr>,
     context: &mut dyn RelationPlannerContext,
-) -> Result<LogicalPlan> {
+) -> Result<WindowNode> {
     let bounds = args.split_off(2);
     let mut lengths = Vec::new();
     for bound in bounds {
@@ -140,10 +168,7 @@ fn plan(
     at(check(kind), &args[0])?;
     let input = input(&args[0], context)?;
     let time = time_column(&args[1], &input, context)?;
-    let node = at(WindowNode::new(input, kind, Some(time)), &args[0])?;
-    Ok(LogicalPlan::Extension(Extension {
-        node: Arc::new(node),
-    }))
+    at(WindowNode::new(input, kind, Some(time)), &args[0])
 }
 
 /// Milliseconds of an interval over 0.

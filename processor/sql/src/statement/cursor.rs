@@ -153,7 +153,7 @@ fn is_word(token: &Token, word: &str) -> bool {
 }
 
 /// The name that an identifier stands for.
-pub(crate) fn name_of(ident: &Ident) -> String {
+pub fn name_of(ident: &Ident) -> String {
     match ident.quote_style {
         Some(_) => ident.value.clone(),
         None => ident.value.to_lowercase(),

@@ -1,7 +1,8 @@
 //! `CREATE PIPELINE name AS query` and the query by itself.
 
 use super::cursor::Cursor;
-use super::{Emit, Options, emit, options, refuse};
+use super::refuse::{self, Over};
+use super::{Emit, Options, emit, options};
 use crate::error::{Error, Result};
 use datafusion::sql::sqlparser::ast::Query;
 use datafusion::sql::sqlparser::tokenizer::Location;
@@ -40,20 +41,30 @@ pub(super) fn parse(mut cursor: Cursor) -> Result<PipelineStatement> {
         name,
         place,
         options,
-        query: query(cursor)?,
+        query: read(cursor, true)?,
     })
 }
 
-pub(super) fn query(mut cursor: Cursor) -> Result<QueryStatement> {
+/// A query by itself: without EMIT it reads what is there.
+pub(super) fn query(cursor: Cursor) -> Result<QueryStatement> {
+    read(cursor, false)
+}
+
+fn read(mut cursor: Cursor, of_pipeline: bool) -> Result<QueryStatement> {
     let mut part = cursor.query_part();
     let place = part.place();
     if !(part.is_word("SELECT") || part.is_word("WITH") || part.is_word("(")) {
-        return Err(part.expected("CREATE STREAM, CREATE TABLE, CREATE PIPELINE or a query"));
+        let known = "CREATE STREAM, CREATE TABLE, CREATE PIPELINE, INFER SCHEMA or a query";
+        return Err(part.expected(known));
     }
     let query = part.part(|p| p.parse_query())?;
     part.finish()?;
-    refuse::query(&query, place)?;
     let emit = emit::parse(&mut cursor)?;
     cursor.finish()?;
+    let over = match emit {
+        Emit::Unsaid if !of_pipeline => Over::History,
+        _ => Over::Streams,
+    };
+    refuse::all_queries(&query, over, place)?;
     Ok(QueryStatement { query, place, emit })
 }

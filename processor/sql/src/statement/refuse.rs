@@ -7,9 +7,10 @@ use crate::error::{Error, Result};
 use datafusion::sql::sqlparser::ast::{
     Cte, Distinct, GroupByExpr, Join, JoinConstraint, JoinOperator, ObjectName, Query, Select,
     SelectFlavor, SelectItem, SetExpr, SetOperator, SetQuantifier, Spanned, TableAlias,
-    TableFactor, TableWithJoins, WildcardAdditionalOptions, With,
+    TableFactor, TableWithJoins, Visit, Visitor, WildcardAdditionalOptions, With,
 };
 use datafusion::sql::sqlparser::tokenizer::Location;
+use std::ops::ControlFlow;
 
 fn no(present: bool, place: Location, what: &str) -> Result<()> {
     if present {
@@ -26,8 +27,50 @@ fn place_of(item: &impl Spanned, fallback: Location) -> Location {
     if start.line > 0 { start } else { fallback }
 }
 
+/// What a query reads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Over {
+    /// What comes, for ever.
+    Streams,
+    /// What is there, with an end.
+    History,
+}
+
+impl Over {
+    /// What makes sense only where there is an end.
+    fn no(self, present: bool, place: Location, what: &str) -> Result<()> {
+        no(present && self == Self::Streams, place, what)
+    }
+}
+
+/// Refuses what is not supported in a query that begins at `place`, the queries inside of its
+/// expressions included.
+pub(super) fn all_queries(outer: &Query, over: Over, place: Location) -> Result<()> {
+    query(outer, over, place)?;
+    let inner = visit_queries(outer, |q| match query(q, over, place_of(q, place)) {
+        Ok(()) => ControlFlow::Continue(()),
+        Err(error) => ControlFlow::Break(error),
+    });
+    match inner {
+        ControlFlow::Continue(()) => Ok(()),
+        ControlFlow::Break(error) => Err(error),
+    }
+}
+
+/// Shows every query in a query.
+fn visit_queries<E>(outer: &Query, show: impl FnMut(&Query) -> ControlFlow<E>) -> ControlFlow<E> {
+    struct Each<F>(F);
+    impl<E, F: FnMut(&Query) -> ControlFlow<E>> Visitor for Each<F> {
+        type Break = E;
+        fn pre_visit_query(&mut self, query: &Query) -> ControlFlow<E> {
+            (self.0)(query)
+        }
+    }
+    outer.visit(&mut Each(show))
+}
+
 /// Refuses what is not supported in a query that begins at `place`.
-pub(super) fn query(query: &Query, place: Location) -> Result<()> {
+fn query(query: &Query, over: Over, place: Location) -> Result<()> {
     let Query {
         with,
         body,
@@ -40,15 +83,20 @@ pub(super) fn query(query: &Query, place: Location) -> Result<()> {
         format_clause,
         pipe_operators,
     } = query;
-    if let Some(order_by) = order_by {
+    if let Some(order_by) = order_by.as_ref().filter(|_| over == Over::Streams) {
         let text = "ORDER BY over a stream never ends: leave it out, or rank rows within windows";
         return Err(Error::at(place_of(order_by, place), text));
     }
-    if let Some(limit) = limit_clause {
+    if let Some(limit) = limit_clause.as_ref().filter(|_| over == Over::Streams) {
         let text = "LIMIT over a stream is not supported: leave it out";
         return Err(Error::at(place_of(limit, place), text));
     }
-    no(fetch.is_some(), place, "FETCH")?;
+    no(
+        order_by.as_ref().is_some_and(|o| o.interpolate.is_some()),
+        place,
+        "INTERPOLATE",
+    )?;
+    no(fetch.is_some(), place, "FETCH (there is LIMIT)")?;
     no(!locks.is_empty() || for_clause.is_some(), place, "FOR")?;
     no(settings.is_some(), place, "SETTINGS")?;
     no(format_clause.is_some(), place, "FORMAT")?;
@@ -61,13 +109,13 @@ pub(super) fn query(query: &Query, place: Location) -> Result<()> {
         } = with;
         no(*recursive, place, "WITH RECURSIVE")?;
         for cte in cte_tables {
-            self::cte(cte, place)?;
+            self::cte(cte, over, place)?;
         }
     }
-    set_expr(body, place)
+    set_expr(body, over, place)
 }
 
-fn cte(cte: &Cte, place: Location) -> Result<()> {
+fn cte(cte: &Cte, over: Over, place: Location) -> Result<()> {
     let Cte {
         alias,
         query,
@@ -78,13 +126,13 @@ fn cte(cte: &Cte, place: Location) -> Result<()> {
     table_alias(Some(alias), place)?;
     no(from.is_some(), place, "FROM of a WITH query")?;
     no(materialized.is_some(), place, "MATERIALIZED")?;
-    self::query(query, place_of(&**query, place))
+    self::query(query, over, place_of(&**query, place))
 }
 
-fn set_expr(expr: &SetExpr, place: Location) -> Result<()> {
+fn set_expr(expr: &SetExpr, over: Over, place: Location) -> Result<()> {
     match expr {
-        SetExpr::Select(select) => self::select(select, place_of(&**select, place)),
-        SetExpr::Query(query) => self::query(query, place_of(&**query, place)),
+        SetExpr::Select(select) => self::select(select, over, place_of(&**select, place)),
+        SetExpr::Query(query) => self::query(query, over, place_of(&**query, place)),
         SetExpr::SetOperation {
             left,
             op,
@@ -92,15 +140,15 @@ fn set_expr(expr: &SetExpr, place: Location) -> Result<()> {
             right,
         } => {
             let all = *set_quantifier == SetQuantifier::All;
-            if *op != SetOperator::Union || !all {
+            if over == Over::Streams && (*op != SetOperator::Union || !all) {
                 let at = place_of(&**right, place);
                 let text = format!("{op} {set_quantifier} is not supported: there is UNION ALL");
                 return Err(Error::at(at, text.replace("  ", " ")));
             }
-            set_expr(left, place)?;
-            set_expr(right, place)
+            set_expr(left, over, place)?;
+            set_expr(right, over, place)
         }
-        SetExpr::Values(_) => no(true, place, "VALUES"),
+        SetExpr::Values(_) => over.no(true, place, "VALUES"),
         SetExpr::Table(_) => no(true, place, "TABLE"),
         SetExpr::Insert(_) | SetExpr::Update(_) | SetExpr::Delete(_) | SetExpr::Merge(_) => {
             no(true, place, "a statement that changes a table")
@@ -108,7 +156,7 @@ fn set_expr(expr: &SetExpr, place: Location) -> Result<()> {
     }
 }
 
-fn select(select: &Select, place: Location) -> Result<()> {
+fn select(select: &Select, over: Over, place: Location) -> Result<()> {
     let Select {
         select_token: _,
         optimizer_hints,
@@ -136,7 +184,7 @@ fn select(select: &Select, place: Location) -> Result<()> {
         flavor,
     } = select;
     no(!optimizer_hints.is_empty(), place, "a hint")?;
-    no(
+    over.no(
         matches!(distinct, Some(Distinct::On(_))),
         place,
         "DISTINCT ON",
@@ -151,8 +199,8 @@ fn select(select: &Select, place: Location) -> Result<()> {
     no(!cluster_by.is_empty(), place, "CLUSTER BY")?;
     no(!distribute_by.is_empty(), place, "DISTRIBUTE BY")?;
     no(!sort_by.is_empty(), place, "SORT BY")?;
-    no(!named_window.is_empty(), place, "WINDOW")?;
-    no(qualify.is_some(), place, "QUALIFY")?;
+    over.no(!named_window.is_empty(), place, "WINDOW")?;
+    over.no(qualify.is_some(), place, "QUALIFY")?;
     no(value_table_mode.is_some(), place, "AS VALUE or AS STRUCT")?;
     no(
         *flavor != SelectFlavor::Standard,
@@ -160,21 +208,22 @@ fn select(select: &Select, place: Location) -> Result<()> {
         "FROM before SELECT",
     )?;
     match group_by {
-        GroupByExpr::All(_) => no(true, place, "GROUP BY ALL")?,
+        GroupByExpr::All(_) => over.no(true, place, "GROUP BY ALL")?,
         GroupByExpr::Expressions(_, modifiers) => {
-            no(!modifiers.is_empty(), place, "a modifier of GROUP BY")?;
+            over.no(!modifiers.is_empty(), place, "a modifier of GROUP BY")?;
         }
     }
     projection
         .iter()
         .try_for_each(|item| select_item(item, place))?;
-    no(from.is_empty(), place, "a query without FROM")?;
-    no(
+    over.no(from.is_empty(), place, "a query without FROM")?;
+    over.no(
         from.len() > 1,
         place,
         "a list of tables in FROM (write JOIN ... ON)",
     )?;
-    from.iter().try_for_each(|t| table_with_joins(t, place))
+    from.iter()
+        .try_for_each(|t| table_with_joins(t, over, place))
 }
 
 fn select_item(item: &SelectItem, place: Location) -> Result<()> {
@@ -203,9 +252,9 @@ fn select_item(item: &SelectItem, place: Location) -> Result<()> {
     no(any, place_of(item, place), "an option of *")
 }
 
-fn table_with_joins(table: &TableWithJoins, place: Location) -> Result<()> {
+fn table_with_joins(table: &TableWithJoins, over: Over, place: Location) -> Result<()> {
     let TableWithJoins { relation, joins } = table;
-    table_factor(relation, place)?;
+    table_factor(relation, over, place)?;
     for Join {
         relation,
         global,
@@ -214,30 +263,35 @@ fn table_with_joins(table: &TableWithJoins, place: Location) -> Result<()> {
     {
         let place = place_of(relation, place);
         no(*global, place, "GLOBAL")?;
-        table_factor(relation, place)?;
+        table_factor(relation, over, place)?;
         match relation {
-            TableFactor::Table { name, .. } if is_unnest(name) => unnest(join_operator, place)?,
-            _ => join(join_operator, place)?,
+            TableFactor::Table { name, .. } if is_unnest(name) => {
+                unnest(join_operator, over, place)?;
+            }
+            _ => join(join_operator, over, place)?,
         }
     }
     Ok(())
 }
 
-fn join(operator: &JoinOperator, place: Location) -> Result<()> {
+fn join(operator: &JoinOperator, over: Over, place: Location) -> Result<()> {
     let constraint = match operator {
         JoinOperator::Join(c) | JoinOperator::Inner(c) => c,
         JoinOperator::Left(c) | JoinOperator::LeftOuter(c) => c,
         JoinOperator::Right(c) | JoinOperator::RightOuter(c) => c,
         JoinOperator::FullOuter(c) => c,
+        JoinOperator::AsOf { .. } if over == Over::History => {
+            return no(true, place, "ASOF JOIN without EMIT");
+        }
         JoinOperator::AsOf {
             match_condition: _,
             constraint,
         } => constraint,
-        _ => return no(true, place, "this kind of join"),
+        _ => return over.no(true, place, "this kind of join"),
     };
     match constraint {
         JoinConstraint::On(_) => Ok(()),
-        _ => no(true, place, "a join without ON"),
+        _ => over.no(true, place, "a join without ON"),
     }
 }
 
@@ -247,7 +301,11 @@ pub(crate) fn is_unnest(name: &ObjectName) -> bool {
 }
 
 /// A join with `UNNEST` has no condition of its own.
-fn unnest(operator: &JoinOperator, place: Location) -> Result<()> {
+fn unnest(operator: &JoinOperator, over: Over, place: Location) -> Result<()> {
+    if over == Over::History {
+        let text = "UNNEST in FROM takes a query with EMIT: write SELECT unnest(list) FROM stream";
+        return Err(Error::at(place, text));
+    }
     let constraint = match operator {
         JoinOperator::Join(c) | JoinOperator::Inner(c) | JoinOperator::CrossJoin(c) => c,
         JoinOperator::Left(c) | JoinOperator::LeftOuter(c) => c,
@@ -264,7 +322,7 @@ fn unnest(operator: &JoinOperator, place: Location) -> Result<()> {
     }
 }
 
-fn table_factor(table: &TableFactor, place: Location) -> Result<()> {
+fn table_factor(table: &TableFactor, over: Over, place: Location) -> Result<()> {
     let place = place_of(table, place);
     match table {
         TableFactor::Table {
@@ -305,14 +363,14 @@ fn table_factor(table: &TableFactor, place: Location) -> Result<()> {
             no(*lateral, place, "LATERAL")?;
             no(sample.is_some(), place, "TABLESAMPLE")?;
             table_alias(alias.as_ref(), place)?;
-            query(subquery, place)
+            query(subquery, over, place)
         }
         TableFactor::NestedJoin {
             table_with_joins: nested,
             alias,
         } => {
             table_alias(alias.as_ref(), place)?;
-            table_with_joins(nested, place)
+            table_with_joins(nested, over, place)
         }
         _ => no(true, place, "this form of FROM"),
     }

@@ -5,6 +5,7 @@ use super::{Options, options};
 use crate::error::{Error, Result};
 use datafusion::sql::sqlparser::ast::{ArrayElemTypeDef, DataType, Expr};
 use datafusion::sql::sqlparser::tokenizer::{Location, Token};
+use flowstone_wire::PartitionId;
 
 /// Most columns of a stream.
 const COLUMNS_MAX: usize = 512;
@@ -48,12 +49,17 @@ pub enum ColumnSource {
     Key,
     /// The timestamp.
     Timestamp,
-    /// The number of the partition's place in its topic.
+    /// The number of the partition in the cluster.
     Partition,
+    /// The index of the partition in its topic: numbers in their order, each with its index. Not to
+    /// be said in a statement.
+    PartitionIndex(Vec<(PartitionId, u32)>),
     /// The offset in the partition.
     Offset,
     /// The first header of this name.
     Header(String),
+    /// All headers, as a JSON object.
+    Headers,
 }
 
 /// `WATERMARK FOR column AS expr`.
@@ -167,6 +173,7 @@ fn parse_source(cursor: &mut Cursor) -> Result<ColumnSource> {
         ("TIMESTAMP", ColumnSource::Timestamp),
         ("PARTITION", ColumnSource::Partition),
         ("OFFSET", ColumnSource::Offset),
+        ("HEADERS", ColumnSource::Headers),
     ];
     for (word, source) in plain {
         if cursor.take_word(word) {
@@ -174,7 +181,7 @@ fn parse_source(cursor: &mut Cursor) -> Result<ColumnSource> {
         }
     }
     if !cursor.take_word("HEADER") {
-        return Err(cursor.expected("KEY, TIMESTAMP, PARTITION, OFFSET or HEADER 'name'"));
+        return Err(cursor.expected("KEY, TIMESTAMP, PARTITION, OFFSET, HEADERS or HEADER 'name'"));
     }
     let place = cursor.place();
     match cursor.next().token {

@@ -8,6 +8,7 @@ mod dedup;
 mod docs;
 mod every;
 mod golden;
+mod infer;
 mod lookup;
 mod nexmark;
 mod oracle;

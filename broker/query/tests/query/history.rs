@@ -1,0 +1,259 @@
+//! Queries over what is there, held against plain computations.
+
+use crate::rig::{Memory, ask, ask_with, collect, engine, refused_at, rows};
+use flowstone_wire::{ErrorCode, PartitionId};
+use futures_util::StreamExt;
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+const STREAM: &str = "CREATE STREAM orders (id BIGINT, who VARCHAR, amount DOUBLE, \
+     at TIMESTAMP FROM TIMESTAMP, place BIGINT FROM OFFSET, part BIGINT FROM PARTITION) \
+     WITH (topic = 'orders');";
+
+fn value(n: u64) -> String {
+    let who = format!("w{}", n * 7 % 13);
+    json!({"id": n, "who": who, "amount": (n % 10) as f64 / 4.0}).to_string()
+}
+
+/// 3 partitions of 1000 records; record n is number `n / 3` of partition `n % 3`, so many seconds
+/// after 1970.
+fn orders() -> (Arc<Memory>, Vec<PartitionId>) {
+    let memory = Arc::new(Memory::default());
+    let ids = memory.topic("orders", 3);
+    for (index, id) in (0u64..).zip(&ids) {
+        memory.send_all(*id, (0..1000).map(|n| value(n * 3 + index)));
+    }
+    (memory, ids)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn groups_order_and_limit_equal_a_plain_computation() {
+    let (memory, _) = orders();
+    let text = format!(
+        "{STREAM} SELECT who, count(*) AS n, sum(amount) AS total, max(id) AS last FROM orders \
+         WHERE id % 2 = 0 GROUP BY who ORDER BY who DESC LIMIT 5"
+    );
+    let (found, statistics) = rows(&memory, &text).await;
+    let mut plain: BTreeMap<String, (u64, f64, u64)> = BTreeMap::new();
+    for n in (0..3000).filter(|n| n % 2 == 0) {
+        let order: Value = serde_json::from_str(&value(n)).unwrap();
+        let group = plain
+            .entry(order["who"].as_str().unwrap().into())
+            .or_default();
+        group.0 += 1;
+        group.1 += order["amount"].as_f64().unwrap();
+        group.2 = group.2.max(n);
+    }
+    let rows = plain.iter().rev().take(5);
+    let expected: Vec<Value> = rows
+        .map(|(who, (n, total, last))| json!({"who": who, "n": n, "total": total, "last": last}))
+        .collect();
+    assert_eq!(found, expected);
+    assert_eq!((statistics.records_read, statistics.rows), (3000, 5));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn joins_subqueries_and_unions_are_computed() {
+    let (memory, _) = orders();
+    let text = format!(
+        "{STREAM} WITH big AS (SELECT who, id FROM orders WHERE amount >= 2.25) \
+         SELECT count(*) AS n FROM orders o JOIN big ON o.id = big.id + 10 \
+         WHERE o.who NOT IN (SELECT who FROM orders WHERE id < 3)"
+    );
+    let (found, _) = rows(&memory, &text).await;
+    let excluded: Vec<String> = (0..3).map(|n| format!("w{}", n * 7 % 13)).collect();
+    let plain = (0..2990_u64).filter(|n| n % 10 == 9);
+    let plain = plain.filter(|n| !excluded.contains(&format!("w{}", (n + 10) * 7 % 13)));
+    assert_eq!(found, [json!({"n": plain.count()})]);
+    let (found, _) = rows(&memory, "SELECT 1 AS one UNION SELECT 1 UNION ALL SELECT 2").await;
+    assert_eq!(found.len(), 2);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn restrictions_reach_the_read() {
+    let (memory, ids) = orders();
+    let part = ids[1].0;
+    for (condition, count, most_read) in [
+        ("place >= 990".to_string(), 30, 30),
+        ("place < 7".to_string(), 21, 21),
+        (
+            "place BETWEEN 500 AND 501 OR place = 505".to_string(),
+            9,
+            18,
+        ),
+        (format!("part = {part}"), 1000, 1000),
+        (format!("part IN ({part}) AND place = 3"), 1, 1),
+        ("at >= TIMESTAMP '1970-01-01T00:16:30Z'".to_string(), 30, 30),
+        (
+            "at >= '1970-01-01T00:16:30' AND at < '1970-01-01T00:16:31'".to_string(),
+            3,
+            30,
+        ),
+        ("at > now() - INTERVAL '1' HOUR".to_string(), 0, 0),
+        ("place > 2000".to_string(), 0, 0),
+    ] {
+        let text = format!("{STREAM} SELECT count(*) AS n FROM orders WHERE {condition}");
+        let (found, statistics) = rows(&memory, &text).await;
+        assert_eq!(found, [json!({ "n": count })], "{condition}");
+        assert!(
+            statistics.records_read <= most_read,
+            "{condition}: {statistics:?}"
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_limit_stops_reading() {
+    let memory = Arc::new(Memory::default());
+    let id = memory.topic("t", 1)[0];
+    memory.send_all(
+        id,
+        (0..50_000).map(|n| format!("{{\"n\": {n}, \"pad\": \"{}\"}}", "x".repeat(50))),
+    );
+    let (found, statistics) = rows(&memory, "SELECT value FROM t LIMIT 3").await;
+    assert_eq!(found.len(), 3);
+    assert!(statistics.records_read < 5_000, "{statistics:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_query_ends_where_the_topic_ended_when_it_was_asked() {
+    let (memory, ids) = orders();
+    let text = format!("{STREAM} SELECT count(*) AS n FROM orders a JOIN orders b ON a.id = b.id");
+    let mut answer = ask(&memory, &text).await.unwrap();
+    memory.send(ids[0], &[(0, value(1_000_000))]);
+    assert_eq!(collect(&mut answer).await.unwrap(), [json!({"n": 3000})]);
+    assert_eq!(rows(&memory, &text).await.0, [json!({"n": 3001})]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_answer_that_is_dropped_reads_no_more() {
+    let memory = Arc::new(Memory::default());
+    let id = memory.topic("t", 1)[0];
+    let pad = "x".repeat(2_000);
+    memory.send_all(id, (0..5_000).map(|_| pad.clone()));
+    let mut answer = ask(&memory, "SELECT value FROM t").await.unwrap();
+    assert!(answer.rows.next().await.is_some());
+    let before = memory.fetched().len();
+    drop(answer);
+    let (_, whole) = rows(&memory, "SELECT count(*) AS n FROM t WHERE \"offset\" < 1").await;
+    assert_eq!(whole.records_read, 1);
+    assert_eq!(memory.fetched().len(), before + 1, "of the second query");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_needs_more_memory_than_there_is_fails_and_says_so() {
+    let memory = Arc::new(Memory::default());
+    let id = memory.topic("t", 1)[0];
+    memory.send_all(id, (0..40_000).map(|n| format!("value number {n}")));
+    let engine = engine(1 << 20);
+    for text in [
+        "SELECT value, count(*) AS n FROM t GROUP BY value",
+        "SELECT value FROM t ORDER BY value",
+        "SELECT a.value FROM t a JOIN t b ON a.value = b.value",
+    ] {
+        let mut answer = ask_with(&engine, &memory, text).await.unwrap();
+        let failure = collect(&mut answer).await.unwrap_err();
+        assert_eq!(failure.code, ErrorCode::TooLarge, "{text}: {failure}");
+        assert!(failure.message.contains("query.memory_bytes"), "{failure}");
+    }
+    // What they took is free again.
+    let text = "SELECT count(*) AS n FROM t";
+    let mut answer = ask_with(&engine, &memory, text).await.unwrap();
+    assert_eq!(collect(&mut answer).await.unwrap(), [json!({"n": 40_000})]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn records_that_are_no_rows_are_counted_and_the_first_is_named() {
+    let (memory, ids) = orders();
+    let bad = ["{broken", "[]", "{\"id\": \"text\"}"];
+    memory.send(ids[2], &bad.map(|b| (0, b.to_string())));
+    let text = format!("{STREAM} SELECT count(id) AS n FROM orders");
+    let (found, statistics) = rows(&memory, &text).await;
+    assert_eq!(found, [json!({"n": 3000})]);
+    assert_eq!(statistics.unreadable, 3);
+    let first = statistics.first_unreadable.unwrap();
+    let place = format!("offset 1000 of partition {}: ", ids[2]);
+    assert!(first.starts_with(&place), "{first}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn windows_are_columns_like_any_other() {
+    let (memory, _) = orders();
+    let windows = |from: &str| {
+        format!(
+            "{STREAM} SELECT window_start, window_end, count(*) AS n FROM {from} \
+             GROUP BY window_start, window_end ORDER BY window_start, window_end"
+        )
+    };
+    let (found, _) = rows(
+        &memory,
+        &windows("TUMBLE(orders, at, INTERVAL '10' MINUTE)"),
+    )
+    .await;
+    let row = |start: &str, end: &str, n: u32| {
+        json!({
+            "window_start": format!("1970-01-01T00:{start}:00.000Z"),
+            "window_end": format!("1970-01-01T00:{end}:00.000Z"), "n": n,
+        })
+    };
+    assert_eq!(found, [row("00", "10", 1800), row("10", "20", 1200)]);
+    let hop = "HOP(orders, at, INTERVAL '5' MINUTE, INTERVAL '10' MINUTE)";
+    let (found, _) = rows(&memory, &windows(hop)).await;
+    let counts: Vec<&Value> = found.iter().map(|r| &r["n"]).collect();
+    assert_eq!(
+        counts,
+        [900, 1800, 1800, 1200, 300]
+            .map(Value::from)
+            .iter()
+            .collect::<Vec<_>>()
+    );
+    let cumulate = "CUMULATE(orders, at, INTERVAL '5' MINUTE, INTERVAL '10' MINUTE)";
+    let (found, _) = rows(&memory, &windows(cumulate)).await;
+    assert_eq!(
+        found,
+        [
+            row("00", "05", 900),
+            row("00", "10", 1800),
+            row("10", "15", 900),
+            row("10", "20", 1200)
+        ]
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_not_understood_is_refused_with_its_place() {
+    let (memory, _) = orders();
+    for (query, place, what) in [
+        ("SELECT missing FROM orders", "1, column 8", "missing"),
+        ("SELECT *\nFROM nowhere", "2, column 6", "nowhere"),
+        ("SELECT id id FROM orders,\n  orders", "1, column 1", ""),
+        ("SELECT FROM WHERE", "1, column 13", ""),
+        (
+            "SELECT value FROM orders FOR UPDATE",
+            "1, column 1",
+            "FOR is not supported",
+        ),
+        (
+            "SELECT 1 AS a WHERE 1 IN (SELECT value FROM orders TABLESAMPLE (3))",
+            "1, column 52",
+            "TABLESAMPLE",
+        ),
+        ("SELECT value, value FROM orders", "1, column 1", "value"),
+        ("SELECT 1 AS a; SELECT 2 AS b", "1, column 16", "one query"),
+        ("CREATE STREAM s (a INT)", "1, column 1", "no query"),
+        (
+            "CREATE PIPELINE p AS SELECT value FROM orders",
+            "1, column 17",
+            "pipeline deploy",
+        ),
+        (
+            "SELECT window_start FROM SESSION(orders, timestamp, INTERVAL '1' MINUTE)",
+            "1, column 34",
+            "EMIT CHANGES",
+        ),
+        ("SELECT upper(1, 2) AS x", "1, column 1", "upper"),
+    ] {
+        refused_at(&memory, query, place, what).await;
+    }
+}

@@ -1,0 +1,133 @@
+//! `flowstone sql`: a query, asked once.
+
+mod print;
+
+use super::connect::{Connect, block_on};
+use super::{Failed, Outcome};
+use flowstone_client::{Client, Query, QueryKind, QueryStatistics};
+use print::Printer;
+use std::io::{Read, Write};
+use std::path::PathBuf;
+
+#[derive(clap::Args)]
+pub(super) struct Args {
+    /// The query: SELECT ..., SELECT ... EMIT CHANGES, or INFER SCHEMA FOR topic; CREATE STREAM may
+    /// stand before it.
+    #[arg(required_unless_present = "file")]
+    query: Option<String>,
+    /// A file with the query; `-` for standard input.
+    #[arg(long, conflicts_with = "query")]
+    file: Option<PathBuf>,
+    /// How rows are printed.
+    #[arg(long, value_enum, default_value_t)]
+    output: Output,
+    /// Where a query with EMIT begins.
+    #[arg(long, value_enum, default_value_t)]
+    from: Begin,
+    #[command(flatten)]
+    connect: Connect,
+}
+
+/// How rows are printed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub(super) enum Output {
+    /// Columns side by side.
+    #[default]
+    Table,
+    /// A JSON object a line.
+    Json,
+    /// Comma-separated values, with names in the first line.
+    Csv,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+enum Begin {
+    /// With what is there.
+    Start,
+    /// With what comes.
+    #[default]
+    End,
+}
+
+pub(super) fn run(args: Args) -> Outcome {
+    let text = match (args.query, args.file) {
+        (Some(text), _) => text,
+        (None, Some(file)) => read(&file)?,
+        (None, None) => return Err(Failed::new(2, "there is no query")),
+    };
+    block_on(async {
+        let client = args.connect.client().await?;
+        ask(&client, &text, args.from == Begin::Start, args.output).await
+    })
+}
+
+fn read(file: &std::path::Path) -> Result<String, Failed> {
+    let mut text = String::new();
+    let result = if file.as_os_str() == "-" {
+        std::io::stdin().read_to_string(&mut text)
+    } else {
+        std::fs::File::open(file).and_then(|mut f| f.read_to_string(&mut text))
+    };
+    match result {
+        Ok(_) => Ok(text),
+        Err(e) => Err(Failed::new(1, format!("'{}': {e}", file.display()))),
+    }
+}
+
+async fn ask(client: &Client, text: &str, from_start: bool, output: Output) -> Outcome {
+    let mut query = client.query(text, from_start).await?;
+    let mut printer = Printer::new(output, query.kind(), query.columns());
+    let mut out = std::io::BufWriter::new(std::io::stdout().lock());
+    let printed = tokio::select! {
+        printed = print_all(&mut query, &mut printer, &mut out) => printed,
+        // Whoever waits no longer ends the query as well.
+        _ = tokio::signal::ctrl_c() => Ok(()),
+    };
+    let (kind, statistics) = (query.kind(), query.statistics().clone());
+    // One that has ended is not there any more; the failure to print is what matters.
+    let stopped = query.stop().await;
+    printed?;
+    stopped?;
+    tell(kind, output, &statistics);
+    Ok(())
+}
+
+async fn print_all(query: &mut Query, printer: &mut Printer, out: &mut impl Write) -> Outcome {
+    while let Some(lines) = query.next().await? {
+        for line in lines.split(|b| *b == b'\n').filter(|l| !l.is_empty()) {
+            printer.row(line, out)?;
+        }
+        if query.kind() == QueryKind::Changes {
+            printer.flush(out)?;
+            out.flush()?;
+        }
+    }
+    printer.flush(out)?;
+    Ok(out.flush()?)
+}
+
+/// What is to be known beside the rows goes to standard error.
+fn tell(kind: QueryKind, output: Output, statistics: &QueryStatistics) {
+    let QueryStatistics {
+        rows,
+        records_read,
+        unreadable,
+        first_unreadable,
+        late,
+        ..
+    } = statistics;
+    if output == Output::Table && kind == QueryKind::Rows {
+        let plural = |n: u64| if n == 1 { "" } else { "s" };
+        let (rs, records) = (plural(*rows), plural(*records_read));
+        eprintln!("({rows} row{rs} of {records_read} record{records} read)");
+    }
+    if *unreadable > 0 {
+        let first = first_unreadable.as_deref().unwrap_or_default();
+        eprintln!(
+            "flowstone: {unreadable} records are left out, they cannot be read as rows; {first}"
+        );
+    }
+    if *late > 0 {
+        eprintln!("flowstone: {late} records are left out, their window was closed when they came");
+    }
+}
