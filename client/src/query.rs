@@ -88,7 +88,7 @@ impl Query {
         let request = StopQuery {
             id: self.started.id,
         };
-        let stopped = self.client.call(Route::Any, &request, Bytes::new()).await?;
-        Ok(stopped.0)
+        let stopped = self.client.call(Route::Any, &request, Bytes::new());
+        stopped.await.map(|((), _)| ())
     }
 }

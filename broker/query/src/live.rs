@@ -246,6 +246,10 @@ impl Live {
         let feed = &mut self.feeds[at];
         feed.is_asked = false;
         feed.pieces = pieces?.into();
+        if feed.pieces.is_empty() {
+            // Nothing is there up to the end: what stood there is compacted.
+            feed.first = Offset(0);
+        }
         let bytes = feed.pieces.iter().map(Bytes::len).sum();
         self.counters.add_bytes(bytes);
         Ok(())

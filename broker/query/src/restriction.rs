@@ -118,16 +118,14 @@ impl Restriction {
             return Self::NONE;
         };
         let mut restriction = Self::NONE;
-        match stream.columns.iter().find(|c| c.name == column.name) {
-            Some(c) => match c.source {
-                ColumnSource::Timestamp => restriction.timestamp = range,
-                ColumnSource::Partition | ColumnSource::PartitionIndex(_) => {
-                    restriction.partition = range;
-                }
-                ColumnSource::Offset => restriction.offset = range,
-                _ => {}
-            },
-            None => {}
+        let shown = stream.columns.iter().find(|c| c.name == column.name);
+        match shown.map(|c| &c.source) {
+            Some(ColumnSource::Timestamp) => restriction.timestamp = range,
+            Some(ColumnSource::Partition | ColumnSource::PartitionIndex(_)) => {
+                restriction.partition = range;
+            }
+            Some(ColumnSource::Offset) => restriction.offset = range,
+            _ => {}
         }
         restriction
     }

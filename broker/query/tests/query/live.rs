@@ -99,3 +99,27 @@ async fn what_cannot_follow_is_refused_with_its_place() {
     let groups = "SELECT value, count(*) AS n FROM clicks GROUP BY value EMIT ON WINDOW CLOSE";
     refused_at(&memory, groups, "1, column 1", "EMIT CHANGES").await;
 }
+
+#[tokio::test]
+async fn a_table_is_read_as_a_whole_before_rows_meet_it() {
+    let memory = Arc::new(Memory::default());
+    let titles = memory.topic("titles", 1)[0];
+    let clicks = memory.topic("clicks", 1)[0];
+    // More than is fetched at once.
+    let title = |n: usize| json!({"title": format!("{n:0>200}")}).to_string();
+    memory.send_all(titles, (0..4_000).map(title));
+    memory.send(clicks, &[click(1, "key")]);
+    let text = format!(
+        "{STREAM} CREATE TABLE titles (id VARCHAR, title VARCHAR, PRIMARY KEY (id));
+         SELECT c.n, CAST(title AS BIGINT) AS title FROM clicks AS c JOIN titles AS t ON c.who = t.id EMIT CHANGES"
+    );
+    let mut all = ask_from(&memory, &text, true).await.unwrap();
+    assert_eq!(take(&mut all, 1).await, [json!({"n": 1, "title": 3999})]);
+    let mut after = ask(&memory, &text).await.unwrap();
+    memory.send(clicks, &[click(2, "key"), click(3, "nobody")]);
+    assert_eq!(take(&mut after, 1).await, [json!({"n": 2, "title": 3999})]);
+    let text =
+        "CREATE TABLE titles (id VARCHAR, title VARCHAR, PRIMARY KEY (id)); SELECT * FROM titles";
+    let refused = ask(&memory, text).await.err().unwrap();
+    assert!(refused.message.contains("is a table"), "{refused}");
+}
