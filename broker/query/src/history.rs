@@ -103,8 +103,11 @@ fn state(engine: &Engine) -> SessionState {
     let config = SessionConfig::new()
         .with_target_partitions(engine.limits.threads.max(1))
         .with_batch_size(BATCH_ROWS);
-    SessionStateBuilder::new()
+    let mut state = SessionStateBuilder::new()
         .with_config(config)
         .with_runtime_env(engine.runtime.clone())
-        .build()
+        .build();
+    // What `now()` is for the whole query.
+    state.mark_start_execution();
+    state
 }

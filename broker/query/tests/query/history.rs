@@ -236,7 +236,7 @@ async fn what_is_not_understood_is_refused_with_its_place() {
         ),
         (
             "SELECT 1 AS a WHERE 1 IN (SELECT value FROM orders TABLESAMPLE (3))",
-            "1, column 52",
+            "1, column 45",
             "TABLESAMPLE",
         ),
         ("SELECT value, value FROM orders", "1, column 1", "value"),

@@ -104,7 +104,7 @@ impl Cells {
             Self::Int16(b) => return i16::try_from(value).map(|v| b.append_value(v)).is_ok(),
             Self::Int32(b) => return i32::try_from(value).map(|v| b.append_value(v)).is_ok(),
             Self::Int64(b) => b.append_value(value),
-            Self::Float32(b) if (value as f32).is_finite() => b.append_value(value as f32),
+            Self::Float32(b) => b.append_value(value as f32),
             Self::Float64(b) => b.append_value(value as f64),
             Self::Time(b) => b.append_value(value),
             _ => return false,
@@ -114,7 +114,7 @@ impl Cells {
 
     pub(super) fn set_float(&mut self, value: f64) -> bool {
         match self {
-            Self::Float32(b) => b.append_value(value as f32),
+            Self::Float32(b) if (value as f32).is_finite() => b.append_value(value as f32),
             Self::Float64(b) => b.append_value(value),
             _ => return false,
         }
