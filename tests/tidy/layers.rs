@@ -102,13 +102,14 @@ const PARTS: &[Part] = &[
     },
     Part {
         name: "quinn",
-        packages: &["flowstone-peer"],
+        // A bench has what quinn does by itself beside ours.
+        packages: &["flowstone-peer", "flowstone-benches"],
         places: &["broker/peer/"],
     },
     Part {
         name: "rustls",
-        // The tier's tests have a server that speaks TLS.
-        packages: &["flowstone-peer", "flowstone-tier"],
+        // The tier's tests have a server that speaks TLS; a bench as above.
+        packages: &["flowstone-peer", "flowstone-tier", "flowstone-benches"],
         places: &["broker/peer/", "storage/tier/tests/"],
     },
     Part {

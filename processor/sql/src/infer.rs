@@ -13,7 +13,7 @@ mod members;
 
 use crate::format::csv;
 use kinds::Kinds;
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::fmt::Write;
 
 /// Most members that become columns.
@@ -32,7 +32,7 @@ pub struct Samples {
     not_text: u64,
     /// Members, in the order in which they were first seen.
     members: Vec<(String, Kinds)>,
-    places: HashMap<String, usize>,
+    places: BTreeMap<String, usize>,
     /// There were more members than columns may be.
     has_more: bool,
     lines: Vec<String>,
@@ -129,7 +129,7 @@ impl Samples {
     /// lines agree on.
     fn cut(&self) -> Option<(char, usize)> {
         let counted = DELIMITERS.iter().filter_map(|delimiter| {
-            let mut counts: HashMap<usize, usize> = HashMap::new();
+            let mut counts: BTreeMap<usize, usize> = BTreeMap::new();
             for line in &self.lines {
                 let fields = fields(line, *delimiter).map_or(0, |f| f.len());
                 *counts.entry(fields).or_default() += 1;

@@ -1,3 +1,5 @@
+//! Which expressions restrict what is read, and how far.
+
 use super::*;
 use datafusion::logical_expr::{col, lit};
 use flowstone_sql::Stream;

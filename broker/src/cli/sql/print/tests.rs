@@ -1,3 +1,5 @@
+//! Answers as they are printed.
+
 use super::*;
 
 fn printed(output: Output, kind: QueryKind, columns: &[&str], lines: &[&str]) -> String {

@@ -1,0 +1,111 @@
+//! Pipelines, for operators: how they stand, and what can be done to them.
+
+use super::{GroupOffset, Request};
+use serde::{Deserialize, Serialize};
+
+/// Asks how the pipelines stand.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ListPipelines {}
+request!(ListPipelines = 12 -> Vec<PipelineStatus>);
+
+/// How a pipeline stands.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PipelineStatus {
+    /// Its name.
+    pub name: String,
+    /// `running`, `retrying` or `stopped`.
+    pub state: String,
+    /// Its tasks' positions.
+    pub positions: Vec<GroupOffset>,
+    /// Records not yet processed.
+    pub lag: u64,
+    /// Records processed since the start.
+    pub processed: u64,
+    /// Records given out since the start.
+    pub emitted: u64,
+    /// Bytes given out for partitions of other shards and not known to be there yet.
+    pub outbound_bytes: u64,
+    /// Records that went to the dead-letter topic since the start.
+    pub failed: u64,
+    /// Records that came too late since the start.
+    pub late: u64,
+    /// From append to processed, median, microseconds.
+    pub latency_p50_us: f64,
+    /// From append to processed, 99th percentile, microseconds.
+    pub latency_p99_us: f64,
+    /// Up to where event time has come, milliseconds since 1970: the lowest of its tasks; `None` as long as
+    /// one of them does not know.
+    pub watermark_ms: Option<i64>,
+    /// Memory of state and timers, in bytes.
+    pub state_bytes: u64,
+    /// What its operators have taken, in their order; none where it is not of SQL.
+    pub operators: Vec<OperatorRows>,
+}
+
+/// The work of one operator of a pipeline.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OperatorRows {
+    /// Its number in the plan, and what it is.
+    pub name: String,
+    /// Rows that it has taken since the start, those of attempts that failed included. What it gives out
+    /// is what the next one takes.
+    pub rows: u64,
+}
+
+/// Deploys the pipelines of a text of SQL, and keeps its streams.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeployPipelines {
+    /// The statements.
+    pub text: String,
+    /// Only say what would be deployed, and how it would run.
+    pub dry_run: bool,
+    /// The pipelines are there, and go on as they are said now, with the state that they have.
+    pub upgrade: bool,
+}
+request!(DeployPipelines = 18 -> Vec<PipelineDescription>);
+
+/// Asks what was deployed: of this pipeline, or of all.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DescribePipelines {
+    /// Its name; `None` for all.
+    pub name: Option<String>,
+}
+request!(DescribePipelines = 19 -> Vec<PipelineDescription>);
+
+/// A pipeline of SQL.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PipelineDescription {
+    /// Its name.
+    pub name: String,
+    /// `running`, `paused`, `planned` if it was not deployed, or `refused` and why.
+    pub state: String,
+    /// Its statement.
+    pub statement: String,
+    /// How it runs: its operators, one a line.
+    pub plan: String,
+    /// Topics that it reads.
+    pub sources: Vec<String>,
+    /// Topics that it writes.
+    pub sinks: Vec<String>,
+}
+
+/// Pauses, resumes or deletes a pipeline that was deployed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ControlPipeline {
+    /// Its name.
+    pub name: String,
+    /// What is to be done.
+    pub action: PipelineAction,
+}
+request!(ControlPipeline = 20 -> ());
+
+/// What can be done to a pipeline.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum PipelineAction {
+    /// It rests where it is.
+    Pause,
+    /// It goes on from there.
+    Resume,
+    /// It stops and is forgotten, with its state; its topics stay.
+    Delete,
+}
