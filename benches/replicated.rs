@@ -7,6 +7,8 @@ use flowstone::{Broker, Config};
 use flowstone_client::{Acks, Client};
 use flowstone_wire::native::ClusterChange;
 use rustix::thread::{CpuSet, sched_setaffinity};
+use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
+use std::alloc::System;
 use std::error::Error;
 use std::net::UdpSocket;
 use std::path::Path;
@@ -22,6 +24,9 @@ mod wire {
     pub(crate) mod raw;
     pub(crate) mod setting;
 }
+
+#[global_allocator]
+static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
 
 const RUNS: usize = 3;
 const SECONDS: f64 = 4.0;
@@ -92,6 +97,11 @@ fn tell(copies: usize, runs: &[Run], raw: &Raw, alone: &mut Option<f64>) {
         median(runs, |r| r.cpu_s_per_gb),
         median(runs, |r| r.p99_us),
     );
+    println!(
+        "  allocated: {:.2} bytes a byte, {:.1} times a MiB",
+        median(runs, |r| r.allocated_per_byte),
+        median(runs, |r| r.allocations_per_mib)
+    );
     if let (1, None) = (copies, &alone) {
         *alone = Some(p50);
     } else if let Some(alone) = *alone {
@@ -107,6 +117,9 @@ fn tell(copies: usize, runs: &[Run], raw: &Raw, alone: &mut Option<f64>) {
 struct Run {
     mb_s: f64,
     cpu_s_per_gb: f64,
+    /// Of the whole process: producers, and all nodes.
+    allocations_per_mib: f64,
+    allocated_per_byte: f64,
     p50_us: f64,
     p99_us: f64,
 }
@@ -136,13 +149,16 @@ fn run(place: &Path, copies: usize) -> Result<Run, Failure> {
         acks: Acks::Durable,
         batch_bytes: 256 << 10,
     };
-    let before = cpu_s();
+    let (before, allocated) = (cpu_s(), Region::new(ALLOCATOR));
     let throughput = tcp::produce(&load("many", 4, 1024))?;
-    let cpu_s_per_gb = (cpu_s() - before) / (throughput.bytes as f64 / 1e9);
+    let (bytes, allocated) = (throughput.bytes as f64, allocated.change());
+    let cpu_s_per_gb = (cpu_s() - before) / (bytes / 1e9);
     let times = tcp::latency(&load("one", 1, 128), 0)?;
     Ok(Run {
         mb_s: throughput.bytes_per_s() / 1e6,
         cpu_s_per_gb,
+        allocations_per_mib: allocated.allocations as f64 / (bytes / 1_048_576.0),
+        allocated_per_byte: allocated.bytes_allocated as f64 / bytes,
         p50_us: us(&times, 0.5),
         p99_us: us(&times, 0.99),
     })

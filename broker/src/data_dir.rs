@@ -226,6 +226,13 @@ fn create(path: &Path, cluster_id: String, shards: u16) -> io::Result<()> {
     File::open(path)?.sync_all()
 }
 
+/// 64 bits of the kernel's randomness.
+pub(crate) fn random_number() -> io::Result<u64> {
+    let mut bytes = [0u8; 8];
+    io::Read::read_exact(&mut File::open("/dev/urandom")?, &mut bytes)?;
+    Ok(u64::from_le_bytes(bytes))
+}
+
 /// 128 bits of the kernel's randomness, in hexadecimal.
 pub fn random_id() -> io::Result<String> {
     let mut bytes = [0u8; 16];

@@ -18,15 +18,20 @@ use crate::low_priority;
 use crate::service::shutting_down;
 use bytes::Bytes;
 use flowstone_query::{Answer, Counters, Encoder, Engine, Format, Limits, Options, Source};
-use flowstone_wire::native::{QueryColumn, QueryKind};
+use flowstone_sql::Planned;
+use flowstone_wire::native::{PipelineTrial, QueryColumn, QueryKind};
 use flowstone_wire::{ErrorCode, Failure};
 use futures_util::StreamExt;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::Duration;
 use tokio::runtime::{Handle, Runtime};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
+use tokio::time::timeout;
 
 /// Pieces that wait for who reads.
 const PIECES: usize = 2;
+/// A query whose reader does not read for so long ends.
+const UNREAD: Duration = Duration::from_secs(60);
 /// Threads that may wait, of a runtime that has nothing that waits.
 const BLOCKING_MAX: usize = 1;
 
@@ -136,6 +141,32 @@ impl Queries {
         told.await.unwrap_or_else(|_| Err(ended()))
     }
 
+    /// Runs a pipeline over the last records of its topics.
+    ///
+    /// # Errors
+    /// What [`Engine::try_pipeline`] says; [`ErrorCode::Busy`] where too many queries run.
+    pub(crate) async fn try_pipeline(
+        &self,
+        source: Arc<dyn Source>,
+        planned: Planned,
+        records: u64,
+    ) -> Result<PipelineTrial, Failure> {
+        let place = self.place()?;
+        let (engine, threads) = (self.engine()?, self.threads()?);
+        let (mut tell, told) = oneshot::channel();
+        let mut stopped = self.stop.subscribe();
+        threads.spawn(async move {
+            let tried = tokio::select! {
+                tried = engine.try_pipeline(source, &planned, records) => tried,
+                () = tell.closed() => return,
+                _ = stopped.wait_for(|stop| *stop) => Err(shutting_down()),
+            };
+            drop(place);
+            drop(tell.send(tried));
+        });
+        told.await.unwrap_or_else(|_| Err(ended()))
+    }
+
     fn place(&self) -> Result<OwnedSemaphorePermit, Failure> {
         if self.places.is_closed() {
             return Err(shutting_down());
@@ -239,8 +270,8 @@ impl Job {
         if let Err(failure) = given {
             // A reader that has gone needs no reason. One that does not read is not waited for when
             // the broker stops: its channel just ends.
-            let stopping = *self.stopped.borrow();
-            let _ = if stopping {
+            let is_waited_for = !*self.stopped.borrow() && failure.code != ErrorCode::Timeout;
+            let _ = if !is_waited_for {
                 sender.try_send(Err(failure)).is_ok()
             } else {
                 sender.send(Err(failure)).await.is_ok()
@@ -256,7 +287,7 @@ async fn give_all(
 ) -> Result<(), Failure> {
     while let Some(rows) = answer.rows.next().await {
         for piece in encoder.rows(&rows?)? {
-            if sender.send(Ok(Piece::Bytes(piece))).await.is_err() {
+            if !given(sender, Piece::Bytes(piece)).await? {
                 return Ok(());
             }
         }
@@ -265,9 +296,23 @@ async fn give_all(
     }
     let end = encoder.end(&answer.counters.statistics())?;
     for piece in [Piece::Bytes(end), Piece::End] {
-        if sender.send(Ok(piece)).await.is_err() {
+        if !given(sender, piece).await? {
             return Ok(());
         }
     }
     Ok(())
+}
+
+/// Gives out a piece; says whether there is still a reader.
+async fn given(
+    sender: &mpsc::Sender<Result<Piece, Failure>>,
+    piece: Piece,
+) -> Result<bool, Failure> {
+    match timeout(UNREAD, sender.send(Ok(piece))).await {
+        Ok(sent) => Ok(sent.is_ok()),
+        Err(_) => {
+            let what = format!("nobody has read the answer for {} s", UNREAD.as_secs());
+            Err(Failure::new(ErrorCode::Timeout, what))
+        }
+    }
 }

@@ -14,6 +14,7 @@ mod queries;
 mod shards;
 mod sql;
 mod topics;
+mod trial;
 mod upgrade;
 
 use crate::catalog_store::CatalogStore;

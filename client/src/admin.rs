@@ -8,8 +8,8 @@ use flowstone_wire::native::{
     ChangeCluster, ClusterChange, ClusterStatus, ControlPipeline, CreateTopic, DeleteTopic,
     DeployPipelines, DescribePipelines, DescribeTopic, FindOffset, GetCluster, GetTier, ListGroups,
     ListPipelines, ListShards, ListTopics, MakeToken, Partition, PipelineAction,
-    PipelineDescription, PipelineStatus, Place, Request, ShardStatus, TierStatus, Topic,
-    TopicSettings, TopicStatus,
+    PipelineDescription, PipelineStatus, PipelineTrial, Place, Request, ShardStatus, TierStatus,
+    Topic, TopicSettings, TopicStatus, TryPipelines,
 };
 use flowstone_wire::{ErrorCode, Failure, Offset, name};
 
@@ -124,6 +124,26 @@ impl Client {
             upgrade,
         };
         self.ask(&deploy).await
+    }
+
+    /// Runs the pipelines of a text of SQL over the last records of their topics, and keeps nothing of it;
+    /// with `upgrade` they are there already.
+    ///
+    /// # Errors
+    /// As [`Client::deploy_pipelines`].
+    pub async fn try_pipelines(
+        &self,
+        text: &str,
+        upgrade: bool,
+        records: u64,
+    ) -> Result<Vec<PipelineTrial>, Error> {
+        let text = text.to_owned();
+        let trial = TryPipelines {
+            text,
+            upgrade,
+            records,
+        };
+        self.ask(&trial).await
     }
 
     /// What was deployed: the pipeline of this name, or all.

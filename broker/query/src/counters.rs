@@ -12,6 +12,7 @@ pub struct Counters {
     bytes_read: AtomicU64,
     unreadable: AtomicU64,
     late: AtomicU64,
+    expired: AtomicU64,
     first_unreadable: Mutex<Option<String>>,
 }
 
@@ -26,6 +27,7 @@ impl Counters {
             unreadable: self.unreadable.load(Relaxed),
             first_unreadable: first.unwrap_or_else(PoisonError::into_inner).clone(),
             late: self.late.load(Relaxed),
+            expired: self.expired.load(Relaxed),
         }
     }
 
@@ -43,6 +45,10 @@ impl Counters {
 
     pub(crate) fn add_late(&self, count: usize) {
         self.late.fetch_add(count as u64, Relaxed);
+    }
+
+    pub(crate) fn add_expired(&self, count: u64) {
+        self.expired.fetch_add(count, Relaxed);
     }
 
     /// Counts a record that cannot be read; `why` is asked for the first one.

@@ -3,7 +3,7 @@
 use crate::counters::Counters;
 use crate::source::{self, Source};
 use bytes::{Buf, Bytes};
-use flowstone_wire::native::Fetch;
+use flowstone_wire::native::{Fetch, Place};
 use flowstone_wire::{BatchHeader, ErrorCode, Failure, Offset, PartitionId, batch};
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -86,11 +86,27 @@ impl Fetching {
             max_bytes: self.max_bytes,
             wait_ms: 0,
         };
-        self.pieces = source::fetch(&*self.source, fetch).await?.into();
+        self.pieces = match source::fetch(&*self.source, fetch).await {
+            Ok(pieces) => pieces.into(),
+            Err(e) if e.code == ErrorCode::OffsetOutOfRange => return self.skip(part, e).await,
+            Err(e) => return Err(e),
+        };
         let bytes: usize = self.pieces.iter().map(Bytes::len).sum();
         self.counters.add_bytes(bytes);
         self.max_bytes = (self.max_bytes * 2).min(BYTES_MAX);
         Ok(bytes > 0)
+    }
+
+    /// Goes on where the partition begins now: what stood before it has expired since the query began.
+    async fn skip(&mut self, part: Part, failure: Failure) -> Result<bool, Failure> {
+        let start = self.source.find(part.id, Place::Start).await?;
+        if start <= self.next {
+            return Err(failure);
+        }
+        let reached = start.min(part.to);
+        self.counters.add_expired(reached.0 - self.next.0);
+        self.next = reached;
+        Ok(true)
     }
 
     fn unpack(&mut self, part: Part) -> Result<Unpacked, Failure> {

@@ -2,7 +2,7 @@
 
 use crate::counters::Counters;
 use crate::engine::{Answer, Rows};
-use crate::fetching::{Fetching, Part};
+use crate::fetching::Fetching;
 use crate::question::Names;
 use crate::source;
 use datafusion::arrow::array::{RecordBatch, StringArray};
@@ -10,8 +10,8 @@ use datafusion::arrow::datatypes::{DataType, Field, Schema};
 use flowstone_sql::infer::Samples;
 use flowstone_sql::statement::InferStatement;
 use flowstone_sql::{Error, Stream};
-use flowstone_wire::native::{Partition, QueryKind, Topic};
-use flowstone_wire::{ErrorCode, Failure, Offset, PartitionId, record};
+use flowstone_wire::native::QueryKind;
+use flowstone_wire::{ErrorCode, Failure, record};
 use futures_util::stream::once;
 use std::sync::Arc;
 
@@ -25,7 +25,7 @@ pub(crate) async fn ask(names: &Names, infer: &InferStatement) -> Result<Answer,
             let what = Error::at(infer.place, what).to_string();
             Failure::new(ErrorCode::UnknownTopic, what)
         })?;
-    let parts = last(names, &topic, infer.records).await?;
+    let parts = source::last(&*names.source, &topic, infer.records).await?;
     let mut fetching = Fetching::new(names.source.clone(), counters.clone(), parts);
     let mut samples = Samples::default();
     while let Some((part, unpacked)) = fetching.next().await? {
@@ -54,26 +54,4 @@ pub(crate) async fn ask(names: &Names, infer: &InferStatement) -> Result<Answer,
         rows: Box::pin(once(async move { Ok::<_, Failure>(Rows::Batch(batch)) })),
         counters,
     })
-}
-
-/// The last records; where partitions have few, more of the others.
-async fn last(names: &Names, topic: &Topic, records: u64) -> Result<Vec<Part>, Failure> {
-    let bounds = source::bounds(&*names.source, &topic.partitions).await?;
-    let part = |((index, partition), (from, to)): ((u32, &Partition), (Offset, Offset))| Part {
-        id: partition.id,
-        shown: PartitionId(index),
-        from,
-        to,
-    };
-    let parts = (0u32..).zip(&topic.partitions).zip(bounds).map(part);
-    let mut parts: Vec<Part> = parts.collect();
-    parts.sort_by_key(|p| p.to.0 - p.from.0);
-    let (mut left, count) = (records, parts.len());
-    for (at, part) in parts.iter_mut().enumerate() {
-        let share = left.div_ceil((count - at) as u64);
-        let taken = share.min(part.to.0 - part.from.0);
-        part.from = Offset(part.to.0 - taken);
-        left -= taken;
-    }
-    Ok(parts)
 }

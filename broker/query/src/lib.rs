@@ -18,7 +18,9 @@
 //! | `restriction` | what the filters of a query say about where to read |
 //! | `table`, `scan` | a stream as a table of DataFusion |
 //! | [`engine`] | planning and running, within a bound of memory |
+//! | `physical` | what DataFusion's own operators lack here |
 //! | `live` | queries that follow what comes |
+//! | `trial` | what a pipeline would make of the last records |
 //! | [`output`] | rows as JSON, Arrow or events |
 #![forbid(unsafe_code)]
 #![cfg_attr(test, allow(clippy::unwrap_used, reason = "tests may"))]
@@ -30,11 +32,14 @@ mod history;
 mod inferred;
 mod live;
 pub mod output;
+mod outputs;
+mod physical;
 mod question;
 mod restriction;
 mod scan;
 pub mod source;
 mod table;
+mod trial;
 
 pub use counters::Counters;
 pub use engine::{Answer, Engine, Limits, Options, Rows};

@@ -3,12 +3,13 @@
 use crate::counters::Counters;
 use crate::engine::{Answer, Engine, Options, Rows, check_names};
 use crate::fetching::take_batch;
+use crate::outputs;
 use crate::question::Names;
 use crate::source::{self, Source};
 use bytes::Bytes;
 use datafusion::execution::memory_pool::{MemoryConsumer, MemoryReservation};
 use datafusion::sql::sqlparser::ast::{Expr, visit_expressions, visit_relations};
-use flowstone_processor::{Delta, Input, Outputs, SinkRef, StepLimits, Task};
+use flowstone_processor::{Delta, Input, Outputs, StepLimits, Task};
 use flowstone_sql::statement::QueryStatement;
 use flowstone_sql::{Planned, Streams};
 use flowstone_wire::native::{Fetch, Place, QueryKind};
@@ -22,12 +23,15 @@ use std::time::Duration;
 
 /// Of the memory of all queries one that follows may take this part for its state.
 const STATE_PART: usize = 8;
-/// Bytes that are fetched of a partition at a time.
-const FETCH_BYTES: u32 = 256 << 10;
+/// Bytes that are fetched at a time: of all partitions, and of one at least and at most.
+const FETCH_BYTES: usize = 8 << 20;
+const FETCH_BYTES_OF_ONE: [usize; 2] = [16 << 10, 256 << 10];
 /// How long a fetch waits for something new, in milliseconds.
 const FETCH_WAIT_MS: u32 = 2_000;
-/// Bytes of unpacked records for one step, of each partition, or one batch.
-const STEP_BYTES: usize = 1 << 20;
+/// Bytes of unpacked records for one step: of all partitions, and of one at least and at most, or one
+/// batch.
+const STEP_BYTES: usize = 16 << 20;
+const STEP_BYTES_OF_ONE: [usize; 2] = [64 << 10, 1 << 20];
 
 /// Plans a query over what comes, and begins.
 pub(crate) async fn ask(
@@ -50,9 +54,14 @@ pub(crate) async fn ask(
         source: names.source.clone(),
         counters: counters.clone(),
         late: 0,
-        _reservation: reservation,
+        reservation,
     };
     live.add_partitions(names, &planned, options).await?;
+    let count = live.feeds.len();
+    let held =
+        share(FETCH_BYTES, count, FETCH_BYTES_OF_ONE) + share(STEP_BYTES, count, STEP_BYTES_OF_ONE);
+    let reserved = live.reservation.try_grow(count * held);
+    reserved.map_err(|e| engine.failure(&e, query.place))?;
     let rows = try_unfold(live, |mut live| async move {
         let rows = live.next().await?;
         Ok::<_, Failure>(Some((rows, live)))
@@ -85,6 +94,11 @@ fn streams(names: &Names, query: &QueryStatement) -> Streams {
     names.streams(found)
 }
 
+/// What one of so many partitions may have.
+fn share(all: usize, partitions: usize, [least, most]: [usize; 2]) -> usize {
+    (all / partitions.max(1)).clamp(least, most)
+}
+
 /// A partition that the task reads.
 struct Feed {
     partition: PartitionId,
@@ -108,7 +122,7 @@ struct Live {
     counters: Arc<Counters>,
     /// Late records that were told.
     late: u64,
-    _reservation: MemoryReservation,
+    reservation: MemoryReservation,
 }
 
 impl Live {
@@ -161,6 +175,7 @@ impl Live {
 
     /// Asks for what every feed lacks.
     fn fetch(&mut self) {
+        let count = self.feeds.len();
         for (at, feed) in self.feeds.iter_mut().enumerate() {
             if feed.is_asked || !feed.pending.is_empty() || !feed.pieces.is_empty() {
                 continue;
@@ -169,7 +184,7 @@ impl Live {
             let fetch = Fetch {
                 partition: feed.partition,
                 offset: self.task.position(feed.partition).unwrap_or_default(),
-                max_bytes: FETCH_BYTES,
+                max_bytes: share(FETCH_BYTES, count, FETCH_BYTES_OF_ONE) as u32,
                 wait_ms: FETCH_WAIT_MS,
             };
             let source = self.source.clone();
@@ -179,9 +194,10 @@ impl Live {
     }
 
     fn step(&mut self) -> Result<Option<Delta>, Failure> {
+        let most = share(STEP_BYTES, self.feeds.len(), STEP_BYTES_OF_ONE);
         for feed in &mut self.feeds {
             let mut bytes: usize = feed.pending.iter().map(|(_, body)| body.len()).sum();
-            while bytes < STEP_BYTES
+            while bytes < most
                 && let Some(taken) = take_batch(&mut feed.pieces, feed.partition)?
             {
                 bytes += taken.1.len();
@@ -225,7 +241,6 @@ impl Live {
         self.counters.add_late((late - self.late) as usize);
         self.late = late;
         let (bytes, count) = lines(&delta.outputs, &self.counters);
-        self.counters.add_rows(count);
         Rows::Lines { bytes, count }
     }
 
@@ -257,35 +272,18 @@ impl Live {
 }
 
 /// The results among what was given out, one a line; what failed is counted.
-fn lines(outputs: &Outputs, counters: &Counters) -> (Vec<u8>, usize) {
-    let (mut bytes, mut count) = (Vec::new(), 0);
-    for output in outputs.iter() {
-        if output.sink == SinkRef::DLQ {
-            let told = |name| output.header(name).map(String::from_utf8_lossy);
-            counters.add_unreadable(|| {
-                let [partition, offset, reason] =
-                    ["x-dlq-partition", "x-dlq-offset", "x-dlq-reason"]
-                        .map(|name| told(name).unwrap_or_default());
-                format!("offset {offset} of partition {partition}: {reason}")
-            });
-            continue;
-        }
-        if output.sink == SinkRef::LATE {
+fn lines(given: &Outputs, counters: &Counters) -> (Vec<u8>, usize) {
+    let (mut bytes, mut rows) = (Vec::new(), 0);
+    for output in given.iter() {
+        if !outputs::count(&output, counters) {
             continue;
         }
         match output.value {
             Some(value) => bytes.extend_from_slice(value),
-            None => {
-                let key = output.key.map(String::from_utf8_lossy);
-                bytes.extend_from_slice(
-                    serde_json::json!({ "@removed": key })
-                        .to_string()
-                        .as_bytes(),
-                );
-            }
+            None => bytes.extend_from_slice(outputs::text(&output).as_bytes()),
         }
         bytes.push(b'\n');
-        count += 1;
+        rows += 1;
     }
-    (bytes, count)
+    (bytes, rows)
 }

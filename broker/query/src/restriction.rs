@@ -119,6 +119,9 @@ impl Restriction {
         };
         let mut restriction = Self::NONE;
         let shown = stream.columns.iter().find(|c| c.name == column.name);
+        // A number that is cast to a time counts in another unit.
+        let is_cast = matches!(expr, Expr::Cast(_));
+        let shown = shown.filter(|c| !is_cast || c.source == ColumnSource::Timestamp);
         match shown.map(|c| &c.source) {
             Some(ColumnSource::Timestamp) => restriction.timestamp = range,
             Some(ColumnSource::Partition | ColumnSource::PartitionIndex(_)) => {

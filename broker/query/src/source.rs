@@ -1,5 +1,6 @@
 //! Where topics and their records come from.
 
+use crate::fetching::Part;
 use bytes::Bytes;
 use flowstone_wire::error::Retry;
 use flowstone_wire::native::{Fetch, Partition, Place, Topic};
@@ -55,6 +56,32 @@ pub(crate) async fn bounds(
         .buffered(BOUNDS_AT_ONCE)
         .try_collect()
         .await
+}
+
+/// The last records; where partitions have few, more of the others.
+pub(crate) async fn last(
+    source: &dyn Source,
+    topic: &Topic,
+    records: u64,
+) -> Result<Vec<Part>, Failure> {
+    let bounds = bounds(source, &topic.partitions).await?;
+    let part = |((index, partition), (from, to)): ((u32, &Partition), (Offset, Offset))| Part {
+        id: partition.id,
+        shown: PartitionId(index),
+        from,
+        to,
+    };
+    let parts = (0u32..).zip(&topic.partitions).zip(bounds).map(part);
+    let mut parts: Vec<Part> = parts.collect();
+    parts.sort_by_key(|p| p.to.0 - p.from.0);
+    let (mut left, count) = (records, parts.len());
+    for (at, part) in parts.iter_mut().enumerate() {
+        let share = left.div_ceil((count - at) as u64);
+        let taken = share.min(part.to.0 - part.from.0);
+        part.from = Offset(part.to.0 - taken);
+        left -= taken;
+    }
+    Ok(parts)
 }
 
 /// Fetches, again where another attempt may help.

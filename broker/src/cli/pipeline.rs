@@ -1,5 +1,7 @@
 //! `flowstone pipeline`: deploy, list, describe, pause, resume, delete.
 
+mod trial;
+
 use super::connect::{Connect, block_on};
 use super::format::{bytes, millis};
 use super::{Failed, Outcome};
@@ -15,9 +17,12 @@ pub(super) enum Command {
     Deploy {
         /// The file; `-` for standard input.
         file: PathBuf,
-        /// Only say what would be deployed, and how it would run.
+        /// Only say what would be deployed, how it would run, and what it makes of the last records.
         #[arg(long)]
         dry_run: bool,
+        /// With --dry-run: how many of the last records of each topic; 0 for none.
+        #[arg(long, default_value_t = 1_000, requires = "dry_run")]
+        records: u64,
         #[command(flatten)]
         options: Options,
     },
@@ -25,9 +30,12 @@ pub(super) enum Command {
     Upgrade {
         /// The file; `-` for standard input.
         file: PathBuf,
-        /// Only say whether that can be, and how they would run.
+        /// Only say whether that can be, how they would run, and what they make of the last records.
         #[arg(long)]
         dry_run: bool,
+        /// With --dry-run: how many of the last records of each topic; 0 for none.
+        #[arg(long, default_value_t = 1_000, requires = "dry_run")]
+        records: u64,
         #[command(flatten)]
         options: Options,
     },
@@ -81,22 +89,32 @@ pub(super) fn run(command: Command) -> Outcome {
             Command::Deploy {
                 file,
                 dry_run,
+                records,
                 options,
             } => {
                 let text = read(&file)?;
                 let client = options.connect.client().await?;
                 let deployed = client.deploy_pipelines(&text, dry_run).await?;
-                print(&deployed, options.json, dry_run)
+                print(&deployed, options.json, dry_run)?;
+                match dry_run {
+                    true => trial::run(&client, &text, false, records, options.json).await,
+                    false => Ok(()),
+                }
             }
             Command::Upgrade {
                 file,
                 dry_run,
+                records,
                 options,
             } => {
                 let text = read(&file)?;
                 let client = options.connect.client().await?;
                 let upgraded = client.upgrade_pipelines(&text, dry_run).await?;
-                print(&upgraded, options.json, dry_run)
+                print(&upgraded, options.json, dry_run)?;
+                match dry_run {
+                    true => trial::run(&client, &text, true, records, options.json).await,
+                    false => Ok(()),
+                }
             }
             Command::List { options } => {
                 let client = options.connect.client().await?;

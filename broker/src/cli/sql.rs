@@ -79,15 +79,21 @@ async fn ask(client: &Client, text: &str, from_start: bool, output: Output) -> O
     let mut printer = Printer::new(output, query.kind(), query.columns());
     let mut out = std::io::BufWriter::new(std::io::stdout().lock());
     let printed = tokio::select! {
-        printed = print_all(&mut query, &mut printer, &mut out) => printed,
+        printed = print_all(&mut query, &mut printer, &mut out) => printed.map(|()| true),
         // Whoever waits no longer ends the query as well.
-        _ = tokio::signal::ctrl_c() => Ok(()),
+        _ = tokio::signal::ctrl_c() => Ok(false),
     };
     let (kind, statistics) = (query.kind(), query.statistics().clone());
-    // One that has ended is not there any more; the failure to print is what matters.
-    let stopped = query.stop().await;
-    printed?;
-    stopped?;
+    match printed {
+        // It has ended by itself.
+        Ok(true) => {}
+        Ok(false) => query.stop().await?,
+        Err(failed) => {
+            // The failure to print is what matters.
+            let _ = query.stop().await;
+            return Err(failed);
+        }
+    }
     tell(kind, output, &statistics);
     Ok(())
 }
@@ -114,6 +120,7 @@ fn tell(kind: QueryKind, output: Output, statistics: &QueryStatistics) {
         unreadable,
         first_unreadable,
         late,
+        expired,
         ..
     } = statistics;
     if output == Output::Table && kind == QueryKind::Rows {
@@ -126,6 +133,9 @@ fn tell(kind: QueryKind, output: Output, statistics: &QueryStatistics) {
         eprintln!(
             "flowstone: {unreadable} records are left out, they cannot be read as rows; {first}"
         );
+    }
+    if *expired > 0 {
+        eprintln!("flowstone: {expired} offsets had expired when they were to be read");
     }
     if *late > 0 {
         eprintln!("flowstone: {late} records are left out, their window was closed when they came");

@@ -26,6 +26,7 @@ use flowstone_wire::limits::HTTP_BODY_BYTES_MAX;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use idempotency::Idempotency;
+use rustix::net::sockopt;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
@@ -36,6 +37,8 @@ use tokio::sync::{Semaphore, watch};
 
 /// A peer that has not sent its headers by then is let go.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
+/// A peer that does not acknowledge anything for so long is let go.
+const PEER_SILENCE: Duration = Duration::from_secs(60);
 /// Open connections; a further one is told that there is no room.
 pub(crate) const CONNECTIONS_MAX: usize = 1024;
 /// Of so many connections as are open one may be being told so; beyond that they are closed without a
@@ -82,6 +85,7 @@ fn router(door: Arc<Door>) -> Router {
             "/api/v1/pipelines",
             get(status::pipelines).post(pipelines::deploy),
         )
+        .route("/api/v1/pipeline-trials", post(pipelines::attempt))
         .route(
             "/api/v1/pipelines/{pipeline}",
             get(pipelines::describe).delete(pipelines::delete),
@@ -211,9 +215,21 @@ fn refuse(mut stream: TcpStream, refusals: &Arc<Semaphore>) {
     });
 }
 
+fn watch_peer(stream: &TcpStream) -> rustix::io::Result<()> {
+    sockopt::set_socket_keepalive(stream, true)?;
+    sockopt::set_tcp_keepidle(stream, PEER_SILENCE / 2)?;
+    sockopt::set_tcp_keepintvl(stream, PEER_SILENCE / 6)?;
+    sockopt::set_tcp_keepcnt(stream, 3)?;
+    sockopt::set_tcp_user_timeout(stream, PEER_SILENCE.as_millis() as u32)
+}
+
 async fn serve(stream: TcpStream, router: Router, mut stopped: watch::Receiver<bool>) {
     // Without it small answers wait for the peer's acknowledgements.
     let _ = stream.set_nodelay(true);
+    // A peer that has vanished is let go, also while it is owed rows that come seldom.
+    if let Err(e) = watch_peer(&stream) {
+        tracing::debug!("whether the peer is there is not asked: {e}");
+    }
     let connection = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEADER_TIMEOUT)

@@ -7,7 +7,7 @@ use axum::extract::rejection::{JsonRejection, PathRejection};
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::response::IntoResponse;
-use flowstone_wire::native::PipelineAction;
+use flowstone_wire::native::{PipelineAction, TryPipelines};
 use serde::Deserialize;
 
 #[derive(Deserialize)]
@@ -39,6 +39,33 @@ pub(super) async fn deploy(
         false => service.deploy_sql(d.sql, d.dry_run).await?,
     };
     Ok((status, Json(deployed)).into_response())
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Try {
+    /// The statements.
+    sql: String,
+    /// The pipelines are there already.
+    #[serde(default)]
+    upgrade: bool,
+    /// How many of the last records of each topic.
+    #[serde(default = "records")]
+    records: u64,
+}
+
+fn records() -> u64 {
+    1_000
+}
+
+pub(super) async fn attempt(State(door): Shared, body: Result<Json<Try>, JsonRejection>) -> Answer {
+    let Json(t) = body?;
+    let request = TryPipelines {
+        text: t.sql,
+        upgrade: t.upgrade,
+        records: t.records,
+    };
+    Ok(Json(door.service.clone().try_sql(request).await?).into_response())
 }
 
 pub(super) async fn describe(

@@ -167,7 +167,7 @@ impl Rows {
 fn ascii(json: &str) -> String {
     let mut text = String::new();
     for c in json.chars() {
-        if c.is_ascii() {
+        if c.is_ascii() && !c.is_ascii_control() {
             text.push(c);
         } else {
             let mut units = [0; 2];
@@ -208,7 +208,12 @@ impl hyper::body::Body for Rows {
             }
             Err(failure) => {
                 tracing::debug!("a query over HTTP failed: {failure}");
-                self.state = Stage::Failed;
+                // Lines and events say for themselves that they failed: breaking the connection off could
+                // take that away before it is sent.
+                self.state = match self.running.format {
+                    Format::Lines | Format::Events => Stage::Over,
+                    Format::Array | Format::Arrow => Stage::Failed,
+                };
                 let told = Encoder::failed(self.running.format, &as_json(&failure));
                 Some(Ok(Frame::data(told)))
             }

@@ -1,12 +1,12 @@
 //! Queries of the native door: read by number, piece by piece.
 
 use super::{Piece, Running};
+use crate::data_dir::random_number;
 use bytes::Bytes;
 use flowstone_wire::limits::FRAME_BYTES_MAX;
 use flowstone_wire::native::{QUERY_WAIT_MS_MAX, QueryRows, QueryStarted};
 use flowstone_wire::{ErrorCode, Failure};
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
@@ -33,14 +33,24 @@ type Known = Arc<Mutex<HashMap<u64, mpsc::Sender<Ask>>>>;
 /// The queries that are read by number.
 #[derive(Default)]
 pub(crate) struct Cursors {
-    last: AtomicU64,
     known: Known,
 }
 
 impl Cursors {
     /// Keeps a query until it was read, is stopped, or nobody reads it.
-    pub(crate) fn keep(&self, running: Running, runtime: &tokio::runtime::Handle) -> QueryStarted {
-        let id = self.last.fetch_add(1, Ordering::Relaxed) + 1;
+    ///
+    /// # Errors
+    /// [`ErrorCode::Internal`] where the system has no random numbers.
+    pub(crate) fn keep(
+        &self,
+        running: Running,
+        runtime: &tokio::runtime::Handle,
+    ) -> Result<QueryStarted, Failure> {
+        // Of another node, and of this one before it was started again, the number says nothing.
+        let id = random_number().map_err(|e| {
+            let what = format!("a number for the query cannot be drawn: {e}");
+            Failure::new(ErrorCode::Internal, what)
+        })?;
         let started = QueryStarted {
             id,
             kind: running.kind,
@@ -53,7 +63,7 @@ impl Cursors {
             serve(running, asks).await;
             lock(&known).remove(&id);
         });
-        started
+        Ok(started)
     }
 
     /// The next rows of a query.

@@ -114,6 +114,9 @@ impl Service {
                 };
                 answer::<native::DeployPipelines>(deployed)
             }
+            native::TryPipelines::API => {
+                answer::<native::TryPipelines>(self.try_sql(decode(&header)?).await)
+            }
             native::DescribePipelines::API => {
                 let r: native::DescribePipelines = decode(&header)?;
                 answer::<native::DescribePipelines>(self.describe_sql(r.name).await)

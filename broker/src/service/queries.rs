@@ -8,11 +8,15 @@ use flowstone_query::{BoxFuture, Format, Options, Source};
 use flowstone_wire::native::{
     Fetch, FindOffset, Place, QueryRows, QueryStarted, ReadQuery, StartQuery, Topic,
 };
-use flowstone_wire::{Failure, Offset, PartitionId};
+use flowstone_wire::{ErrorCode, Failure, Offset, PartitionId};
 use std::sync::Arc;
+use std::time::Duration;
+
+/// So long a query may take to begin.
+const BEGIN: Duration = Duration::from_secs(20);
 
 /// The topics of the cluster, as a node reaches them.
-struct Topics(Arc<Service>);
+pub(super) struct Topics(pub(super) Arc<Service>);
 
 impl Source for Topics {
     fn topic(&self, name: &str) -> Option<Topic> {
@@ -65,8 +69,16 @@ impl Service {
             from_start: request.from_start,
         };
         let choose = Box::new(|_| Ok(Format::Lines));
-        let running = self.query(request.text, options, choose).await?;
-        Ok(self.queries.cursors.keep(running, self.runtime()))
+        let begun = self.query(request.text, options, choose);
+        // The peer takes a longer silence for a connection that is dead.
+        let running = tokio::time::timeout(BEGIN, begun).await.map_err(|_| {
+            let what = format!(
+                "the query has not begun after {} s: a shard does not answer",
+                BEGIN.as_secs()
+            );
+            Failure::new(ErrorCode::Timeout, what)
+        })??;
+        self.queries.cursors.keep(running, self.runtime())
     }
 
     /// The next rows of such a query.

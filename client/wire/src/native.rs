@@ -372,7 +372,8 @@ pub use cluster::{
 };
 pub use pipeline::{
     ControlPipeline, DeployPipelines, DescribePipelines, ListPipelines, OperatorRows,
-    PipelineAction, PipelineDescription, PipelineStatus,
+    PipelineAction, PipelineDescription, PipelineStatus, PipelineTrial, TRIAL_RECORDS_MAX,
+    TryPipelines,
 };
 pub use query::{
     QUERY_WAIT_MS_MAX, QueryColumn, QueryKind, QueryRows, QueryStarted, QueryStatistics, ReadQuery,

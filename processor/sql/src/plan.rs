@@ -11,6 +11,7 @@
 
 mod aggregate;
 mod asof;
+mod bounded;
 mod dedup;
 mod history;
 pub(crate) mod literal;
@@ -44,6 +45,7 @@ pub fn over_history(query: &QueryStatement, tables: &Lookup<'_>) -> Result<Logic
     let options = ParserOptions::new().with_collect_spans(true);
     SqlToRel::new_with_options(&provider, options)
         .sql_statement_to_plan(SqlStatement::Query(query.query.clone()))
+        .and_then(|plan| bounded::check(&plan).map(|()| plan))
         .map_err(|e| Error::planning(&e, query.place))
 }
 
@@ -55,6 +57,7 @@ pub(crate) fn logical(query: &QueryStatement, streams: &[Stream]) -> Result<Logi
     rewrite::joins(&mut rewritten);
     let plan = SqlToRel::new_with_options(&provider, options)
         .sql_statement_to_plan(SqlStatement::Query(rewritten))
+        .and_then(|plan| bounded::check(&plan).map(|()| plan))
         .map_err(|e| Error::planning(&e, query.place))?;
     optimize::optimize(plan).map_err(|e| Error::planning(&e, query.place))
 }

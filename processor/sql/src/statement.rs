@@ -15,6 +15,7 @@
 //! The text is cut into tokens once; `EMIT` is a reserved word and ends the query before it, so the
 //! query itself is parsed by sqlparser as it stands.
 
+mod chain;
 mod cursor;
 mod dialect;
 mod emit;
@@ -117,6 +118,7 @@ pub fn parse(text: &str) -> Result<Vec<Parsed>> {
 }
 
 fn statement(tokens: Vec<TokenWithSpan>) -> Result<Statement> {
+    chain::check(&tokens)?;
     let mut cursor = Cursor::new(tokens);
     if cursor.take_word("INFER") {
         return Ok(Statement::InferSchema(infer::parse(cursor)?));

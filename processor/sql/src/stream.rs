@@ -64,6 +64,11 @@ pub struct Stream {
     pub primary_key: Option<usize>,
 }
 
+/// The column of [`Stream::with_marks`] with the offset of a record.
+pub const OFFSET: &str = "@offset";
+/// The column of [`Stream::with_marks`] that says whether a record has no value.
+pub const DELETED: &str = "@deleted";
+
 /// The one type of times: milliseconds since 1970, without a zone.
 pub(crate) const TIMESTAMP: DataType = DataType::Timestamp(TimeUnit::Millisecond, None);
 
@@ -115,6 +120,22 @@ impl Stream {
     /// Whether the latest record of each key counts, and not every record.
     pub fn is_table(&self) -> bool {
         self.primary_key.is_some()
+    }
+
+    /// The records of a table, with what says which of them count: their offsets as the column
+    /// [`OFFSET`], and whether they have no value as [`DELETED`].
+    pub fn with_marks(&self) -> Self {
+        let mark = |name: &str, data_type, source| Column {
+            name: name.into(),
+            data_type,
+            source,
+        };
+        let mut marked = self.clone();
+        marked.columns.extend([
+            mark(OFFSET, DataType::Int64, ColumnSource::Offset),
+            mark(DELETED, DataType::Boolean, ColumnSource::Deleted),
+        ]);
+        marked
     }
 
     /// A topic of which nothing is declared: keys and values as text, and what stands beside them.
@@ -216,6 +237,7 @@ fn column(statement: &ColumnStatement) -> Result<Column> {
             data_type == DataType::Int64
         }
         ColumnSource::Headers => data_type == DataType::Utf8,
+        ColumnSource::Deleted => data_type == DataType::Boolean,
     };
     if !fits {
         let text = "KEY and HEADER are VARCHAR or VARBINARY, a KEY also SMALLINT, INT or BIGINT, \

@@ -151,6 +151,7 @@ async fn what_needs_more_memory_than_there_is_fails_and_says_so() {
         "SELECT value, count(*) AS n FROM t GROUP BY value",
         "SELECT value FROM t ORDER BY value",
         "SELECT a.value FROM t a JOIN t b ON a.value = b.value",
+        "SELECT value, count(*) OVER () AS n FROM t",
     ] {
         let mut answer = ask_with(&engine, &memory, text).await.unwrap();
         let failure = collect(&mut answer).await.unwrap_err();
@@ -256,4 +257,116 @@ async fn what_is_not_understood_is_refused_with_its_place() {
     ] {
         refused_at(&memory, query, place, what).await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_table_has_the_latest_row_of_each_key() {
+    let (memory, _) = orders();
+    let users = memory.topic("users", 2);
+    let (red, blue) = (r#"{"color": "red"}"#, r#"{"color": "blue"}"#);
+    memory.send_rows(
+        users[0],
+        &[("1", Some(red)), ("3", Some(red)), ("1", Some(blue))],
+    );
+    memory.send_rows(users[0], &[("3", None), ("5", None), ("5", Some(red))]);
+    memory.send_rows(users[1], &[("2", Some(red)), ("2", Some("{}"))]);
+    let table = "CREATE TABLE users (id BIGINT, color VARCHAR, PRIMARY KEY (id));\n";
+    let all = format!("{table} SELECT * FROM users ORDER BY id");
+    let row = |id: u32, color: Option<&str>| json!({"id": id, "color": color});
+    let (found, statistics) = rows(&memory, &all).await;
+    assert_eq!(
+        found,
+        [row(1, Some("blue")), row(2, None), row(5, Some("red"))]
+    );
+    assert_eq!(statistics.records_read, 8);
+    // What was before is not a row, also where it would pass.
+    let red = format!("{table} SELECT id FROM users AS u WHERE color = 'red' AND id > 0");
+    assert_eq!(rows(&memory, &red).await.0, [json!({"id": 5})]);
+    let joined = format!(
+        "{table} {STREAM} SELECT count(*) AS n FROM orders AS o JOIN users AS u ON o.id = u.id"
+    );
+    assert_eq!(rows(&memory, &joined).await.0.len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn records_that_are_no_rows_are_left_out_where_rows_are_only_counted() {
+    let (memory, ids) = orders();
+    memory.send(ids[0], &[(0, "{broken".to_string())]);
+    let text = "CREATE STREAM orders (id BIGINT);\n SELECT count(*) AS n FROM orders";
+    let (found, statistics) = rows(&memory, text).await;
+    // Nothing of the values is looked at.
+    assert_eq!(found, [json!({"n": 3001})]);
+    assert_eq!(statistics.unreadable, 0);
+    let text = "CREATE STREAM orders (id BIGINT);\n SELECT DISTINCT ON (id % 2) id FROM orders ORDER BY id % 2, id";
+    let (found, statistics) = rows(&memory, text).await;
+    assert_eq!(found, [json!({"id": 0}), json!({"id": 1})]);
+    assert_eq!(statistics.unreadable, 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_expires_while_it_is_read_is_counted() {
+    let (memory, ids) = orders();
+    let text = format!("{STREAM} SELECT count(id) AS n FROM orders");
+    let mut answer = ask(&memory, &text).await.unwrap();
+    memory.expire(ids[1], 500);
+    let found = collect(&mut answer).await.unwrap();
+    assert_eq!(found, [json!({"n": 2500})]);
+    assert_eq!(answer.counters.statistics().expired, 500);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn windows_take_times_only() {
+    let (memory, _) = orders();
+    let start = |select: &str, column: &str| {
+        format!(
+            "{STREAM} SELECT max(window_start) AS last FROM TUMBLE(({select}), {column}, INTERVAL '10' MINUTE)"
+        )
+    };
+    let micros = start("SELECT CAST(at AS TIMESTAMP(6)) AS t FROM orders", "t");
+    assert_eq!(
+        rows(&memory, &micros).await.0,
+        [json!({"last": "1970-01-01T00:10:00.000Z"})]
+    );
+    for select in [
+        "SELECT id AS t FROM orders",
+        "SELECT CAST(at AS DATE) AS t FROM orders",
+    ] {
+        let failure = ask(&memory, &start(select, "t")).await.err().unwrap();
+        assert!(
+            failure.message.contains("windows take a TIMESTAMP"),
+            "{failure}"
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_function_takes_more_memory_than_there_is() {
+    let (memory, _) = orders();
+    for (text, what) in [
+        ("SELECT range(0, 5000000000) AS r", "range"),
+        ("SELECT repeat('x', 2000000000) AS r", "repeat"),
+        ("SELECT lpad('x', 2000000000) AS r", "lpad"),
+    ] {
+        let failure = ask(&memory, text).await.err().unwrap();
+        assert!(failure.message.contains(what), "{failure}");
+    }
+    let (found, _) = rows(&memory, "SELECT lpad('7', 3, '0') AS r").await;
+    assert_eq!(found, [json!({"r": "007"})]);
+    let doubled = |times: usize| {
+        let steps: Vec<String> = (1..=times)
+            .map(|n| {
+                format!(
+                    "t{n} AS (SELECT * FROM t{0} UNION ALL SELECT * FROM t{0})",
+                    n - 1
+                )
+            })
+            .collect();
+        format!(
+            "WITH t0 AS (SELECT 1 AS a), {} SELECT count(*) AS n FROM t{times}",
+            steps.join(", ")
+        )
+    };
+    assert_eq!(rows(&memory, &doubled(5)).await.0, [json!({"n": 32})]);
+    let failure = ask(&memory, &doubled(40)).await.err().unwrap();
+    assert!(failure.message.contains("parts"), "{failure}");
 }

@@ -7,3 +7,4 @@ mod live;
 mod names;
 mod output;
 mod rig;
+mod trial;

@@ -3,7 +3,9 @@
 use bytes::{Bytes, BytesMut};
 use flowstone_query::{Answer, BoxFuture, Engine, Limits, Options, Rows, Source};
 use flowstone_sql::JsonRows;
-use flowstone_wire::native::{Fetch, Partition, Place, QueryStatistics, Topic, TopicSettings};
+use flowstone_wire::native::{
+    Fetch, Partition, PipelineTrial, Place, QueryStatistics, Topic, TopicSettings,
+};
 use flowstone_wire::{
     BatchBuilder, Codec, Epoch, ErrorCode, Failure, Lsn, Offset, PartitionId, ShardId, Stamp,
     TopicId, batch, record,
@@ -25,6 +27,8 @@ struct State {
     batches: BTreeMap<PartitionId, Vec<Bytes>>,
     declared: BTreeMap<String, String>,
     fetched: Vec<Fetch>,
+    /// Where partitions begin whose first records have expired.
+    starts: BTreeMap<PartitionId, Offset>,
 }
 
 /// Topics in memory.
@@ -70,9 +74,26 @@ impl Memory {
 
     /// Appends records, a batch: timestamp and value.
     pub(crate) fn send(&self, id: PartitionId, records: &[(i64, String)]) {
+        let records = records
+            .iter()
+            .map(|(time, value)| (*time, "key", Some(&value[..])));
+        self.send_batch(id, records);
+    }
+
+    /// Appends records with keys, a batch.
+    pub(crate) fn send_rows(&self, id: PartitionId, rows: &[(&str, Option<&str>)]) {
+        self.send_batch(id, rows.iter().map(|(key, value)| (0, *key, *value)));
+    }
+
+    fn send_batch<'a>(
+        &self,
+        id: PartitionId,
+        records: impl Iterator<Item = (i64, &'a str, Option<&'a str>)>,
+    ) {
         let mut builder = BatchBuilder::new(Codec::None);
-        for (timestamp, value) in records {
-            assert!(builder.push(*timestamp, Some(b"key"), Some(value.as_bytes()), &[]));
+        for (timestamp, key, value) in records {
+            let (key, value) = (Some(key.as_bytes()), value.map(str::as_bytes));
+            assert!(builder.push(timestamp, key, value, &[]));
         }
         let mut state = self.state.lock().unwrap();
         let batches = state.batches.get_mut(&id).unwrap();
@@ -93,6 +114,12 @@ impl Memory {
         let records = (0..).map(|n| n * 1000).zip(values);
         let records: Vec<(i64, String)> = records.collect();
         records.chunks(100).for_each(|chunk| self.send(id, chunk));
+    }
+
+    /// Nothing before this offset is there any more.
+    pub(crate) fn expire(&self, id: PartitionId, before: u64) {
+        let mut state = self.state.lock().unwrap();
+        state.starts.insert(id, Offset(before));
     }
 
     /// The fetches so far.
@@ -132,7 +159,7 @@ impl Source for Shared {
         let state = self.0.state.lock().unwrap();
         let batches = &state.batches[&partition];
         let found = match place {
-            Place::Start => Offset(0),
+            Place::Start => state.starts.get(&partition).copied().unwrap_or_default(),
             Place::End => end_of(batches),
             Place::Time(ms) => {
                 let found = batches.iter().find_map(|b| batch::find_time(b, ms));
@@ -143,7 +170,17 @@ impl Source for Shared {
     }
 
     fn fetch(&self, fetch: Fetch) -> BoxFuture<Vec<Bytes>> {
-        self.0.state.lock().unwrap().fetched.push(fetch.clone());
+        let mut state = self.0.state.lock().unwrap();
+        state.fetched.push(fetch.clone());
+        if state
+            .starts
+            .get(&fetch.partition)
+            .is_some_and(|s| *s > fetch.offset)
+        {
+            let gone = Failure::new(ErrorCode::OffsetOutOfRange, "it has expired");
+            return Box::pin(async move { Err(gone) });
+        }
+        drop(state);
         let memory = self.0.clone();
         Box::pin(async move {
             let came = memory.came.notified();
@@ -194,6 +231,31 @@ pub(crate) async fn ask_with(
 ) -> Result<Answer, Failure> {
     let source = Arc::new(Shared(memory.clone()));
     engine.ask(source, text, Options::default()).await
+}
+
+/// Tries the one pipeline of a text on the last records.
+pub(crate) async fn try_last(
+    memory: &Arc<Memory>,
+    text: &str,
+    records: u64,
+) -> Result<PipelineTrial, Failure> {
+    try_with(64 << 20, memory, text, records).await
+}
+
+pub(crate) async fn try_with(
+    memory_bytes: usize,
+    memory: &Arc<Memory>,
+    text: &str,
+    records: u64,
+) -> Result<PipelineTrial, Failure> {
+    let source = Arc::new(Shared(memory.clone()));
+    let (_, planned) = flowstone_sql::plan_file(text).unwrap();
+    let trying = async {
+        engine(memory_bytes)
+            .try_pipeline(source, &planned[0], records)
+            .await
+    };
+    tokio::time::timeout(PATIENCE, trying).await.unwrap()
 }
 
 /// The values of some rows.

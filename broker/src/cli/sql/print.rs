@@ -46,6 +46,10 @@ impl Printer {
             let mut values = row.values().filter_map(Value::as_str);
             return Ok(values.try_for_each(|v| writeln!(out, "{v}"))?);
         }
+        if self.output == Output::Csv && row.contains_key("@removed") {
+            let what = "a group is no longer part of the result, which CSV has no way to say: take --output json";
+            return Err(Failed::new(1, what));
+        }
         let cells = self.cells(&row);
         if self.output == Output::Csv {
             self.csv_header(out)?;

@@ -109,3 +109,41 @@ pub enum PipelineAction {
     /// It stops and is forgotten, with its state; its topics stay.
     Delete,
 }
+
+/// Runs the pipelines of a text over the last records of their topics, and keeps nothing of it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TryPipelines {
+    /// The statements.
+    pub text: String,
+    /// The pipelines are there already.
+    pub upgrade: bool,
+    /// How many records of each topic, 1 to [`TRIAL_RECORDS_MAX`]; of a table it is all.
+    pub records: u64,
+}
+request!(TryPipelines = 25 -> Vec<PipelineTrial>);
+
+/// Most records of a topic for one trial.
+pub const TRIAL_RECORDS_MAX: u64 = 1_000_000;
+
+/// What a pipeline made of the last records.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PipelineTrial {
+    /// Its name.
+    pub name: String,
+    /// Why it was not tried, or not to the end.
+    pub refused: Option<String>,
+    /// Records that it took.
+    pub records: u64,
+    /// Results that it gave out. What waits for later records, such as windows that are open, is none.
+    pub rows: u64,
+    /// Records that came too late.
+    pub late: u64,
+    /// Records that would go to the dead letters.
+    pub failed: u64,
+    /// Where the first of them is, and why.
+    pub first_failure: Option<String>,
+    /// Memory of state and timers at the end, in bytes.
+    pub state_bytes: u64,
+    /// The first results, as text.
+    pub sample: Vec<String>,
+}

@@ -85,6 +85,8 @@ pub struct QueryStatistics {
     pub first_unreadable: Option<String>,
     /// Records that came after their window was closed; they are not part of the result.
     pub late: u64,
+    /// Offsets that expired after the query began and before it had read them.
+    pub expired: u64,
 }
 
 /// Ends a query; one that has ended already is fine.

@@ -5,6 +5,7 @@ use super::{csv, json};
 use crate::statement::ColumnSource;
 use crate::stream::{Column, Format, Stream};
 use datafusion::arrow::array::{RecordBatch, RecordBatchOptions, UInt32Array};
+use datafusion::arrow::compute::take;
 use datafusion::arrow::datatypes::{DataType, Schema, SchemaRef};
 use datafusion::arrow::error::ArrowError;
 use flowstone_processor::BulkRecord;
@@ -176,6 +177,7 @@ fn beside(record: &BulkRecord<'_>, table: &mut Table) -> Result<(), String> {
                 }
             }
             ColumnSource::Headers => table.set_text(at, &headers(view))?,
+            ColumnSource::Deleted => table.set_bool(at, view.value.is_none())?,
         }
     }
     Ok(())
@@ -271,7 +273,11 @@ impl Table {
         debug_assert_eq!(causes.len(), self.rows);
         let keep = (0..self.written as u32).filter(|r| self.undone.binary_search(r).is_err());
         let keep = UInt32Array::from_iter_values(keep);
-        datafusion::arrow::compute::take_record_batch(&batch, &keep)
+        let columns = batch.columns().iter().map(|c| take(c, &keep, None));
+        let columns = columns.collect::<Result<Vec<_>, ArrowError>>()?;
+        // Who only counts rows asks for no column.
+        let options = RecordBatchOptions::new().with_row_count(Some(keep.len()));
+        RecordBatch::try_new_with_options(batch.schema(), columns, &options)
     }
 
     pub(super) fn set_null(&mut self, at: usize) {

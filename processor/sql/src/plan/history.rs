@@ -4,7 +4,9 @@ use super::window::{WINDOW_END, WINDOW_START, WindowKind, WindowNode};
 use crate::stream::TIMESTAMP;
 use datafusion::arrow::datatypes::DataType;
 use datafusion::common::{Result, plan_err};
-use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, cast, col, lit};
+use datafusion::logical_expr::{
+    Expr, ExprSchemable, LogicalPlan, LogicalPlanBuilder, cast, col, lit,
+};
 
 /// Name of the numbers of the windows that a row is in.
 const NUMBERS: &str = "flowstone_windows";
@@ -14,7 +16,18 @@ pub(super) fn windows(node: WindowNode) -> Result<LogicalPlan> {
     let Some(time) = node.time.clone().map(Expr::Column) else {
         return plan_err!("windows of so many rows need the order in which they come");
     };
-    let ms = cast(time.clone(), DataType::Int64);
+    let (data_type, is_time) = match time.get_type(node.input.schema())? {
+        t @ DataType::Timestamp(_, None) => (t, true),
+        DataType::Timestamp(unit, Some(zone)) => {
+            let is_utc = matches!(&*zone, "+00:00" | "UTC" | "Z");
+            (DataType::Timestamp(unit, Some(zone)), is_utc)
+        }
+        other => (other, false),
+    };
+    if !is_time {
+        return plan_err!("windows take a TIMESTAMP, and {time} is {data_type}");
+    }
+    let ms = cast(cast(time.clone(), TIMESTAMP), DataType::Int64);
     // The multiple of `step` that a time is not before.
     let floor = |step: i64| {
         let rest = (ms.clone() % lit(step) + lit(step)) % lit(step);

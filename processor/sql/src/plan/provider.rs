@@ -1,5 +1,6 @@
 //! What a query can name: streams and functions.
 
+use super::bounded::LEFT_OUT;
 use super::relation::WindowFunctions;
 use crate::stream::Stream;
 use datafusion::arrow::datatypes::DataType;
@@ -45,12 +46,14 @@ impl<'a> Provider<'a> {
     }
 
     fn with(tables: Box<Lookup<'a>>, over_history: bool) -> Self {
+        let mut scalars = by_name(SessionStateDefaults::default_scalar_functions(), |f| {
+            (f.name().into(), f.aliases())
+        });
+        scalars.retain(|name, _| !LEFT_OUT.contains(&&name[..]));
         Self {
             tables,
             over_history,
-            scalars: by_name(SessionStateDefaults::default_scalar_functions(), |f| {
-                (f.name().into(), f.aliases())
-            }),
+            scalars,
             aggregates: by_name(SessionStateDefaults::default_aggregate_functions(), |f| {
                 (f.name().into(), f.aliases())
             }),

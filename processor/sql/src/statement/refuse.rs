@@ -12,6 +12,9 @@ use datafusion::sql::sqlparser::ast::{
 use datafusion::sql::sqlparser::tokenizer::Location;
 use std::ops::ControlFlow;
 
+/// Most tables of a list in FROM.
+const TABLES_MAX: usize = 64;
+
 fn no(present: bool, place: Location, what: &str) -> Result<()> {
     if present {
         return Err(Error::at(
@@ -222,6 +225,7 @@ fn select(select: &Select, over: Over, place: Location) -> Result<()> {
         place,
         "a list of tables in FROM (write JOIN ... ON)",
     )?;
+    no(from.len() > TABLES_MAX, place, "so long a list in FROM")?;
     from.iter()
         .try_for_each(|t| table_with_joins(t, over, place))
 }

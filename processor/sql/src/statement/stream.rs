@@ -54,6 +54,8 @@ pub enum ColumnSource {
     /// The index of the partition in its topic: numbers in their order, each with its index. Not to
     /// be said in a statement.
     PartitionIndex(Vec<(PartitionId, u32)>),
+    /// Whether the record has no value: of a table its row is gone.
+    Deleted,
     /// The offset in the partition.
     Offset,
     /// The first header of this name.

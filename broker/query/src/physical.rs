@@ -1,0 +1,108 @@
+//! What DataFusion's own operators lack here: some take memory that nobody counts, and some compute for long
+//! without letting others have a turn.
+
+use datafusion::common::Result;
+use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
+use datafusion::execution::memory_pool::{MemoryConsumer, MemoryReservation};
+use datafusion::execution::{SendableRecordBatchStream, TaskContext};
+use datafusion::physical_expr::PhysicalExpr;
+use datafusion::physical_plan::coop::CooperativeExec;
+use datafusion::physical_plan::execution_plan::{ChildrenPropertiesMode, ReplaceChildrenOptions};
+use datafusion::physical_plan::joins::{CrossJoinExec, NestedLoopJoinExec};
+use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
+use datafusion::physical_plan::unnest::UnnestExec;
+use datafusion::physical_plan::windows::{BoundedWindowAggExec, WindowAggExec};
+use datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan, PlanProperties};
+use futures_util::TryStreamExt;
+use std::any::Any;
+use std::fmt;
+use std::sync::Arc;
+
+/// What is kept of a batch takes its own memory, and that of its copy where all batches are made one.
+const COPIES: usize = 2;
+
+/// The same plan within bounds: what OVER keeps is counted as memory of the query, and joins without an equality
+/// and `unnest` let others have a turn.
+pub(crate) fn bounded(plan: Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionPlan>> {
+    let bounded = plan.transform_up(|node| {
+        let any: &dyn Any = &*node;
+        if any.is::<WindowAggExec>() || any.is::<BoundedWindowAggExec>() {
+            let held = node.children().into_iter();
+            let held = held.map(|c| Arc::new(Held(c.clone())) as Arc<dyn ExecutionPlan>);
+            let held: Vec<_> = held.collect();
+            let recomputed = ReplaceChildrenOptions::new(ChildrenPropertiesMode::Recompute);
+            return Ok(Transformed::yes(node.replace_children(held, recomputed)?));
+        }
+        if any.is::<CrossJoinExec>() || any.is::<NestedLoopJoinExec>() || any.is::<UnnestExec>() {
+            return Ok(Transformed::yes(Arc::new(CooperativeExec::new(node))));
+        }
+        Ok(Transformed::no(node))
+    });
+    bounded.map(|b| b.data)
+}
+
+/// Passes batches on and counts them as memory for as long as they are read.
+#[derive(Debug)]
+struct Held(Arc<dyn ExecutionPlan>);
+
+impl DisplayAs for Held {
+    fn fmt_as(&self, _: DisplayFormatType, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl ExecutionPlan for Held {
+    fn name(&self) -> &'static str {
+        "Held"
+    }
+
+    fn properties(&self) -> &Arc<PlanProperties> {
+        self.0.properties()
+    }
+
+    fn maintains_input_order(&self) -> Vec<bool> {
+        vec![true]
+    }
+
+    fn children(&self) -> Vec<&Arc<dyn ExecutionPlan>> {
+        vec![&self.0]
+    }
+
+    fn apply_expressions(
+        &self,
+        _: &mut dyn FnMut(&Arc<dyn PhysicalExpr>) -> Result<TreeNodeRecursion>,
+    ) -> Result<TreeNodeRecursion> {
+        Ok(TreeNodeRecursion::Continue)
+    }
+
+    fn replace_children(
+        self: Arc<Self>,
+        mut children: Vec<Arc<dyn ExecutionPlan>>,
+        _: ReplaceChildrenOptions,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        Ok(Arc::new(Self(children.swap_remove(0))))
+    }
+
+    // Deprecated, and still asked for.
+    fn with_new_children(
+        self: Arc<Self>,
+        mut children: Vec<Arc<dyn ExecutionPlan>>,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        Ok(Arc::new(Self(children.swap_remove(0))))
+    }
+
+    fn execute(
+        &self,
+        partition: usize,
+        context: Arc<TaskContext>,
+    ) -> Result<SendableRecordBatchStream> {
+        let batches = self.0.execute(partition, context.clone())?;
+        let held: MemoryReservation = MemoryConsumer::new("OVER").register(context.memory_pool());
+        let schema = batches.schema();
+        let counted = batches.and_then(move |batch| {
+            let counted = held.try_grow(batch.get_array_memory_size() * COPIES);
+            std::future::ready(counted.map(|()| batch))
+        });
+        Ok(Box::pin(RecordBatchStreamAdapter::new(schema, counted)))
+    }
+}
