@@ -29,6 +29,8 @@ struct State {
     fetched: Vec<Fetch>,
     /// Where partitions begin whose first records have expired.
     starts: BTreeMap<PartitionId, Offset>,
+    /// Where they will begin with the first fetch.
+    expiring: BTreeMap<PartitionId, Offset>,
 }
 
 /// Topics in memory.
@@ -116,10 +118,10 @@ impl Memory {
         records.chunks(100).for_each(|chunk| self.send(id, chunk));
     }
 
-    /// Nothing before this offset is there any more.
+    /// Nothing before this offset is there any more once somebody has begun to read.
     pub(crate) fn expire(&self, id: PartitionId, before: u64) {
         let mut state = self.state.lock().unwrap();
-        state.starts.insert(id, Offset(before));
+        state.expiring.insert(id, Offset(before));
     }
 
     /// The fetches so far.
@@ -172,6 +174,8 @@ impl Source for Shared {
     fn fetch(&self, fetch: Fetch) -> BoxFuture<Vec<Bytes>> {
         let mut state = self.0.state.lock().unwrap();
         state.fetched.push(fetch.clone());
+        let mut expired = std::mem::take(&mut state.expiring);
+        state.starts.append(&mut expired);
         if state
             .starts
             .get(&fetch.partition)

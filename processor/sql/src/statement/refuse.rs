@@ -3,6 +3,8 @@
 //! Every part of the syntax tree of a query is named here, so that a part that a later version of
 //! sqlparser adds does not compile before somebody has decided about it.
 
+mod weight;
+
 use crate::error::{Error, Result};
 use datafusion::sql::sqlparser::ast::{
     Cte, Distinct, GroupByExpr, Join, JoinConstraint, JoinOperator, ObjectName, Query, Select,
@@ -50,6 +52,7 @@ impl Over {
 /// expressions included.
 pub(super) fn all_queries(outer: &Query, over: Over, place: Location) -> Result<()> {
     query(outer, over, place)?;
+    weight::check(outer, place)?;
     let inner = visit_queries(outer, |q| match query(q, over, place_of(q, place)) {
         Ok(()) => ControlFlow::Continue(()),
         Err(error) => ControlFlow::Break(error),
