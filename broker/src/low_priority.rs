@@ -8,7 +8,7 @@ use tokio::runtime::{Builder, Runtime};
 /// How far these give way: as far as there is.
 const NICE: i32 = 19;
 
-/// A runtime of so many threads of this name, and of at most so many that may wait.
+/// A runtime of so many threads of this name, and of at most so many that may wait. Each calls `begin` first.
 ///
 /// # Errors
 /// What the operating system says.
@@ -16,12 +16,16 @@ pub(crate) fn threads(
     name: &'static str,
     count: usize,
     blocking_max: usize,
+    begin: fn(),
 ) -> io::Result<Runtime> {
     Builder::new_multi_thread()
         .worker_threads(count)
         .max_blocking_threads(blocking_max)
         .thread_name(name)
-        .on_thread_start(move || give_way(name))
+        .on_thread_start(move || {
+            give_way(name);
+            begin();
+        })
         .enable_all()
         .build()
 }

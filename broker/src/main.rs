@@ -1,12 +1,17 @@
 //! The one binary: see `flowstone --help`.
 #![forbid(unsafe_code)]
 
-/// A panic ends the process: a thread less would be a broker that only seems to run. The exception is
-/// a damaged redb file that is being opened, which is caught and reported.
+use flowstone_processor::contained::{self, Containment};
+
+/// A panic ends the process: a thread less would be a broker that only seems to run. The exceptions are
+/// caught: a damaged redb file that is being opened, and what functions of SQL do over the rows of others.
 fn end_on_panic() {
     let print = std::panic::take_hook();
-    std::panic::set_hook(Box::new(move |info| {
-        if !flowstone_storage::redb_file::is_opening() {
+    std::panic::set_hook(Box::new(move |info| match contained::current() {
+        _ if flowstone_storage::redb_file::is_opening() => {}
+        Containment::Caller => {}
+        Containment::Runtime => print(info),
+        Containment::None => {
             print(info);
             std::process::abort();
         }

@@ -17,6 +17,7 @@ pub use settings::QuerySettings;
 use crate::low_priority;
 use crate::service::shutting_down;
 use bytes::Bytes;
+use flowstone_processor::contained::contain_thread;
 use flowstone_query::{Answer, Counters, Encoder, Engine, Format, Limits, Options, Source};
 use flowstone_sql::Planned;
 use flowstone_wire::native::{PipelineTrial, QueryColumn, QueryKind};
@@ -194,7 +195,13 @@ impl Queries {
         if let Some(threads) = &*threads {
             return Ok(threads.handle().clone());
         }
-        let made = low_priority::threads("query", self.settings.threads, BLOCKING_MAX);
+        let made = low_priority::threads(
+            "query",
+            self.settings.threads,
+            BLOCKING_MAX,
+            // A function that panics ends its query, and nothing else.
+            contain_thread,
+        );
         let made = made.map_err(|e| {
             let what = format!("the threads of queries cannot be started: {e}");
             Failure::new(ErrorCode::Internal, what)

@@ -29,6 +29,7 @@
 pub mod builtin;
 pub mod bulk;
 pub mod chain;
+pub mod contained;
 pub mod context;
 pub mod delta;
 mod inputs;

@@ -6,6 +6,7 @@
 use super::Service;
 use flowstone_core::catalog::{Command, Deployed};
 use flowstone_processor::Pipeline;
+use flowstone_processor::contained::contained;
 use flowstone_sql::statement::{self, Parsed, Statement};
 use flowstone_sql::{Error, Planned, Stream, Streams, back_name, front_name};
 use flowstone_wire::native::{PipelineAction, PipelineDescription, TopicSettings};
@@ -85,8 +86,9 @@ impl Service {
         &self,
         work: impl FnOnce() -> Result<T, Failure> + Send + 'static,
     ) -> Result<T, Failure> {
-        let done = self.runtime().spawn_blocking(work);
-        done.await.unwrap_or_else(|e| {
+        let done = self.runtime().spawn_blocking(|| contained(work));
+        let done = done.await.map_err(|e| e.to_string()).flatten();
+        done.unwrap_or_else(|e| {
             let what = format!("the statement cannot be planned: {e}");
             Err(Failure::new(ErrorCode::Internal, what))
         })

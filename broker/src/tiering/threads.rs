@@ -15,5 +15,5 @@ const BLOCKING_MAX: usize = 24;
 /// # Errors
 /// What the operating system says.
 pub(crate) fn threads() -> io::Result<Runtime> {
-    low_priority::threads("tier", THREADS, BLOCKING_MAX)
+    low_priority::threads("tier", THREADS, BLOCKING_MAX, || {})
 }

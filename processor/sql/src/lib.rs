@@ -29,7 +29,9 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, reason = "tests may"))]
 
 mod cell;
+mod contained;
 pub mod error;
+
 mod exchanged;
 mod explain;
 mod flow;

@@ -1,5 +1,6 @@
 //! From statements to pipelines that run.
 
+use crate::contained::Contained;
 use crate::error::{Error, Result};
 use crate::plan::{self, EmitRules, Translated, literal};
 use crate::program::Program;
@@ -205,7 +206,7 @@ impl Parts<'_> {
         read(self.streams, &mut front);
         front.part_of(self.name).options(self.options);
         let program_of_front = program.front(edges);
-        let stage = front.add_bulk(STAGE, move || Box::new(program_of_front.clone()));
+        let stage = front.add_bulk(STAGE, move || Box::new(Contained::new(&program_of_front)));
         front.exchange(stage, &by);
         let mut back = Pipeline::new(self.name)?;
         back.source(&by).options(self.options);
@@ -213,7 +214,7 @@ impl Parts<'_> {
             back.like(&first.topic);
         }
         let program_of_back = program.back(edges);
-        let stage = back.add_bulk(STAGE, move || Box::new(program_of_back.clone()));
+        let stage = back.add_bulk(STAGE, move || Box::new(Contained::new(&program_of_back)));
         back.sink(stage, self.name);
         Ok(Spread {
             front: front.build()?,
@@ -237,7 +238,7 @@ fn build(
     let mut builder = Pipeline::new(name)?;
     read(streams, &mut builder);
     builder.options(options);
-    let stage = builder.add_bulk(STAGE, move || Box::new(program.clone()));
+    let stage = builder.add_bulk(STAGE, move || Box::new(Contained::new(&program)));
     builder.sink(stage, name);
     builder.build()
 }

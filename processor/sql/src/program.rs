@@ -127,6 +127,11 @@ impl Program {
         }
     }
 
+    /// What was read last does not count.
+    pub(crate) fn fail(&mut self, fault: ProcessError) {
+        self.fault = Some(fault);
+    }
+
     /// The streams that are read, by source.
     pub(crate) fn streams(&self) -> impl Iterator<Item = &Stream> {
         self.decoders.iter().map(Decoder::stream)

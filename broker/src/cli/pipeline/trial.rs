@@ -31,7 +31,7 @@ fn print(trial: &PipelineTrial) {
         return;
     }
     println!(
-        "{} on the last {} records: {} rows, {} late, {} failed; state {}",
+        "{} on the last {} records: {} given out, {} late, {} failed; state {}",
         trial.name,
         trial.records,
         trial.rows,
