@@ -1,9 +1,11 @@
 //! What DataFusion's own operators lack here: some take memory that nobody counts, and some compute for long
 //! without letting others have a turn.
 
+use crate::scan::BATCH_ROWS;
+use datafusion::arrow::array::RecordBatch;
 use datafusion::common::Result;
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
-use datafusion::execution::memory_pool::{MemoryConsumer, MemoryReservation};
+use datafusion::execution::memory_pool::MemoryConsumer;
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_plan::coop::CooperativeExec;
@@ -13,7 +15,7 @@ use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::unnest::UnnestExec;
 use datafusion::physical_plan::windows::{BoundedWindowAggExec, WindowAggExec};
 use datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan, PlanProperties};
-use futures_util::TryStreamExt;
+use futures_util::{TryStreamExt, stream};
 use std::any::Any;
 use std::fmt;
 use std::sync::Arc;
@@ -28,10 +30,11 @@ pub(crate) fn bounded(plan: Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionP
         let any: &dyn Any = &*node;
         if any.is::<WindowAggExec>() || any.is::<BoundedWindowAggExec>() {
             let held = node.children().into_iter();
-            let held = held.map(|c| Arc::new(Held(c.clone())) as Arc<dyn ExecutionPlan>);
+            let held = held.map(|c| Passing::over(What::Held, c.clone()));
             let held: Vec<_> = held.collect();
             let recomputed = ReplaceChildrenOptions::new(ChildrenPropertiesMode::Recompute);
-            return Ok(Transformed::yes(node.replace_children(held, recomputed)?));
+            let over = node.replace_children(held, recomputed)?;
+            return Ok(Transformed::yes(Passing::over(What::Sliced, over)));
         }
         if any.is::<CrossJoinExec>() || any.is::<NestedLoopJoinExec>() || any.is::<UnnestExec>() {
             return Ok(Transformed::yes(Arc::new(CooperativeExec::new(node))));
@@ -41,23 +44,41 @@ pub(crate) fn bounded(plan: Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionP
     bounded.map(|b| b.data)
 }
 
-/// Passes batches on and counts them as memory for as long as they are read.
-#[derive(Debug)]
-struct Held(Arc<dyn ExecutionPlan>);
+/// What happens to batches that are passed on.
+#[derive(Clone, Copy, Debug)]
+enum What {
+    /// They count as memory for as long as they are read.
+    Held,
+    /// They are passed on in slices: what is computed over one that has all rows could take any memory.
+    Sliced,
+}
 
-impl DisplayAs for Held {
-    fn fmt_as(&self, _: DisplayFormatType, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
+/// Passes batches on.
+#[derive(Debug)]
+struct Passing {
+    what: What,
+    input: Arc<dyn ExecutionPlan>,
+}
+
+impl Passing {
+    fn over(what: What, input: Arc<dyn ExecutionPlan>) -> Arc<dyn ExecutionPlan> {
+        Arc::new(Self { what, input })
     }
 }
 
-impl ExecutionPlan for Held {
+impl DisplayAs for Passing {
+    fn fmt_as(&self, _: DisplayFormatType, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}", self.what)
+    }
+}
+
+impl ExecutionPlan for Passing {
     fn name(&self) -> &'static str {
-        "Held"
+        "Passing"
     }
 
     fn properties(&self) -> &Arc<PlanProperties> {
-        self.0.properties()
+        self.input.properties()
     }
 
     fn maintains_input_order(&self) -> Vec<bool> {
@@ -65,7 +86,7 @@ impl ExecutionPlan for Held {
     }
 
     fn children(&self) -> Vec<&Arc<dyn ExecutionPlan>> {
-        vec![&self.0]
+        vec![&self.input]
     }
 
     fn apply_expressions(
@@ -80,7 +101,7 @@ impl ExecutionPlan for Held {
         mut children: Vec<Arc<dyn ExecutionPlan>>,
         _: ReplaceChildrenOptions,
     ) -> Result<Arc<dyn ExecutionPlan>> {
-        Ok(Arc::new(Self(children.swap_remove(0))))
+        Ok(Self::over(self.what, children.swap_remove(0)))
     }
 
     // Deprecated, and still asked for.
@@ -88,7 +109,7 @@ impl ExecutionPlan for Held {
         self: Arc<Self>,
         mut children: Vec<Arc<dyn ExecutionPlan>>,
     ) -> Result<Arc<dyn ExecutionPlan>> {
-        Ok(Arc::new(Self(children.swap_remove(0))))
+        Ok(Self::over(self.what, children.swap_remove(0)))
     }
 
     fn execute(
@@ -96,13 +117,28 @@ impl ExecutionPlan for Held {
         partition: usize,
         context: Arc<TaskContext>,
     ) -> Result<SendableRecordBatchStream> {
-        let batches = self.0.execute(partition, context.clone())?;
-        let held: MemoryReservation = MemoryConsumer::new("OVER").register(context.memory_pool());
+        let batches = self.input.execute(partition, context.clone())?;
         let schema = batches.schema();
-        let counted = batches.and_then(move |batch| {
-            let counted = held.try_grow(batch.get_array_memory_size() * COPIES);
-            std::future::ready(counted.map(|()| batch))
-        });
-        Ok(Box::pin(RecordBatchStreamAdapter::new(schema, counted)))
+        match self.what {
+            What::Held => {
+                let held = MemoryConsumer::new("OVER").register(context.memory_pool());
+                let counted = batches.and_then(move |batch| {
+                    let counted = held.try_grow(batch.get_array_memory_size() * COPIES);
+                    std::future::ready(counted.map(|()| batch))
+                });
+                Ok(Box::pin(RecordBatchStreamAdapter::new(schema, counted)))
+            }
+            What::Sliced => {
+                let sliced = batches.map_ok(|batch| stream::iter(slices(batch).map(Ok)));
+                let sliced = sliced.try_flatten();
+                Ok(Box::pin(RecordBatchStreamAdapter::new(schema, sliced)))
+            }
+        }
     }
+}
+
+fn slices(batch: RecordBatch) -> impl Iterator<Item = RecordBatch> {
+    let rows = batch.num_rows();
+    let starts = (0..rows).step_by(BATCH_ROWS);
+    starts.map(move |from| batch.slice(from, BATCH_ROWS.min(rows - from)))
 }

@@ -314,6 +314,22 @@ async fn what_expires_while_it_is_read_is_counted() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_over_gives_is_passed_on_in_small_batches() {
+    let (memory, _) = orders();
+    let text = format!("{STREAM} SELECT id, count(*) OVER () AS n FROM orders");
+    let mut answer = ask(&memory, &text).await.unwrap();
+    let mut found = 0;
+    while let Some(rows) = answer.rows.next().await {
+        let flowstone_query::Rows::Batch(batch) = rows.unwrap() else {
+            panic!("lines");
+        };
+        assert!(batch.num_rows() <= 1024, "{} rows", batch.num_rows());
+        found += batch.num_rows();
+    }
+    assert_eq!(found, 3000);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn windows_take_times_only() {
     let (memory, _) = orders();
     let start = |select: &str, column: &str| {

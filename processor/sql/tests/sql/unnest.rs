@@ -73,3 +73,19 @@ fn a_list_has_a_limit() {
         "{letters:?}"
     );
 }
+
+/// Functions of SQL are code of others: one that panics over a record is a failure of that record.
+#[test]
+fn a_record_that_a_function_panics_over_goes_to_the_dead_letters_alone() {
+    let sql = "CREATE STREAM t (n BIGINT, l BIGINT[]);
+               CREATE PIPELINE p AS SELECT n, array_position(l, 1, n) AS place FROM t;";
+    let mut rig = Rig::new(&plan(sql).remove(0), &[(1024, 0)]);
+    let record = |n: i64| Record::of(json!({"n": n, "l": [3, 1]}).to_string());
+    rig.send(1024, &[record(1), record(i64::MIN), record(2)]);
+    rig.run();
+    assert_eq!(
+        rig.values("p"),
+        [r#"{"n":1,"place":2}"#, r#"{"n":2,"place":2}"#]
+    );
+    assert_eq!(rig.values("p.dlq").len(), 1);
+}
