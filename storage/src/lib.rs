@@ -28,7 +28,6 @@ pub mod layout;
 pub mod log;
 pub mod mark;
 pub mod real_disk;
-mod reaper;
 pub mod redb_file;
 pub mod settled;
 pub mod sim_disk;

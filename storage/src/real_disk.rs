@@ -1,7 +1,6 @@
 //! The disk of the operating system, below one root directory.
 
 use crate::disk::{Disk, DiskFile, Mapping, SyncPoint};
-use crate::reaper::{self, LARGE_BYTES};
 use crate::sys;
 use rustix::fs::{Advice, FallocateFlags, fadvise, fallocate, statvfs};
 use std::fs::{self, File, OpenOptions};
@@ -105,16 +104,7 @@ impl Disk for RealDisk {
     }
 
     fn remove(&self, path: &Path) -> io::Result<()> {
-        let full = self.root.join(path);
-        let is_large =
-            fs::symlink_metadata(&full).is_ok_and(|m| m.is_file() && m.len() >= LARGE_BYTES);
-        // Without the file its blocks are freed when it is removed.
-        let kept = is_large.then(|| OpenOptions::new().write(true).open(&full).ok());
-        fs::remove_file(&full)?;
-        if let Some(file) = kept.flatten() {
-            reaper::take(file);
-        }
-        Ok(())
+        fs::remove_file(self.root.join(path))
     }
 
     fn sync_dir(&self, dir: &Path) -> io::Result<()> {

@@ -6,7 +6,7 @@ use crate::source::{self, Source};
 ///
 /// To change it: say above the new block why it is sound, add its row to the table that opens
 /// `storage/src/sys/mod.rs`, and have somebody else read both. Less is better.
-pub(crate) const UNSAFE_BLOCKS: usize = 2;
+pub(crate) const UNSAFE_BLOCKS: usize = 1;
 
 const SYS: &str = "storage/src/sys/";
 const STORAGE_ROOT: &str = "storage/src/lib.rs";

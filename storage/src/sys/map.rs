@@ -74,8 +74,7 @@ pub(crate) fn map_read_only(file: &File, len: u64) -> io::Result<MappedFile> {
     // SAFETY: the data directory is locked against other processes; within this one a mapped file is
     // only written at positions that nobody was given yet (the log hands a range out after its write
     // returned, and never writes it again), and it is not truncated while it is mapped: recovery cuts
-    // before it maps, deletion unlinks and leaves the inode to the mapping, and what is freed in steps is
-    // freed when no mapping is left.
+    // before it maps, deletion unlinks and leaves the inode to the mapping.
     let map = unsafe { MmapOptions::new().len(len).map(file)? };
     let map = Arc::new(map);
     Ok(MappedFile {
