@@ -253,6 +253,11 @@ impl Live {
             .map(|at_ms| at_ms.saturating_sub(now_ms).max(1));
         let pause =
             Duration::from_millis(pause_ms.map_or(u64::from(FETCH_WAIT_MS), |ms| ms as u64));
+        if self.fetches.is_empty() {
+            // All is there, and the task waits for its time.
+            tokio::time::sleep(pause).await;
+            return Ok(());
+        }
         let fetched = tokio::time::timeout(pause, self.fetches.next()).await;
         let Ok(Some((at, pieces))) = fetched else {
             // A deadline, or a topic without partitions.

@@ -15,30 +15,37 @@ const CHAIN_MAX: usize = 400;
 /// # Errors
 /// The place of the first operator too many.
 pub(super) fn check(tokens: &[TokenWithSpan]) -> Result<()> {
-    // Operators of each expression that is open, the outermost first.
-    let mut open = vec![0_usize];
+    let mut open = vec![Level::default()];
     let mut sum = 0;
     for token in tokens {
-        match &token.token {
-            Token::LParen => open.push(0),
-            Token::RParen => {
-                sum -= open.pop().unwrap_or(0);
-                if open.is_empty() {
-                    open.push(0);
-                }
-            }
-            Token::Comma => {
-                if let Some(last) = open.last_mut() {
-                    sum -= std::mem::take(last);
-                }
-            }
-            other if links(other) => {
-                if let Some(last) = open.last_mut() {
-                    *last += 1;
-                }
+        let Some(level) = open.last_mut() else {
+            break;
+        };
+        match kind(&token.token) {
+            Kind::Link => {
+                level.operators += 1;
                 sum += 1;
             }
-            _ => {}
+            Kind::Relation => {
+                level.relations += 1;
+                sum += 1;
+            }
+            Kind::End => sum -= std::mem::take(&mut level.operators),
+            Kind::Open(by) => {
+                // A subscript is an operator, too.
+                let is_subscript = by == Closes::Bracket;
+                level.operators += usize::from(is_subscript);
+                sum += usize::from(is_subscript);
+                open.push(Level {
+                    closes: Some(by),
+                    ..Level::default()
+                });
+            }
+            Kind::Close(by) if level.closes == Some(by) => {
+                sum -= level.operators + level.relations;
+                open.pop();
+            }
+            Kind::Close(_) | Kind::Other => {}
         }
         if sum > CHAIN_MAX {
             let text =
@@ -49,43 +56,97 @@ pub(super) fn check(tokens: &[TokenWithSpan]) -> Result<()> {
     Ok(())
 }
 
-/// Whether what stands before it becomes a part of what it makes.
-fn links(token: &Token) -> bool {
+/// What is counted between an opening token and its closing one.
+#[derive(Default)]
+struct Level {
+    /// Of the expression that is open.
+    operators: usize,
+    /// Joins and set operations, which go on behind commas.
+    relations: usize,
+    closes: Option<Closes>,
+}
+
+/// What ends a level.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Closes {
+    Paren,
+    Bracket,
+    Brace,
+    Case,
+}
+
+/// What a token is to the tree that is made of it.
+enum Kind {
+    /// What stands before it becomes a part of what it makes.
+    Link,
+    /// The same, of relations.
+    Relation,
+    /// The expression before it is over.
+    End,
+    Open(Closes),
+    Close(Closes),
+    Other,
+}
+
+fn kind(token: &Token) -> Kind {
     match token {
-        Token::Word(word) => matches!(
-            word.keyword,
-            Keyword::AND
-                | Keyword::OR
-                | Keyword::XOR
-                | Keyword::IS
-                | Keyword::NOTNULL
-                | Keyword::LIKE
-                | Keyword::ILIKE
-                | Keyword::RLIKE
-                | Keyword::REGEXP
-                | Keyword::SIMILAR
-                | Keyword::BETWEEN
-                | Keyword::IN
-                | Keyword::COLLATE
-                | Keyword::AT
-                | Keyword::DIV
-                | Keyword::OVERLAPS
-                | Keyword::MEMBER
-                | Keyword::MATCH
-                | Keyword::OPERATOR
-                | Keyword::UNION
-                | Keyword::EXCEPT
-                | Keyword::INTERSECT
-                | Keyword::MINUS
-                | Keyword::JOIN
-        ),
+        Token::LParen => Kind::Open(Closes::Paren),
+        Token::RParen => Kind::Close(Closes::Paren),
+        Token::LBracket => Kind::Open(Closes::Bracket),
+        Token::RBracket => Kind::Close(Closes::Bracket),
+        Token::LBrace => Kind::Open(Closes::Brace),
+        Token::RBrace => Kind::Close(Closes::Brace),
+        Token::Comma => Kind::End,
+        Token::Word(word) => of_keyword(word.keyword),
         Token::Number(..)
         | Token::SingleQuotedString(_)
         | Token::Period
         | Token::Whitespace(_)
         | Token::SemiColon
-        | Token::EOF => false,
-        _ => true,
+        | Token::EOF => Kind::Other,
+        _ => Kind::Link,
+    }
+}
+
+fn of_keyword(keyword: Keyword) -> Kind {
+    match keyword {
+        Keyword::CASE => Kind::Open(Closes::Case),
+        Keyword::END => Kind::Close(Closes::Case),
+        Keyword::WHEN
+        | Keyword::THEN
+        | Keyword::ELSE
+        | Keyword::SELECT
+        | Keyword::WHERE
+        | Keyword::HAVING
+        | Keyword::ON => Kind::End,
+        Keyword::UNION
+        | Keyword::EXCEPT
+        | Keyword::INTERSECT
+        | Keyword::MINUS
+        | Keyword::JOIN
+        | Keyword::PIVOT
+        | Keyword::UNPIVOT
+        | Keyword::MATCH_RECOGNIZE => Kind::Relation,
+        Keyword::AND
+        | Keyword::OR
+        | Keyword::XOR
+        | Keyword::IS
+        | Keyword::NOTNULL
+        | Keyword::LIKE
+        | Keyword::ILIKE
+        | Keyword::RLIKE
+        | Keyword::REGEXP
+        | Keyword::SIMILAR
+        | Keyword::BETWEEN
+        | Keyword::IN
+        | Keyword::COLLATE
+        | Keyword::AT
+        | Keyword::DIV
+        | Keyword::OVERLAPS
+        | Keyword::MEMBER
+        | Keyword::MATCH
+        | Keyword::OPERATOR => Kind::Link,
+        _ => Kind::Other,
     }
 }
 
@@ -123,6 +184,11 @@ mod tests {
             ("SELECT 1 FROM t", " JOIN t ON 1"),
             ("SELECT 1", " COLLATE x"),
             ("SELECT 1", " AT TIME ZONE 'x'"),
+            ("SELECT 1,1", " UNION SELECT 1,1"),
+            ("SELECT 1", "+[1,1]"),
+            ("SELECT 1", "+CASE WHEN 1 THEN 1 ELSE 1 END"),
+            ("SELECT 1 FROM t", " UNPIVOT(a FOR b IN(c))"),
+            ("SELECT a", "[1,1]"),
             (from, "- "),
             (from, "NOT "),
             (from, "("),
@@ -134,6 +200,11 @@ mod tests {
         }
         let list = of_length("SELECT 1 FROM t WHERE a IN (-1", ",-1", 100_000) + ")";
         assert_eq!(on_small_stack(list), None);
+        let branches = format!(
+            "SELECT CASE {} END",
+            "WHEN a >= 1 AND a < 2 THEN 3 ".repeat(1_000)
+        );
+        assert_eq!(on_small_stack(branches), None);
         let longest = format!("SELECT 1{}", "+1".repeat(CHAIN_MAX));
         assert_eq!(on_small_stack(longest), None);
     }
