@@ -222,14 +222,17 @@ fn start<S>(
         .borrow_mut()
         .insert(id, connection.clone());
     worker.service.metrics.connections.inc();
-    let (reader, writer) = stream.into_split();
+    let (mut reader, writer) = stream.into_split();
     let worker = worker.clone();
-    monoio::spawn(write_answers(worker.clone(), connection.clone(), writer));
+    let writing = monoio::spawn(write_answers(worker.clone(), connection.clone(), writer));
     monoio::spawn(async move {
-        let moved = read_frames(&worker, &connection, reader, buffered).await;
+        let moved = read_frames(&worker, &connection, &mut reader, buffered).await;
         worker.connections.borrow_mut().remove(&id);
         worker.service.metrics.connections.dec();
-        if !moved {
+        if moved {
+            // Dropped by itself, the half that writes would shut the socket down, which the other worker has now.
+            drop(reader.reunite(writing.await));
+        } else {
             connection.close();
             worker.forget_settled(&connection);
         }
@@ -316,11 +319,11 @@ fn missing_bytes(buffer: &BytesMut) -> usize {
     }
 }
 
-async fn write_answers(
+async fn write_answers<W: AsyncWriteRent>(
     worker: Rc<Worker>,
     connection: Rc<Connection>,
-    mut writer: impl AsyncWriteRent,
-) {
+    mut writer: W,
+) -> W {
     let mut gathered: Vec<u8> = Vec::new();
     loop {
         worker.read_settled(&connection);
@@ -331,12 +334,13 @@ async fn write_answers(
                 gathered = buffer;
                 gathered.clear();
                 if result.is_err() {
-                    return connection.close();
+                    connection.close();
+                    return writer;
                 }
                 continue;
             }
             if connection.closed.get() {
-                return;
+                return writer;
             }
             connection.written.wait().await;
             continue;
@@ -369,7 +373,8 @@ async fn write_answers(
         connection.out_bytes.set(connection.out_bytes.get() - bytes);
         connection.room.ring();
         if result.is_err() {
-            return connection.close();
+            connection.close();
+            return writer;
         }
     }
 }
