@@ -8,7 +8,7 @@ pub(crate) use opened::{Opened, open};
 
 use crate::cluster::{self, Cluster};
 use crate::config::{self, Config};
-use crate::data_dir::{self, DataDir, random_id};
+use crate::data_dir::{self, DataDir, random_number};
 use crate::effects::ShardFiles;
 use crate::http;
 use crate::mailbox::Mailbox;
@@ -442,9 +442,7 @@ fn open_cluster(
     let settings = &config.cluster;
     let listen = accept::resolve("peer", &settings.peer, config.node.allow_remote)?;
     // A number that no other start of this node has.
-    let life = random_id().map_err(system("draw a number"))?;
-    let life = u64::from_str_radix(&life[..16], 16);
-    let life = life.map_err(|e| StartError::Cluster(e.to_string()))?;
+    let life = random_number().map_err(system("draw a number"))?;
     Cluster::open(settings, listen, credentials, life, copies)
         .map_err(|e| StartError::Cluster(e.to_string()))
 }

@@ -18,6 +18,7 @@ mod repair;
 mod restore;
 mod serve;
 mod sql;
+mod statements;
 mod tier;
 mod topic;
 

@@ -228,16 +228,19 @@ fn create(path: &Path, cluster_id: String, shards: u16) -> io::Result<()> {
 
 /// 64 bits of the kernel's randomness.
 pub(crate) fn random_number() -> io::Result<u64> {
-    let mut bytes = [0u8; 8];
-    io::Read::read_exact(&mut File::open("/dev/urandom")?, &mut bytes)?;
-    Ok(u64::from_le_bytes(bytes))
+    random().map(u64::from_le_bytes)
 }
 
 /// 128 bits of the kernel's randomness, in hexadecimal.
 pub fn random_id() -> io::Result<String> {
-    let mut bytes = [0u8; 16];
-    io::Read::read_exact(&mut File::open("/dev/urandom")?, &mut bytes)?;
+    let bytes: [u8; 16] = random()?;
     Ok(bytes.iter().map(|b| format!("{b:02x}")).collect())
+}
+
+fn random<const N: usize>() -> io::Result<[u8; N]> {
+    let mut bytes = [0; N];
+    io::Read::read_exact(&mut File::open("/dev/urandom")?, &mut bytes)?;
+    Ok(bytes)
 }
 
 #[cfg(test)]

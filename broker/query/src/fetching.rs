@@ -150,3 +150,15 @@ pub(crate) fn take_batch(
     }
     Ok(None)
 }
+
+/// Drops batches that were taken up to a position; says whether there were some.
+pub(crate) fn drop_taken(pending: &mut VecDeque<(BatchHeader, Bytes)>, position: Offset) -> bool {
+    let before = pending.len();
+    while pending
+        .front()
+        .is_some_and(|(header, _)| header.next_offset() <= position)
+    {
+        pending.pop_front();
+    }
+    pending.len() < before
+}

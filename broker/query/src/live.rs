@@ -2,7 +2,7 @@
 
 use crate::counters::Counters;
 use crate::engine::{Answer, Engine, Options, Rows, check_names};
-use crate::fetching::take_batch;
+use crate::fetching::{drop_taken, take_batch};
 use crate::outputs;
 use crate::question::Names;
 use crate::source::{self, Source};
@@ -224,13 +224,7 @@ impl Live {
         drop(self.task.take_dirty());
         for feed in &mut self.feeds {
             let position = self.task.position(feed.partition).unwrap_or_default();
-            while feed
-                .pending
-                .front()
-                .is_some_and(|(h, _)| h.next_offset() <= position)
-            {
-                feed.pending.pop_front();
-            }
+            drop_taken(&mut feed.pending, position);
         }
         Ok(delta)
     }

@@ -2,7 +2,7 @@
 
 use crate::counters::Counters;
 use crate::engine::Engine;
-use crate::fetching::{Fetching, Part};
+use crate::fetching::{Fetching, Part, drop_taken};
 use crate::outputs;
 use crate::source::{self, Source};
 use bytes::Bytes;
@@ -155,14 +155,7 @@ impl Trial {
         self.take(delta)?;
         for feed in &mut self.feeds {
             let position = self.task.position(feed.part.id).unwrap_or_default();
-            while feed
-                .pending
-                .front()
-                .is_some_and(|(h, _)| h.next_offset() <= position)
-            {
-                feed.pending.pop_front();
-                has_moved = true;
-            }
+            has_moved |= drop_taken(&mut feed.pending, position);
         }
         if !has_moved {
             // Another attempt is due later: that is now.

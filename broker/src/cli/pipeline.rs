@@ -2,43 +2,20 @@
 
 mod trial;
 
-use super::connect::{Connect, block_on};
+use super::connect::{Options, block_on};
 use super::format::{bytes, millis};
-use super::{Failed, Outcome};
+use super::{Failed, Outcome, statements};
 use crate::worker::unix_ms;
 use comfy_table::{Table, presets};
 use flowstone_client::{PipelineAction, PipelineDescription, PipelineStatus};
-use std::io::Read;
 use std::path::PathBuf;
 
 #[derive(clap::Subcommand)]
 pub(super) enum Command {
     /// Deploy the pipelines of a file of SQL and keep its streams.
-    Deploy {
-        /// The file; `-` for standard input.
-        file: PathBuf,
-        /// Only say what would be deployed, how it would run, and what it makes of the last records.
-        #[arg(long)]
-        dry_run: bool,
-        /// With --dry-run: how many of the last records of each topic; 0 for none.
-        #[arg(long, default_value_t = 1_000, requires = "dry_run")]
-        records: u64,
-        #[command(flatten)]
-        options: Options,
-    },
+    Deploy(Deploy),
     /// Let deployed pipelines go on as a file of SQL says, with the state that they have.
-    Upgrade {
-        /// The file; `-` for standard input.
-        file: PathBuf,
-        /// Only say whether that can be, how they would run, and what they make of the last records.
-        #[arg(long)]
-        dry_run: bool,
-        /// With --dry-run: how many of the last records of each topic; 0 for none.
-        #[arg(long, default_value_t = 1_000, requires = "dry_run")]
-        records: u64,
-        #[command(flatten)]
-        options: Options,
-    },
+    Upgrade(Deploy),
     /// List the pipelines that were deployed.
     List {
         #[command(flatten)]
@@ -75,47 +52,24 @@ pub(super) enum Command {
 }
 
 #[derive(clap::Args)]
-pub(super) struct Options {
-    /// Print JSON.
+pub(super) struct Deploy {
+    /// The file; `-` for standard input.
+    file: PathBuf,
+    /// Only say whether that can be, how the pipelines would run, and what they make of the last records.
     #[arg(long)]
-    json: bool,
+    dry_run: bool,
+    /// With --dry-run: how many of the last records of each topic; 0 for none.
+    #[arg(long, default_value_t = 1_000, requires = "dry_run")]
+    records: u64,
     #[command(flatten)]
-    connect: Connect,
+    options: Options,
 }
 
 pub(super) fn run(command: Command) -> Outcome {
     block_on(async {
         match command {
-            Command::Deploy {
-                file,
-                dry_run,
-                records,
-                options,
-            } => {
-                let text = read(&file)?;
-                let client = options.connect.client().await?;
-                let deployed = client.deploy_pipelines(&text, dry_run).await?;
-                print(&deployed, options.json, dry_run)?;
-                match dry_run {
-                    true => trial::run(&client, &text, false, records, options.json).await,
-                    false => Ok(()),
-                }
-            }
-            Command::Upgrade {
-                file,
-                dry_run,
-                records,
-                options,
-            } => {
-                let text = read(&file)?;
-                let client = options.connect.client().await?;
-                let upgraded = client.upgrade_pipelines(&text, dry_run).await?;
-                print(&upgraded, options.json, dry_run)?;
-                match dry_run {
-                    true => trial::run(&client, &text, true, records, options.json).await,
-                    false => Ok(()),
-                }
-            }
+            Command::Deploy(args) => deploy(&args, false).await,
+            Command::Upgrade(args) => deploy(&args, true).await,
             Command::List { options } => {
                 let client = options.connect.client().await?;
                 print(&client.describe_pipelines(None).await?, options.json, false)
@@ -144,16 +98,24 @@ pub(super) fn run(command: Command) -> Outcome {
     })
 }
 
-fn read(file: &std::path::Path) -> Result<String, Failed> {
-    let mut text = String::new();
-    let result = if file.as_os_str() == "-" {
-        std::io::stdin().read_to_string(&mut text)
-    } else {
-        std::fs::File::open(file).and_then(|mut f| f.read_to_string(&mut text))
+/// Deploys the pipelines of a file, or lets them go on as it says.
+async fn deploy(args: &Deploy, upgrade: bool) -> Outcome {
+    let Deploy {
+        file,
+        dry_run,
+        records,
+        options,
+    } = args;
+    let text = statements::read(file)?;
+    let client = options.connect.client().await?;
+    let deployed = match upgrade {
+        true => client.upgrade_pipelines(&text, *dry_run).await?,
+        false => client.deploy_pipelines(&text, *dry_run).await?,
     };
-    match result {
-        Ok(_) => Ok(text),
-        Err(e) => Err(Failed::new(1, format!("'{}': {e}", file.display()))),
+    print(&deployed, options.json, *dry_run)?;
+    match dry_run {
+        true => trial::run(&client, &text, upgrade, *records, options.json).await,
+        false => Ok(()),
     }
 }
 

@@ -3,10 +3,10 @@
 mod print;
 
 use super::connect::{Connect, block_on};
-use super::{Failed, Outcome};
+use super::{Failed, Outcome, statements};
 use flowstone_client::{Client, Query, QueryKind, QueryStatistics};
 use print::Printer;
-use std::io::{Read, Write};
+use std::io::Write;
 use std::path::PathBuf;
 
 #[derive(clap::Args)]
@@ -52,26 +52,13 @@ enum Begin {
 pub(super) fn run(args: Args) -> Outcome {
     let text = match (args.query, args.file) {
         (Some(text), _) => text,
-        (None, Some(file)) => read(&file)?,
+        (None, Some(file)) => statements::read(&file)?,
         (None, None) => return Err(Failed::new(2, "there is no query")),
     };
     block_on(async {
         let client = args.connect.client().await?;
         ask(&client, &text, args.from == Begin::Start, args.output).await
     })
-}
-
-fn read(file: &std::path::Path) -> Result<String, Failed> {
-    let mut text = String::new();
-    let result = if file.as_os_str() == "-" {
-        std::io::stdin().read_to_string(&mut text)
-    } else {
-        std::fs::File::open(file).and_then(|mut f| f.read_to_string(&mut text))
-    };
-    match result {
-        Ok(_) => Ok(text),
-        Err(e) => Err(Failed::new(1, format!("'{}': {e}", file.display()))),
-    }
 }
 
 async fn ask(client: &Client, text: &str, from_start: bool, output: Output) -> Outcome {

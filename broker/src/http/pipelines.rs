@@ -7,7 +7,7 @@ use axum::extract::rejection::{JsonRejection, PathRejection};
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::response::IntoResponse;
-use flowstone_wire::native::{PipelineAction, TryPipelines};
+use flowstone_wire::native::{DeployPipelines, PipelineAction, TryPipelines};
 use serde::Deserialize;
 
 #[derive(Deserialize)]
@@ -33,11 +33,12 @@ pub(super) async fn deploy(
     } else {
         StatusCode::CREATED
     };
-    let service = door.service.clone();
-    let deployed = match d.upgrade {
-        true => service.upgrade_sql(d.sql, d.dry_run).await?,
-        false => service.deploy_sql(d.sql, d.dry_run).await?,
+    let request = DeployPipelines {
+        text: d.sql,
+        dry_run: d.dry_run,
+        upgrade: d.upgrade,
     };
+    let deployed = door.service.clone().deploy_pipelines(request).await?;
     Ok((status, Json(deployed)).into_response())
 }
 

@@ -107,11 +107,7 @@ impl Service {
         match api {
             native::ListPipelines::API => answer::<native::ListPipelines>(self.pipelines().await),
             native::DeployPipelines::API => {
-                let r: native::DeployPipelines = decode(&header)?;
-                let deployed = match r.upgrade {
-                    true => self.upgrade_sql(r.text, r.dry_run).await,
-                    false => self.deploy_sql(r.text, r.dry_run).await,
-                };
+                let deployed = self.deploy_pipelines(decode(&header)?).await;
                 answer::<native::DeployPipelines>(deployed)
             }
             native::TryPipelines::API => {

@@ -9,7 +9,7 @@ use flowstone_processor::Pipeline;
 use flowstone_processor::contained::contained;
 use flowstone_sql::statement::{self, Parsed, Statement};
 use flowstone_sql::{Error, Planned, Stream, Streams, back_name, front_name};
-use flowstone_wire::native::{PipelineAction, PipelineDescription, TopicSettings};
+use flowstone_wire::native::{DeployPipelines, PipelineAction, PipelineDescription, TopicSettings};
 use flowstone_wire::{ErrorCode, Failure, ShardId};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -29,13 +29,27 @@ pub(super) struct File {
 }
 
 impl Service {
+    /// Deploys pipelines, or upgrades them.
+    ///
+    /// # Errors
+    /// As [`Self::deploy_sql`] and [`Self::upgrade_sql`].
+    pub(crate) async fn deploy_pipelines(
+        self: Arc<Self>,
+        request: DeployPipelines,
+    ) -> Result<Vec<PipelineDescription>, Failure> {
+        match request.upgrade {
+            true => self.upgrade_sql(request.text, request.dry_run).await,
+            false => self.deploy_sql(request.text, request.dry_run).await,
+        }
+    }
+
     /// Deploys the pipelines of a text, all or none, and keeps its streams; or only says what would
     /// be deployed.
     ///
     /// # Errors
     /// [`ErrorCode::InvalidRequest`] with line and column for what is not understood, and what the
     /// catalog says.
-    pub(crate) async fn deploy_sql(
+    async fn deploy_sql(
         self: Arc<Self>,
         text: String,
         dry_run: bool,

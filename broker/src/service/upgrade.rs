@@ -17,7 +17,7 @@ impl Service {
     /// # Errors
     /// [`ErrorCode::InvalidRequest`] with line and column for what is not understood, for pipelines that are not
     /// there, and for those whose state does not fit the new plan, with what differs.
-    pub(crate) async fn upgrade_sql(
+    pub(super) async fn upgrade_sql(
         self: Arc<Self>,
         text: String,
         dry_run: bool,

@@ -16,13 +16,12 @@ pub(super) fn windows(node: WindowNode) -> Result<LogicalPlan> {
     let Some(time) = node.time.clone().map(Expr::Column) else {
         return plan_err!("windows of so many rows need the order in which they come");
     };
-    let (data_type, is_time) = match time.get_type(node.input.schema())? {
-        t @ DataType::Timestamp(_, None) => (t, true),
-        DataType::Timestamp(unit, Some(zone)) => {
-            let is_utc = matches!(&*zone, "+00:00" | "UTC" | "Z");
-            (DataType::Timestamp(unit, Some(zone)), is_utc)
+    let data_type = time.get_type(node.input.schema())?;
+    let is_time = match &data_type {
+        DataType::Timestamp(_, zone) => {
+            matches!(zone.as_deref(), None | Some("+00:00" | "UTC" | "Z"))
         }
-        other => (other, false),
+        _ => false,
     };
     if !is_time {
         return plan_err!("windows take a TIMESTAMP, and {time} is {data_type}");
