@@ -72,14 +72,22 @@ pub(crate) async fn wait_for(client: &Client, topic: &str, what: &str) {
     within(what, found).await;
 }
 
-async fn send_all(site: &Site, client: &Client, mut server: Server, kills: u64) -> Server {
+/// Sends records to `logins` while the broker is killed so many times.
+pub(crate) async fn send_all(
+    site: &Site,
+    client: &Client,
+    mut server: Server,
+    records: Vec<Record<'static>>,
+    kills: u64,
+) -> Server {
     let builder = client.producer("logins").retry_for_ms(120_000);
     let producer = builder.open().await.unwrap();
-    let inputs = inputs();
-    let every = (inputs.len() as u64).checked_div(kills).unwrap_or(u64::MAX);
+    let every = (records.len() as u64)
+        .checked_div(kills)
+        .unwrap_or(u64::MAX);
     let mut waiting = Vec::new();
-    for (n, line) in (1u64..).zip(&inputs) {
-        waiting.push(producer.enqueue(Record::new(line)).await.unwrap());
+    for (n, record) in (1u64..).zip(records) {
+        waiting.push(producer.enqueue(record).await.unwrap());
         if n % every == 0 {
             server.kill();
             server = site.start();
@@ -101,7 +109,8 @@ async fn outcome(kills: u64) -> Vec<Vec<Row>> {
     let server = site.start();
     deploy(&site, &server.url(), SQL);
     let client = Client::connect(&site.unix_url()).await.unwrap();
-    let server = send_all(&site, &client, server, kills).await;
+    let records = inputs().into_iter().map(Record::new).collect();
+    let server = send_all(&site, &client, server, records, kills).await;
     wait_for(&client, "busy", r#""ip":"end""#).await;
     let mut outcome = Vec::new();
     for sink in SINKS {

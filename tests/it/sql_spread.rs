@@ -4,7 +4,8 @@
 use crate::child::{run, run_ok};
 use crate::dice::{Dice, kills};
 use crate::reading::read_all;
-use crate::server::{Server, Site, within};
+use crate::server::{Server, Site};
+use crate::sql::{deploy, send_all};
 use crate::tier_site::until;
 use flowstone_client::{Client, Record, TopicSettings};
 use serde_json::{Value, json};
@@ -63,39 +64,12 @@ async fn results(client: &Client) -> Vec<((String, i64), i64)> {
         .collect()
 }
 
-fn deploy(site: &Site, url: &str) {
-    let file = site.file("pipelines.sql");
-    std::fs::write(&file, SQL).unwrap();
-    run_ok(
-        &["pipeline", "deploy", file.to_str().unwrap(), "--url", url],
-        b"",
-    );
-}
-
-async fn send_all(site: &Site, client: &Client, mut server: Server, kills: u64) -> Server {
-    let builder = client.producer("logins").retry_for_ms(120_000);
-    let producer = builder.open().await.unwrap();
-    let inputs = inputs();
-    let every = (inputs.len() as u64).checked_div(kills).unwrap_or(u64::MAX);
-    let mut waiting = Vec::new();
-    for (n, (partition, ts, ip)) in (1u64..).zip(inputs) {
-        let line = json!({"ts": ts, "ip": ip}).to_string();
-        let record = Record::new(line).partition(partition);
-        waiting.push(producer.enqueue(record).await.unwrap());
-        if n % every == 0 {
-            server.kill();
-            server = site.start();
-        }
-        if waiting.len() > 300 {
-            for ticket in waiting.drain(..200) {
-                within("an acknowledgement", ticket.wait()).await.unwrap();
-            }
-        }
-    }
-    within("the last acknowledgements", producer.close())
-        .await
-        .unwrap();
-    server
+/// The inputs as records of their partitions.
+fn records() -> Vec<Record<'static>> {
+    let record = |(partition, ts, ip): (u32, i64, String)| {
+        Record::new(json!({"ts": ts, "ip": ip}).to_string()).partition(partition)
+    };
+    inputs().into_iter().map(record).collect()
 }
 
 async fn begin(site: &Site) -> (Server, Client) {
@@ -106,7 +80,7 @@ async fn begin(site: &Site) -> (Server, Client) {
         .create_topic("logins", PARTITIONS, settings)
         .await
         .unwrap();
-    deploy(site, &server.url());
+    deploy(site, &server.url(), SQL);
     (server, client)
 }
 
@@ -114,7 +88,7 @@ async fn begin(site: &Site) -> (Server, Client) {
 async fn groups_over_shards_under_kill_9_equal_a_plain_count() {
     let site = Site::new("", SETTINGS);
     let (server, client) = begin(&site).await;
-    let server = send_all(&site, &client, server, kills(12)).await;
+    let server = send_all(&site, &client, server, records(), kills(12)).await;
     let expected = counted();
     until("all windows are closed", async || {
         results(&client).await.len() >= expected.len()
@@ -180,7 +154,7 @@ async fn both_parts_rest_and_go_together() {
     run_ok(&["pipeline", "pause", "attempts", "--url", &url], b"");
     assert_eq!(states(), ["attempts paused", "attempts.by paused"]);
     run_ok(&["pipeline", "resume", "attempts", "--url", &url], b"");
-    let server = send_all(&site, &client, server, 0).await;
+    let server = send_all(&site, &client, server, records(), 0).await;
     let expected = counted().len();
     until("all windows are closed", async || {
         results(&client).await.len() >= expected
@@ -191,7 +165,7 @@ async fn both_parts_rest_and_go_together() {
     assert_eq!(states(), [""; 0]);
     assert!(client.describe("attempts.by").await.is_err(), "its rows go");
     // It can be deployed again, and begins anew.
-    deploy(&site, &url);
+    deploy(&site, &url, SQL);
     until("all windows are closed again", async || {
         results(&client).await.len() >= 2 * expected
     })
