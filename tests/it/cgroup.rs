@@ -13,6 +13,10 @@ const PREFIX: &str = "flowstone-test-";
 const ROOT: &str = "/sys/fs/cgroup";
 /// The kernel lets go of a group whose last process was waited for within this.
 const REMOVE_TIMEOUT: Duration = Duration::from_secs(10);
+/// The kernel itself goes over a limit where an allocation must not fail (`__GFP_NOFAIL`, under
+/// "memory.max" in its documentation of cgroup v2): one page was seen. It does so for a few pages,
+/// and whoever asks for memory next gives them back.
+const FORCED_BYTES: u64 = 1 << 20;
 
 /// The two interfaces of the kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -135,8 +139,8 @@ impl Cgroup {
     #[track_caller]
     pub(crate) fn was_enough(&self) {
         assert_eq!(self.oom_kills(), 0, "the kernel has killed the broker");
-        let peak = self.peak_bytes();
-        assert!(peak <= self.limit_bytes, "{peak} > {}", self.limit_bytes);
+        let (peak, most) = (self.peak_bytes(), self.limit_bytes + FORCED_BYTES);
+        assert!(peak <= most, "{peak} > {most}");
     }
 }
 
