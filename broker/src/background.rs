@@ -17,7 +17,8 @@ use flowstone_storage::settled::{
 };
 use flowstone_storage::snapshot::TailPiece;
 use flowstone_storage::{Error, StateStore};
-use flowstone_wire::{Lsn, ShardId};
+use flowstone_tier::Scope;
+use flowstone_wire::{Lsn, PartitionId, ShardId};
 use std::collections::{BTreeMap, VecDeque};
 use std::ops::RangeInclusive;
 use std::sync::Arc;
@@ -169,6 +170,7 @@ impl Background {
                 (self.done)(shard, done);
             }
             Sorted::Other(Output::Tier(job)) => self.bring_up(shard, job),
+            Sorted::Other(Output::LookIntoTier(partition)) => self.look(shard, partition),
             // Another leader waits for it.
             Sorted::Other(first @ Output::Persist(_)) => self.upkeep.push_front((shard, first)),
             Sorted::Other(other) => self.upkeep.push_back((shard, other)),
@@ -194,10 +196,20 @@ impl Background {
             return (self.done)(shard, done);
         };
         let (disk, dir, back) = (files.disk.clone(), files.dir.clone(), self.back.clone());
-        tier.bring_up(disk, dir, job, move |job, result| {
+        let leads = (Scope::Shard(shard), u64::from(job.term.0));
+        tier.bring_up(disk, dir, leads, job, move |job, result| {
             // A thread that is gone has nobody who would be told.
             let _ = back.send(Job::Tiered(shard, job, result));
         });
+    }
+
+    fn look(&self, shard: ShardId, partition: PartitionId) {
+        let done = self.done.clone();
+        let tell = move |result| done(shard, Done::FoundInTier { partition, result });
+        match &self.tier {
+            Some(tier) => tier.look(partition, tell),
+            None => tell(Err("there is no tier".into())),
+        }
     }
 
     /// Notes what the tier has, and tells the shard.
@@ -233,6 +245,27 @@ impl Background {
             );
         }
     }
+
+    fn adopt(
+        &mut self,
+        shard: ShardId,
+        dropped: &[SegmentId],
+        put: &[(SettledMeta, Option<Tiered>)],
+    ) {
+        for id in dropped {
+            self.readers.remove(&(shard, *id));
+        }
+        let Some(files) = self.files.get_mut(&shard) else {
+            return;
+        };
+        if let Err(e) = files.adopt(dropped, put) {
+            tracing::warn!(
+                shard = shard.0,
+                "what the tier has is taken over at the next start: {e}"
+            );
+        }
+    }
+
     fn reader(&mut self, shard: ShardId, segment: SegmentId) -> Result<&SettledReader, Error> {
         if !self.readers.contains_key(&(shard, segment)) {
             if self.readers.len() >= self.readers_max {
@@ -339,6 +372,7 @@ impl Background {
             }
             Output::DropSettled(segments) => self.drop_settled(shard, &segments),
             Output::ForgetLocal(notes) => self.forget_local(shard, &notes),
+            Output::Adopt { dropped, put } => self.adopt(shard, &dropped, &put),
             Output::Reopen => self.open_again(shard, None),
             Output::Install(last) => self.open_again(shard, Some(last)),
             Output::SendSnapshot {

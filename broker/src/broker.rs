@@ -465,7 +465,9 @@ fn open_tier(
         return Ok(None);
     };
     let threads = tiering::threads().map_err(system("start the threads of the tier"))?;
-    let who = data.identity.node_id.clone();
+    let identity = &data.identity;
+    let cluster = (!config.cluster.peer.is_empty()).then(|| identity.cluster_id.clone());
+    let who = (identity.node_id.clone(), cluster);
     let tiering = Tiering::start(tier, &data.path, who, threads.handle().clone())?;
     Ok(Some((tiering, threads)))
 }

@@ -288,11 +288,6 @@ impl Config {
         ] {
             within(name, value, least, most)?;
         }
-        if self.tier.is_some() && !self.cluster.peer.is_empty() {
-            let what =
-                "a tier and a cluster do not go together yet: leave out [tier], or `cluster.peer`";
-            return Err(Error::Tier(what.into()));
-        }
         self.tier.as_ref().map_or(Ok(()), TierConfig::check)
     }
 

@@ -2,7 +2,7 @@
 
 use crate::reserve::Reserve;
 use crate::tiering::TierResult;
-use flowstone_core::input::ReplicaInput;
+use flowstone_core::input::{ReplicaInput, TierFound};
 use flowstone_core::output::TierJob;
 use flowstone_core::replica::Promise;
 use flowstone_core::{Input, Output, Reply, Ticket};
@@ -49,6 +49,10 @@ pub(crate) enum Done {
         start: Offset,
         result: TierResult,
     },
+    FoundInTier {
+        partition: PartitionId,
+        result: Result<TierFound, String>,
+    },
     TaskBatches {
         id: u32,
         partition: PartitionId,
@@ -89,6 +93,7 @@ impl Done {
                 start,
                 result,
             },
+            Self::FoundInTier { partition, result } => Input::FoundInTier { partition, result },
             Self::ReadGone { read, why } => Input::ReadGone { read, why },
             Self::TaskBatches {
                 id,
@@ -207,6 +212,20 @@ impl ShardFiles {
             }
             other => other,
         })
+    }
+
+    /// Puts these rows in instead of those, whose files it then removes.
+    pub(crate) fn adopt(
+        &mut self,
+        dropped: &[SegmentId],
+        put: &[(SettledMeta, Option<Tiered>)],
+    ) -> Result<(), Error> {
+        self.change_state(|state| state.commit_adopted(dropped, put))?;
+        for id in dropped {
+            remove_if_there(&*self.disk, &layout::settled_path(&self.dir, *id))?;
+        }
+        self.reserve.take();
+        Ok(())
     }
 
     /// Notes that these are in the tier only, then removes their local files.

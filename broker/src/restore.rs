@@ -141,7 +141,12 @@ pub async fn restore(
     }
     let highest = partitions.last().map_or(0, |p| p.0);
     make_catalog(dir, &disk, &document, config, highest)?;
-    unfinished.finish(document.cluster_id, document.shards)?;
+    // Another cluster from here on: nodes of the old one may still be there.
+    let cluster_id = data_dir::random_id().map_err(|source| data_dir::Error::Io {
+        path: dir.into(),
+        source,
+    })?;
+    unfinished.finish(cluster_id, document.shards)?;
     Ok(done)
 }
 

@@ -6,12 +6,13 @@
 //!                 catalog, group positions --(when they change)--> [documents]
 //! ```
 //! A bucket that does not answer holds up these and nobody else. Whoever opens the bucket last owns it:
-//! a node that was replaced is told so and writes nothing more.
+//! a node that was replaced is told so and writes nothing more. The nodes of a cluster own it together.
 
 mod backup;
 mod job;
 mod rarely;
 mod reads;
+mod rights;
 mod settings;
 mod status;
 mod sweep;
@@ -25,10 +26,13 @@ pub(crate) use threads::threads;
 
 use crate::tiering::job::{Task, Work};
 use crate::tiering::rarely::Rarely;
+use crate::tiering::rights::Rights;
+use flowstone_core::input::TierFound;
 use flowstone_core::output::TierJob;
 use flowstone_storage::Disk;
 use flowstone_storage::settled::{SegmentId, SettledReader, Tiered};
-use flowstone_tier::{Tier, TierEpoch, TierError};
+use flowstone_tier::{Scope, Tier, TierEpoch, TierError};
+use flowstone_wire::PartitionId;
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
@@ -48,11 +52,11 @@ const READS_MAX: usize = 8;
 /// Open segments, each with the epoch of its copy.
 type Readers = VecDeque<((SegmentId, u32), Arc<SettledReader>)>;
 
-/// A bucket that is open, and under which epoch it is ours.
+/// A bucket that is open, and since which epoch it is ours.
 #[derive(Clone)]
 pub(crate) struct Ground {
     pub(crate) tier: Arc<Tier>,
-    pub(crate) epoch: TierEpoch,
+    pub(crate) since: TierEpoch,
 }
 
 /// How it stands with the bucket.
@@ -70,6 +74,9 @@ pub(crate) struct Tiering {
     config: TierConfig,
     cache_dir: PathBuf,
     who: String,
+    /// The cluster that owns the bucket together; `None` for a node that is alone.
+    cluster: Option<String>,
+    rights: tokio::sync::Mutex<Rights>,
     runtime: Handle,
     state: RwLock<State>,
     jobs: mpsc::UnboundedSender<Work>,
@@ -79,8 +86,8 @@ pub(crate) struct Tiering {
 }
 
 /// Removes the parts that earlier owners have sent of what they did not finish: they cost money.
-async fn abort_unfinished(tier: Arc<Tier>, epoch: TierEpoch) {
-    match tier.abort_unfinished(epoch, false).await {
+async fn abort_unfinished(tier: Arc<Tier>) {
+    match tier.abort_unfinished(false).await {
         Ok(None | Some(0)) => {}
         Ok(Some(count)) => tracing::info!("{count} unfinished upload(s) in the tier were aborted"),
         Err(e) => tracing::debug!("unfinished uploads in the tier stay: {e}"),
@@ -95,7 +102,7 @@ impl Tiering {
     pub(crate) fn start(
         config: TierConfig,
         data: &Path,
-        who: String,
+        (who, cluster): (String, Option<String>),
         runtime: Handle,
     ) -> Result<Arc<Self>, TierError> {
         config.store.check()?;
@@ -103,6 +110,8 @@ impl Tiering {
         let tiering = Arc::new(Self {
             cache_dir: data.join("tier-cache"),
             who,
+            cluster,
+            rights: tokio::sync::Mutex::default(),
             runtime: runtime.clone(),
             state: RwLock::new(State::Closed("it is being opened".into())),
             jobs,
@@ -128,14 +137,17 @@ impl Tiering {
     async fn open(&self) -> Result<(), TierError> {
         let settings = self.config.store.clone();
         let tier = Tier::open(settings, &self.cache_dir, self.runtime.clone()).await?;
-        let epoch = tier.take_epoch(&self.who).await?;
+        let since = match &self.cluster {
+            None => tier.take_epoch(&self.who).await?,
+            Some(cluster) => tier.join(cluster, &self.who).await?,
+        };
         tracing::info!(
-            epoch = epoch.0,
+            epoch = since.0,
             "the tier '{}' is open",
             self.config.store.url
         );
-        self.runtime.spawn(abort_unfinished(tier.clone(), epoch));
-        self.set(State::Open(Ground { tier, epoch }));
+        self.runtime.spawn(abort_unfinished(tier.clone()));
+        self.set(State::Open(Ground { tier, since }));
         Ok(())
     }
 
@@ -199,11 +211,28 @@ impl Tiering {
         text
     }
 
-    /// Brings the bucket up to a job, and tells what came of it.
+    /// Tells what the bucket's manifest of a partition names.
+    pub(crate) fn look(
+        self: &Arc<Self>,
+        partition: PartitionId,
+        tell: impl FnOnce(Result<TierFound, String>) + Send + 'static,
+    ) {
+        let tiering = self.clone();
+        self.runtime.spawn(async move {
+            let found = match tiering.readable() {
+                Ok(ground) => found(&ground, partition).await.map_err(|e| e.to_string()),
+                Err(why) => Err(why),
+            };
+            tell(found);
+        });
+    }
+
+    /// Brings the bucket up to a job of the leader of this, and tells what came of it.
     pub(crate) fn bring_up(
         &self,
         disk: Arc<dyn Disk>,
         shard_dir: PathBuf,
+        (scope, term): (Scope, u64),
         job: TierJob,
         tell: impl FnOnce(TierJob, TierResult) + Send + 'static,
     ) {
@@ -211,6 +240,8 @@ impl Tiering {
             task: Task {
                 disk,
                 shard_dir,
+                scope,
+                term,
                 job,
             },
             tell: Box::new(tell),
@@ -219,4 +250,13 @@ impl Tiering {
             (work.tell)(work.task.job, Err("the node is stopping".into()));
         }
     }
+}
+
+async fn found(ground: &Ground, partition: PartitionId) -> Result<TierFound, TierError> {
+    let manifest = ground.tier.manifest(partition).await?;
+    let entry = |e: &flowstone_tier::Entry| (e.meta(partition), e.tiered(false));
+    Ok(TierFound {
+        since: ground.since.0,
+        entries: manifest.entries().iter().map(entry).collect(),
+    })
 }

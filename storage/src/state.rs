@@ -335,6 +335,39 @@ impl StateStore {
         self.picture()?.tiered()
     }
 
+    /// Takes settled segments and their copies out, and puts others in, in one durable transaction. What is
+    /// put may have the number of what was taken out.
+    ///
+    /// # Errors
+    /// [`Error::State`]; the store is then as before or as after.
+    pub fn commit_adopted(
+        &self,
+        dropped: &[SegmentId],
+        put: &[(SettledMeta, Option<Tiered>)],
+    ) -> Result<(), Error> {
+        self.write(|tx| {
+            let mut settled = tx.open_table(SETTLED)?;
+            let mut tiered = tx.open_table(TIERED)?;
+            for id in dropped {
+                let key = key_of(*id);
+                let same = settled.get(key)?.is_some_and(|v| is_of(v.value(), *id));
+                if same {
+                    settled.remove(key)?;
+                    tiered.remove(key)?;
+                }
+            }
+            for (meta, copy) in put {
+                let key = key_of(meta.id());
+                settled.insert(key, &encoded(meta)?[..])?;
+                match copy {
+                    Some(copy) => drop(tiered.insert(key, &encoded(copy)?[..])?),
+                    None => drop(tiered.remove(key)?),
+                }
+            }
+            Ok(())
+        })
+    }
+
     /// Notes copies in the tier, in one durable transaction; a later note replaces an earlier one. One of
     /// a segment that is gone, or was rewritten, is not taken.
     ///

@@ -163,6 +163,16 @@ impl ClusterSite {
         Http(self.at(node).http.unwrap())
     }
 
+    /// Whether a node runs.
+    pub(crate) fn runs(&self, node: NodeId) -> bool {
+        self.at(node).process.is_some()
+    }
+
+    /// The place of a node.
+    pub(crate) fn site(&self, node: NodeId) -> &Site {
+        &self.at(node).site
+    }
+
     fn at(&self, node: NodeId) -> &Node {
         &self.nodes[node.0 as usize - 1]
     }

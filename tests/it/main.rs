@@ -15,6 +15,7 @@ mod cluster_power;
 mod cluster_site;
 mod cluster_sql;
 mod cluster_task;
+mod cluster_tier;
 mod command_line;
 mod confined;
 mod crash;

@@ -242,6 +242,8 @@ impl Host {
             | Output::SendSnapshot { .. }
             | Output::AskCatalog(_)
             | Output::ReplicaReport(_)
+            | Output::LookIntoTier(_)
+            | Output::Adopt { .. }
             | Output::Reopen
             | Output::Install(_)) => unreachable!("every shard is its only copy: {other:?}"),
         })

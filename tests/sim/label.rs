@@ -97,6 +97,7 @@ pub(crate) fn of(input: &Input) -> String {
                 .map(|all| all.iter().map(|b| b.len()).sum::<usize>());
             format!("task batches {id} {partition} {bytes:?}")
         }
+        Input::FoundInTier { partition, .. } => format!("found in the tier of {partition}"),
         Input::Tiered {
             partition,
             start,

@@ -99,6 +99,16 @@ pub enum ReplicaInput {
     SnapshotSent(Member),
 }
 
+/// What the tier has of a partition.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TierFound {
+    /// Copies of this epoch of the tier and later ones were made by leaders of this cluster. Of others only
+    /// those are to be believed that are known already.
+    pub since: u32,
+    /// Segments and their copies, by offset.
+    pub entries: Vec<(SettledMeta, Tiered)>,
+}
+
 /// Everything that can happen to a shard.
 #[derive(Debug)]
 pub enum Input {
@@ -231,6 +241,13 @@ pub enum Input {
         start: Offset,
         /// The copies that were made, or why not all of it could be done.
         result: Result<Vec<(SegmentId, Tiered)>, String>,
+    },
+    /// Answers [`crate::Output::LookIntoTier`].
+    FoundInTier {
+        /// Which partition.
+        partition: PartitionId,
+        /// What is there, or why that cannot be said.
+        result: Result<TierFound, String>,
     },
     /// Answers [`crate::Output::ReadSettled`] or [`crate::Output::FindSettledTime`] where the segment was
     /// not there any more when it was its turn to be read: the tier may have it, or another segment.

@@ -14,7 +14,7 @@ use flowstone_storage::state::Change;
 use flowstone_wire::native::{
     FetchAnswer, GroupOffset, PartitionStatus, PipelineStatus, ProduceAnswer, ShardStatus,
 };
-use flowstone_wire::{Failure, Lsn, Offset, PartitionId};
+use flowstone_wire::{Epoch, Failure, Lsn, Offset, PartitionId};
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -76,6 +76,10 @@ pub struct TierStatus {
 pub struct TierJob {
     /// Which partition.
     pub partition: PartitionId,
+    /// The leader's epoch: one of a later epoch writes instead of it.
+    pub term: Epoch,
+    /// What other leaders of the cluster have uploaded goes as well, unless it is kept.
+    pub replaces: bool,
     /// Nothing before this is wanted any more.
     pub start: Offset,
     /// Segments to upload, oldest first; their files are there.
@@ -89,6 +93,8 @@ impl TierJob {
     pub fn none_of(partition: PartitionId) -> Self {
         Self {
             partition,
+            term: Epoch(0),
+            replaces: true,
             start: Offset(u64::MAX),
             upload: Vec::new(),
             keep: Vec::new(),
@@ -131,6 +137,16 @@ pub enum Output {
     /// Bring the tier's manifest of a partition up to this; answer with [`crate::Input::Tiered`]. Jobs of
     /// one partition are done in the order they were given out.
     Tier(TierJob),
+    /// Say what the tier's manifest of a partition names; answer with [`crate::Input::FoundInTier`].
+    LookIntoTier(PartitionId),
+    /// In the manifest of settled segments, take these out and put those in, with their copies in the tier;
+    /// then remove the local files of the former. No answer.
+    Adopt {
+        /// Segments whose files go.
+        dropped: Vec<SegmentId>,
+        /// What is there now. One without a local file may have the number of one that was dropped.
+        put: Vec<(SettledMeta, Option<Tiered>)>,
+    },
     /// Note that these are in the tier only, then remove their local files. No answer.
     ForgetLocal(Vec<(SegmentId, Tiered)>),
     /// Remove these files of the log, in this order. No answer.

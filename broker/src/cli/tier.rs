@@ -179,11 +179,8 @@ fn gc(args: &Gc) -> Outcome {
     };
     let (orphans, unfinished) = args.look.bucket.run(async |tier, _| {
         let orphans = tier.gc(&options).await?;
-        // What the newest owner is uploading is not touched.
-        let unfinished = match tier.owner().await? {
-            Some((epoch, _)) => tier.abort_unfinished(epoch, args.dry_run).await?,
-            None => Some(0),
-        };
+        // What those who write there now are uploading is not touched.
+        let unfinished = tier.abort_unfinished(args.dry_run).await?;
         Ok((orphans, unfinished))
     })?;
     let sum: u64 = orphans.iter().map(|o| o.bytes).sum();

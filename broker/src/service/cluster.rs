@@ -14,6 +14,12 @@ use flowstone_wire::{ErrorCode, Failure, NodeId, ShardId};
 use std::sync::Arc;
 
 impl Service {
+    /// The term of the catalog since which this node decides, if it does.
+    pub(crate) fn deciding_since(&self) -> Option<u64> {
+        let standing = self.catalog.standing();
+        (standing.leader == Some(self.catalog.me())).then_some(standing.term)
+    }
+
     /// How the cluster stands, as far as this node has heard.
     pub async fn cluster_status(&self) -> ClusterStatus {
         let heard = self.catalog.vitals_heard().await;

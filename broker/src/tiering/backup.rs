@@ -7,6 +7,7 @@ use crate::catalog_copy::{self, Rows};
 use crate::service::Service;
 use flowstone_core::Catalog;
 use flowstone_core::catalog::Row;
+use flowstone_tier::Scope;
 use flowstone_wire::native::GroupOffset;
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
@@ -79,11 +80,19 @@ impl Backup {
         let (Ok(ground), Some(service)) = (self.tiering.ours(), self.service.upgrade()) else {
             return Ok(());
         };
+        let Some(term) = service.deciding_since() else {
+            // Another node does it, and may write something else meanwhile.
+            self.written_catalog = None;
+            self.written_groups.clear();
+            return Ok(());
+        };
+        let right = self.tiering.right(&ground, Scope::Catalog, term).await;
+        let right = right.map_err(|e| self.tiering.noted(e))?;
         // Taken first: the copy that is read then says this, or more.
         let catalog = Some(service.catalog());
         if catalog != self.written_catalog {
             let document = self.catalog_document(&service)?;
-            let put = ground.tier.put_document(CATALOG, ground.epoch, &document);
+            let put = ground.tier.put_document(CATALOG, right, &document);
             put.await.map_err(|e| self.tiering.noted(e))?;
             self.written_catalog = catalog;
         }
@@ -92,7 +101,7 @@ impl Backup {
         }
         let groups = groups_document(&service).await?;
         if groups != self.written_groups {
-            let put = ground.tier.put_document(GROUPS, ground.epoch, &groups);
+            let put = ground.tier.put_document(GROUPS, right, &groups);
             put.await.map_err(|e| self.tiering.noted(e))?;
             self.written_groups = groups;
         }

@@ -4,7 +4,7 @@ use super::{Ground, TierResult, Tiering};
 use flowstone_core::output::TierJob;
 use flowstone_storage::settled::{SegmentId, SettledMeta, SettledReader, Tiered};
 use flowstone_storage::{Disk, layout};
-use flowstone_tier::{Entry, Manifest, PutManifest, TierError};
+use flowstone_tier::{Entry, Manifest, PutManifest, Right, Scope, TierError};
 use flowstone_wire::PartitionId;
 use futures_util::{StreamExt, stream};
 use std::collections::HashMap;
@@ -21,6 +21,9 @@ const MANIFESTS_MAX: usize = 4096;
 pub(super) struct Task {
     pub(super) disk: Arc<dyn Disk>,
     pub(super) shard_dir: PathBuf,
+    /// What its leader leads, and since when.
+    pub(super) scope: Scope,
+    pub(super) term: u64,
     pub(super) job: TierJob,
 }
 
@@ -58,7 +61,11 @@ pub(super) async fn dispatch(tiering: Weak<Tiering>, mut work: mpsc::UnboundedRe
         tokio::spawn(async move {
             let result = match tiering.ours() {
                 Ok(ground) => {
-                    let done = task.run(&ground, &mut known).await;
+                    let right = tiering.right(&ground, task.scope, task.term).await;
+                    let done = match right {
+                        Ok(right) => task.run(&ground, right, &mut known).await,
+                        Err(e) => Err(e),
+                    };
                     done.map_err(|e| tiering.noted(e))
                 }
                 Err(why) => Err(why),
@@ -76,6 +83,7 @@ impl Task {
     async fn run(
         &self,
         ground: &Ground,
+        right: Right,
         known: &mut Option<Manifest>,
     ) -> Result<Vec<(SegmentId, Tiered)>, TierError> {
         let (tier, job) = (&ground.tier, &self.job);
@@ -83,7 +91,7 @@ impl Task {
         // so that parts of one that goes well are not left because another one fails.
         let mut uploads = Vec::new();
         for meta in &job.upload {
-            uploads.push(self.upload(ground, meta));
+            uploads.push(self.upload(ground, right, meta));
         }
         let at_once = tier.settings().upload_concurrency;
         let uploads: Vec<_> = stream::iter(uploads).buffered(at_once).collect().await;
@@ -92,8 +100,8 @@ impl Task {
             Some(manifest) => manifest,
             None => tier.manifest(job.partition).await?,
         };
-        let manifest = self.store(ground, manifest, &entries).await?;
-        let cleared = tier.clear_garbage(&manifest, ground.epoch).await?;
+        let manifest = self.store(ground, right, manifest, &entries).await?;
+        let cleared = tier.clear_garbage(&manifest, right).await?;
         let (PutManifest::Stored(manifest) | PutManifest::Conflict(manifest)) = cleared;
         *known = Some(manifest);
         let noted = |e: &Entry| (e.segment(job.partition), e.tiered(true));
@@ -102,7 +110,12 @@ impl Task {
 
     /// Uploads a segment, unless it is damaged: a copy of damage would let the local file go, and with it
     /// what `flowstone repair` could still save.
-    async fn upload(&self, ground: &Ground, meta: &SettledMeta) -> Result<Entry, TierError> {
+    async fn upload(
+        &self,
+        ground: &Ground,
+        right: Right,
+        meta: &SettledMeta,
+    ) -> Result<Entry, TierError> {
         let path = layout::settled_path(&self.shard_dir, meta.id());
         let file = self.disk.open(&path).map_err(|source| TierError::Io {
             action: "open",
@@ -119,21 +132,25 @@ impl Task {
         let proven = proven.await.map_err(|e| bad(&e))?;
         proven.map_err(|e| bad(&e))?;
         let (tier, partition) = (&ground.tier, self.job.partition);
-        tier.upload(partition, meta, file, ground.epoch).await
+        tier.upload(partition, meta, file, right.epoch).await
     }
 
     /// Stores the manifest with what was uploaded and without what has expired.
     async fn store(
         &self,
         ground: &Ground,
+        right: Right,
         mut manifest: Manifest,
         entries: &[Entry],
     ) -> Result<Manifest, TierError> {
         for _ in 0..RACES_MAX {
             let mut next = manifest.clone();
             if let Some(first) = entries.first() {
-                let is_kept = |e: &Entry| self.job.keep.contains(&e.segment(self.job.partition));
-                next.give_up(first.id.first_offset, ground.epoch, is_kept);
+                // What other leaders of the cluster have uploaded is as good as what was here.
+                let of_us = |e: &Entry| !self.job.replaces && e.id.epoch >= ground.since;
+                let is_kept =
+                    |e: &Entry| of_us(e) || self.job.keep.contains(&e.segment(self.job.partition));
+                next.give_up(first.id.first_offset, right.epoch, is_kept);
             }
             for entry in entries {
                 next.add(entry.clone()).map_err(|e| TierError::Refused {
@@ -144,7 +161,7 @@ impl Task {
             if next == manifest {
                 return Ok(manifest);
             }
-            match ground.tier.put_manifest(&next, ground.epoch).await? {
+            match ground.tier.put_manifest(&next, right).await? {
                 PutManifest::Stored(stored) => return Ok(stored),
                 PutManifest::Conflict(newer) => manifest = newer,
             }

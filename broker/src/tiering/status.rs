@@ -19,7 +19,7 @@ impl Tiering {
             url: self.config.store.url.clone(),
             state: state.into(),
             why,
-            epoch: ground.map(|g| g.epoch.0),
+            epoch: ground.map(|g| g.since.0),
             copied_bytes: shards.copied_bytes,
             remote_bytes: shards.remote_bytes,
             waiting_bytes: shards.waiting_bytes,

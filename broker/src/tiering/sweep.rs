@@ -7,6 +7,7 @@ use crate::service::Service;
 use flowstone_core::catalog::Command;
 use flowstone_core::output::TierJob;
 use flowstone_storage::Disk;
+use flowstone_tier::Scope;
 use flowstone_wire::PartitionId;
 use std::path::PathBuf;
 use std::sync::{Arc, Weak};
@@ -46,9 +47,18 @@ async fn sweep(
     disk: &Arc<dyn Disk>,
 ) -> Result<(), String> {
     let catalog = service.catalog();
+    if catalog.left_in_tier().next().is_none() {
+        return Ok(());
+    }
+    // One node does it; leaders of shards have written there before.
+    let (Some(term), ground) = (service.deciding_since(), tiering.ours()?) else {
+        return Ok(());
+    };
+    let right = tiering.right_above_all(&ground, Scope::Catalog, term);
+    right.await.map_err(|e| tiering.noted(e))?;
     for (topic, partitions) in catalog.left_in_tier() {
         for partition in partitions {
-            remove(tiering, disk, *partition).await?;
+            remove(tiering, disk, term, *partition).await?;
         }
         let forget = Command::ForgetInTier { topic };
         let forgotten = service.clone().command(forget).await;
@@ -61,13 +71,15 @@ async fn sweep(
 async fn remove(
     tiering: &Arc<Tiering>,
     disk: &Arc<dyn Disk>,
+    term: u64,
     partition: PartitionId,
 ) -> Result<(), String> {
     let (sender, receiver) = oneshot::channel();
     let tell = move |_, result: TierResult| drop(sender.send(result));
     // It uploads nothing: where files would be does not matter.
     let job = TierJob::none_of(partition);
-    tiering.bring_up(disk.clone(), PathBuf::new(), job, tell);
+    let leads = (Scope::Catalog, term);
+    tiering.bring_up(disk.clone(), PathBuf::new(), leads, job, tell);
     match receiver.await {
         Ok(result) => result.map(drop),
         Err(_) => Err("the node is stopping".into()),

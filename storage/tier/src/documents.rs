@@ -9,6 +9,7 @@ use crate::error::TierError;
 use crate::manifest::TierEpoch;
 use crate::names::Row;
 use crate::objects::Created;
+use crate::owner::Right;
 use crate::sequence::Newest;
 use crate::tier::Tier;
 use bytes::{Buf, Bytes};
@@ -67,12 +68,12 @@ impl Tier {
     /// Stores a document as the newest of its name, of 1 to 64 of `a`-`z`, `0`-`9` and `-`.
     ///
     /// # Errors
-    /// [`TierError::Fenced`] where a newer owner is there, [`TierError::Unavailable`],
+    /// [`TierError::Fenced`], [`TierError::Superseded`] where a newer owner is there, [`TierError::Unavailable`],
     /// [`TierError::Refused`] for a name that is not allowed or a document over 256 MiB.
     pub async fn put_document(
         &self,
         name: &str,
-        epoch: TierEpoch,
+        right: impl Into<Right>,
         bytes: &[u8],
     ) -> Result<PutDocument, TierError> {
         let row = self.document_row(name)?;
@@ -82,18 +83,20 @@ impl Tier {
                 "document '{name}' has {have} bytes, at most {DOCUMENT_BYTES_MAX} are allowed"
             )));
         }
+        let right = right.into();
+        let epoch = right.epoch;
         let sealed = Bytes::from(Document::encode(epoch, bytes));
-        self.check_epoch(epoch).await?;
+        self.check_right(right).await?;
         let mut known = 0;
         for _ in 0..RACES_MAX {
             let newest = self.newest_document(&row, known).await?;
             known = newest.as_ref().map_or(0, |d| d.version);
             if let Some(newer) = newest.filter(|d| d.epoch > epoch) {
-                return Err(TierError::Fenced { epoch: newer.epoch });
+                return Err(right.overtaken(newer.epoch));
             }
             let version = known.saturating_add(1);
             if self.objects().append(&row, version, &sealed).await? == Created::Ours {
-                self.check_epoch(epoch).await?;
+                self.check_right(right).await?;
                 if let Err(e) = self.objects().prune(&row, version).await {
                     tracing::debug!(name, error = %e, "old documents stay for now");
                 }

@@ -12,6 +12,7 @@ const VERSION: u32 = 1;
 pub(crate) enum Kind {
     Manifest,
     Owner,
+    JointOwner,
     Document,
 }
 
@@ -20,6 +21,7 @@ impl Kind {
         match self {
             Self::Manifest => *b"FSTM",
             Self::Owner => *b"FSTO",
+            Self::JointOwner => *b"FSTC",
             Self::Document => *b"FSTD",
         }
     }

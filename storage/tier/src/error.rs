@@ -1,6 +1,7 @@
 //! What can go wrong between a node and its bucket.
 
 use crate::manifest::TierEpoch;
+use crate::owner::Scope;
 use std::io;
 use std::path::Path;
 
@@ -37,6 +38,16 @@ pub enum TierError {
     #[error("the tier belongs to epoch {epoch} now: stop writing to it, or take a new epoch")]
     Fenced {
         /// The owner's epoch, or a lower one that is above the caller's already.
+        epoch: TierEpoch,
+    },
+    /// A later leader writes this part of the tier; the rest of it may go on.
+    #[error(
+        "epoch {epoch} of the tier belongs to a later leader of {scope}: this one writes no more of it"
+    )]
+    Superseded {
+        /// Which part.
+        scope: Scope,
+        /// The later leader's epoch.
         epoch: TierEpoch,
     },
     /// The local disk failed.

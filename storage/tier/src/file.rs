@@ -179,7 +179,9 @@ fn told(e: &TierError) -> io::Error {
         TierError::Refused { .. } => io::ErrorKind::ConnectionRefused,
         TierError::NotFound { .. } => io::ErrorKind::NotFound,
         TierError::Damaged { .. } => io::ErrorKind::InvalidData,
-        TierError::Fenced { .. } | TierError::Io { .. } => io::ErrorKind::Other,
+        TierError::Fenced { .. } | TierError::Superseded { .. } | TierError::Io { .. } => {
+            io::ErrorKind::Other
+        }
     };
     io::Error::new(kind, e.to_string())
 }

@@ -3,6 +3,7 @@
 use crate::error::TierError;
 use crate::manifest::{Manifest, ObjectId, TierEpoch};
 use crate::manifests::PutManifest;
+use crate::owner::Right;
 use crate::tier::Tier;
 use flowstone_wire::PartitionId;
 use object_store::ObjectMeta;
@@ -44,7 +45,7 @@ impl Tier {
     /// of its partition was removed. [`TierError::Fenced`] where the epoch is not the newest.
     pub async fn gc(&self, options: &GcOptions) -> Result<Vec<Orphan>, TierError> {
         if let Some(epoch) = options.epoch {
-            self.check_epoch(epoch).await?;
+            self.check_right(epoch).await?;
         }
         let dirs = self
             .objects()
@@ -112,17 +113,18 @@ impl Tier {
     pub async fn clear_garbage(
         &self,
         manifest: &Manifest,
-        epoch: TierEpoch,
+        right: impl Into<Right>,
     ) -> Result<PutManifest, TierError> {
         if manifest.garbage().is_empty() {
             return Ok(PutManifest::Stored(manifest.clone()));
         }
-        self.check_epoch(epoch).await?;
+        let right = right.into();
+        self.check_right(right).await?;
         self.delete(manifest.partition(), manifest.garbage())
             .await?;
         let mut next = manifest.clone();
         next.cleared(manifest.garbage());
-        self.put_manifest(&next, epoch).await
+        self.put_manifest(&next, right).await
     }
 }
 

@@ -16,6 +16,7 @@
 mod bucket;
 mod cache;
 mod chunk_store;
+mod claims;
 mod counters;
 mod credentials;
 mod documents;
@@ -51,7 +52,7 @@ pub use limiter::TokenBucket;
 pub use manifest::{Added, Entry, Manifest, ManifestError, ObjectId, TierEpoch};
 pub use manifests::PutManifest;
 pub use names::{Names, Row};
-pub use owner::Owner;
+pub use owner::{Held, Joint, Owner, Right, Scope};
 pub use probe::Abilities;
 pub use settings::Settings;
 pub use tier::Tier;

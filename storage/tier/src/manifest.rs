@@ -134,8 +134,10 @@ pub enum ManifestError {
     /// It covers no offset.
     #[error("an entry from offset {0} to {1} covers nothing")]
     Empty(Offset, Offset),
-    /// It covers a part of another one, or one that is not older.
-    #[error("offsets {0} to {1} lie across those of another segment, or of one that is not older")]
+    /// Another one covers it, or it covers one, or a part of one, that is not older.
+    #[error(
+        "offsets {0} to {1} lie in those of another segment, or across those of one that is not older"
+    )]
     Overlaps(Offset, Offset),
     /// Its object is to be removed.
     #[error("the object at offset {0} was given up: upload it with another generation or epoch")]
@@ -165,7 +167,8 @@ pub struct Manifest {
     epoch: TierEpoch,
     partition: PartitionId,
     start: Offset,
-    /// Sorted; ranges do not overlap; none lies wholly below the start.
+    /// Sorted, by where they begin and by where they end. Ranges may overlap where another owner went on:
+    /// its segments end elsewhere. None lies in another one, or wholly below the start.
     entries: Vec<Entry>,
     /// No object is here twice, or here and in an entry.
     garbage: Vec<ObjectId>,
@@ -220,7 +223,7 @@ impl Manifest {
     }
 
     /// Adds a segment. Those whose range it covers become garbage; it must be of a later epoch, or of
-    /// the same epoch and a higher generation.
+    /// the same epoch and a higher generation. Those of earlier epochs that it covers in part stay.
     ///
     /// # Errors
     /// [`ManifestError`]; nothing was changed then.
@@ -235,20 +238,30 @@ impl Manifest {
         if self.garbage.contains(&entry.id) {
             return Err(ManifestError::GivenUp(first));
         }
-        let from = self.entries.partition_point(|e| e.next_offset <= first);
-        let to = self.entries.partition_point(|e| e.id.first_offset < next);
-        let covered = &self.entries[from..to];
+        let touched = self.entries.partition_point(|e| e.next_offset <= first)
+            ..self.entries.partition_point(|e| e.id.first_offset < next);
         let fits = |e: &Entry| {
-            e.id.first_offset >= first && e.next_offset <= next && e.rank() < entry.rank()
+            let (from, to) = (e.id.first_offset >= first, e.next_offset <= next);
+            match (from, to) {
+                (true, true) => e.rank() < entry.rank(),
+                (false, false) => false,
+                _ => {
+                    e.id.epoch < entry.id.epoch
+                        && e.id.first_offset != first
+                        && e.next_offset != next
+                }
+            }
         };
-        if !covered.iter().all(fits) {
+        if !self.entries[touched].iter().all(fits) {
             return Err(ManifestError::Overlaps(first, next));
         }
+        let from = self.entries.partition_point(|e| e.id.first_offset < first);
+        let to = self.entries.partition_point(|e| e.next_offset <= next);
         if next <= self.start {
             self.garbage.push(entry.id);
             return Ok(Added::BelowStart);
         }
-        let replaced = covered.len();
+        let replaced = to - from;
         let old = self.entries.splice(from..to, [entry]);
         self.garbage.extend(old.map(|e| e.id));
         Ok(Added::In { replaced })
@@ -330,15 +343,16 @@ impl Manifest {
     }
 
     fn check(&self) -> Result<(), String> {
-        let mut offset = Offset(0);
+        let mut before = None;
         let mut seen = BTreeSet::new();
         for entry in &self.entries {
             let (first, next) = (entry.id.first_offset, entry.next_offset);
-            if first < offset || next <= first || next <= self.start {
+            let rises = before.is_none_or(|(f, n)| f < first && n < next);
+            if !rises || next <= first || next <= self.start {
                 return Err(format!("its segment at offset {first} is out of place"));
             }
             entry.check()?;
-            offset = next;
+            before = Some((first, next));
             seen.insert(entry.id);
         }
         match self.garbage.iter().find(|id| !seen.insert(**id)) {

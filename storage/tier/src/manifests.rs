@@ -1,8 +1,9 @@
 //! Manifests in the bucket.
 
 use crate::error::TierError;
-use crate::manifest::{MANIFEST_BYTES_MAX, Manifest, ObjectId, TierEpoch};
+use crate::manifest::{MANIFEST_BYTES_MAX, Manifest, ObjectId};
 use crate::objects::Created;
+use crate::owner::Right;
 use crate::sequence::Newest;
 use crate::tier::Tier;
 use bytes::Bytes;
@@ -53,44 +54,43 @@ impl Tier {
     }
 
     /// Stores `next`, a changed copy of the manifest that had its version, as the one after it. The
-    /// epoch is the caller's, from [`Tier::take_epoch`].
+    /// right is the caller's, from [`Tier::take_epoch`] or [`Tier::claim`].
     ///
     /// After an error the manifest may be there or not: the same call again finds it, and goes on.
     ///
     /// # Errors
-    /// [`TierError::Fenced`] where a newer owner is there: then nobody may rely on what was stored.
+    /// [`TierError::Fenced`], [`TierError::Superseded`] where a newer owner is there: then nobody may rely
+    /// on what was stored.
     /// [`TierError::Unavailable`], [`TierError::Refused`] where it is too large.
     pub async fn put_manifest(
         &self,
         next: &Manifest,
-        epoch: TierEpoch,
+        right: impl Into<Right>,
     ) -> Result<PutManifest, TierError> {
+        let right = right.into();
+        let epoch = right.epoch;
+        // Whoever restores reads the newest one, whoever wrote it: one that was superseded long ago
+        // writes none. One that is superseded just now is told below, and the next owner's manifest
+        // gives up what it added.
+        self.check_right(right).await?;
         if next.epoch() > epoch {
-            return Err(TierError::Fenced {
-                epoch: next.epoch(),
-            });
+            return Err(right.overtaken(next.epoch()));
         }
         let (known, next) = (next.version(), next.numbered(epoch));
         let row = self.names().manifest_row(next.partition());
         let bytes = Bytes::from(next.encode().map_err(TierError::refused)?);
-        // Whoever restores reads the newest one, whoever wrote it: one that was superseded long ago
-        // writes none. One that is superseded just now is told below, and the next owner's manifest
-        // gives up what it added.
-        self.check_epoch(epoch).await?;
         if self.objects().append(&row, next.version(), &bytes).await? == Created::Taken {
             let newer = self.manifest_from(next.partition(), known).await?;
+            self.check_right(right).await?;
             if newer.epoch() > epoch {
-                return Err(TierError::Fenced {
-                    epoch: newer.epoch(),
-                });
+                return Err(right.overtaken(newer.epoch()));
             }
             // Somebody of our epoch built upon ours, or we are late: the caller looks at it again.
-            self.check_epoch(epoch).await?;
             return Ok(PutManifest::Conflict(newer));
         }
         // Only now: an owner that came before this look has seen what was created, or will collide
         // with it; and one that is superseded removes no versions, so that none can be created twice.
-        self.check_epoch(epoch).await?;
+        self.check_right(right).await?;
         if let Err(e) = self.prune_manifests(&next).await {
             tracing::debug!(partition = %next.partition(), error = %e, "old manifests stay for now");
         }

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 /// What follows the name of an object while it is being written, with a number behind it.
 const MARK: char = '#';
 
-/// Finds the files of segments that owners before `epoch` did not finish, and removes them unless it is
+/// Finds the files of segments that owners which have ended did not finish, and removes them unless it is
 /// only to tell. Blocks.
 ///
 /// # Errors
@@ -19,7 +19,7 @@ const MARK: char = '#';
 pub(crate) fn remove_staged(
     directory: &LocalFileSystem,
     names: &Names,
-    epoch: TierEpoch,
+    has_ended: impl Fn(TierEpoch) -> bool,
     dry_run: bool,
 ) -> Result<u64, TierError> {
     let root = names.partitions();
@@ -29,7 +29,7 @@ pub(crate) fn remove_staged(
     let mut count = 0;
     for partition in files_of(&dir)? {
         for file in files_of(&partition)? {
-            if !is_staged(&root, names, &file, epoch) {
+            if !staged(&root, names, &file).is_some_and(&has_ended) {
                 continue;
             }
             count += 1;
@@ -41,18 +41,14 @@ pub(crate) fn remove_staged(
     Ok(count)
 }
 
-fn is_staged(root: &ObjectPath, names: &Names, file: &Path, epoch: TierEpoch) -> bool {
+/// The epoch of a segment that is only half written.
+fn staged(root: &ObjectPath, names: &Names, file: &Path) -> Option<TierEpoch> {
     let text = |p: Option<&std::ffi::OsStr>| p.and_then(|n| n.to_str()).map(str::to_string);
     let partition = text(file.parent().and_then(Path::file_name));
-    let (Some(partition), Some(name)) = (partition, text(file.file_name())) else {
-        return false;
-    };
-    let Some((name, _)) = name.split_once(MARK) else {
-        return false;
-    };
+    let (partition, name) = (partition?, text(file.file_name())?);
+    let (name, _) = name.split_once(MARK)?;
     let object = ObjectPath::from(format!("{root}/{partition}/{name}"));
-    let segment = names.parse_segment(&object);
-    segment.is_some_and(|(_, id)| id.epoch < epoch)
+    names.parse_segment(&object).map(|(_, id)| id.epoch)
 }
 
 /// What is in a directory; nothing, where it is none.
@@ -87,7 +83,7 @@ mod tests {
         );
         let partition = dir.path().join("v1/partitions/0000001024");
         assert_eq!(
-            remove_staged(&store, &names, TierEpoch(2), false).unwrap(),
+            remove_staged(&store, &names, |e| e < TierEpoch(2), false).unwrap(),
             0
         );
         fs::create_dir_all(&partition).unwrap();
@@ -104,12 +100,12 @@ mod tests {
                 .collect::<BTreeSet<_>>()
         };
         assert_eq!(
-            remove_staged(&store, &names, TierEpoch(2), true).unwrap(),
+            remove_staged(&store, &names, |e| e < TierEpoch(2), true).unwrap(),
             1
         );
         assert_eq!(left().len(), 4);
         assert_eq!(
-            remove_staged(&store, &names, TierEpoch(2), false).unwrap(),
+            remove_staged(&store, &names, |e| e < TierEpoch(2), false).unwrap(),
             1
         );
         assert_eq!(left(), BTreeSet::from([whole, mine, other]));

@@ -7,9 +7,10 @@ use crate::counters::Counters;
 use crate::error::TierError;
 use crate::file::TierFile;
 use crate::limiter::TokenBucket;
-use crate::manifest::ObjectId;
+use crate::manifest::{ObjectId, TierEpoch};
 use crate::names::Names;
 use crate::objects::Objects;
+use crate::owner::Owner;
 use crate::probe::{self, Abilities};
 use crate::settings::Settings;
 use crate::unfinished::Unfinished;
@@ -35,6 +36,8 @@ pub struct Tier {
     limit: Option<Mutex<TokenBucket>>,
     unfinished: Option<Unfinished>,
     opened: Instant,
+    /// The newest claim that was seen.
+    pub(crate) claim: Mutex<Option<(TierEpoch, Owner)>>,
 }
 
 impl fmt::Debug for Tier {
@@ -124,6 +127,7 @@ impl Tier {
             limit: limit.map(|rate| Mutex::new(TokenBucket::new(rate, Duration::ZERO))),
             unfinished: place.unfinished,
             opened: Instant::now(),
+            claim: Mutex::default(),
             settings,
         }))
     }

@@ -46,19 +46,19 @@ struct Page {
 }
 
 impl Tier {
-    /// Aborts what owners before `epoch` began to upload in parts and did not finish, and says how many
-    /// that were; `dry_run` only tells. Where one of these owners still runs its upload fails, and so
-    /// would its manifest. `None` for a server that does not list them.
+    /// Aborts what owners that hold nothing any more began to upload in parts and did not finish, and says
+    /// how many that were; `dry_run` only tells. Where one of these owners still runs its upload fails, and
+    /// so would its manifest. `None` for a server that does not list them.
     ///
     /// # Errors
     /// [`TierError::Unavailable`], [`TierError::Refused`], [`TierError::Io`].
-    pub async fn abort_unfinished(
-        &self,
-        epoch: TierEpoch,
-        dry_run: bool,
-    ) -> Result<Option<u64>, TierError> {
+    pub async fn abort_unfinished(&self, dry_run: bool) -> Result<Option<u64>, TierError> {
+        let Some((number, owner)) = self.owner().await? else {
+            return Ok(Some(0));
+        };
+        let has_ended = move |epoch| owner.has_ended(number, epoch);
         let Some(unfinished) = self.unfinished() else {
-            return self.remove_staged(epoch, dry_run).await.map(Some);
+            return self.remove_staged(has_ended, dry_run).await.map(Some);
         };
         let dir = self.names().partitions();
         let (mut after, mut count) = (None, 0);
@@ -69,7 +69,7 @@ impl Tier {
             for upload in page.uploads {
                 let path = Path::from(upload.key);
                 let segment = self.names().parse_segment(&path);
-                if segment.is_none_or(|(_, id)| id.epoch >= epoch) {
+                if segment.is_none_or(|(_, id)| !has_ended(id.epoch)) {
                     continue;
                 }
                 count += 1;
@@ -86,13 +86,18 @@ impl Tier {
     }
 
     /// A directory has files instead.
-    async fn remove_staged(&self, epoch: TierEpoch, dry_run: bool) -> Result<u64, TierError> {
+    async fn remove_staged(
+        &self,
+        has_ended: impl Fn(TierEpoch) -> bool + Send + 'static,
+        dry_run: bool,
+    ) -> Result<u64, TierError> {
         let Some(directory) = self.objects().directory().cloned() else {
             return Ok(0);
         };
         let names = self.names().clone();
-        let removing =
-            tokio::task::spawn_blocking(move || remove_staged(&directory, &names, epoch, dry_run));
+        let removing = tokio::task::spawn_blocking(move || {
+            remove_staged(&directory, &names, has_ended, dry_run)
+        });
         let lost = |e| TierError::unavailable(format!("remove what was half written: {e}"));
         removing.await.map_err(lost)?
     }

@@ -2,9 +2,9 @@
 
 use super::native;
 use flowstone_storage::settled::SettledMeta;
-use flowstone_tier::{Document, Entry, Manifest, Owner, TierEpoch};
+use flowstone_tier::{Document, Entry, Held, Joint, Manifest, Owner, Scope, TierEpoch};
 use flowstone_wire::native::GroupOffset;
-use flowstone_wire::{Lsn, Offset, PartitionId};
+use flowstone_wire::{Lsn, Offset, PartitionId, ShardId};
 
 const PARTITION: PartitionId = PartitionId(1024);
 
@@ -49,11 +49,27 @@ pub(super) fn manifests() -> Vec<Vec<u8>> {
 }
 
 pub(super) fn owners() -> Vec<Vec<u8>> {
-    let owner = |who: &str| Owner {
+    let owner = |who: &str, joint| Owner {
         who: who.into(),
         nonce: 77,
+        joint,
     };
-    vec![owner("node-1").encode(), owner("").encode()]
+    let held = |scope, epoch, term| Held {
+        scope,
+        epoch: TierEpoch(epoch),
+        term,
+    };
+    let joint = Joint {
+        cluster: "a-cluster".into(),
+        since: TierEpoch(3),
+        held: vec![
+            held(Scope::Catalog, 5, 2),
+            held(Scope::Shard(ShardId(0)), 4, 9),
+            held(Scope::Shard(ShardId(300)), 7, 1),
+        ],
+    };
+    let all = [("node-1", None), ("", None), ("node-2", Some(joint))];
+    all.map(|(who, joint)| owner(who, joint).encode()).to_vec()
 }
 
 /// The catalog of a node with so many shards and these topics.

@@ -39,10 +39,12 @@ fn one_manifest(data: &[u8]) {
     let written = manifest.encode().expect("it was not too large");
     assert!(written.len() <= data.len());
     assert_eq!(Manifest::decode(&written).as_ref(), Ok(&manifest));
-    let (mut offset, mut seen) = (Offset(0), BTreeSet::new());
+    let (mut before, mut seen) = (None, BTreeSet::new());
     for entry in manifest.entries() {
-        assert!(entry.id.first_offset >= offset && entry.next_offset > manifest.start());
-        offset = entry.next_offset;
+        let (first, next) = (entry.id.first_offset, entry.next_offset);
+        assert!(first < next && next > manifest.start());
+        assert!(before.is_none_or(|(f, n)| f < first && n < next));
+        before = Some((first, next));
         let _ = (entry.segment(PartitionId(1)), entry.tiered(false));
         assert!(seen.insert(entry.id));
     }
@@ -59,8 +61,9 @@ fn one_manifest(data: &[u8]) {
 
 /// A claim of an epoch.
 pub(super) fn owner(data: &[u8]) {
-    let framed = framed(b"FSTO", data);
-    for data in [Some(data), framed.as_deref()].into_iter().flatten() {
+    let (alone, joint) = (framed(b"FSTO", data), framed(b"FSTC", data));
+    let each = [Some(data), alone.as_deref(), joint.as_deref()];
+    for data in each.into_iter().flatten() {
         let Ok(owner) = Owner::decode(data) else {
             continue;
         };

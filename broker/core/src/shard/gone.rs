@@ -8,6 +8,7 @@ use crate::output::{Outbox, Output};
 use flowstone_storage::log::LostOffsets;
 use flowstone_storage::settled::Source;
 use flowstone_wire::native::Place;
+use flowstone_wire::{ErrorCode, Failure};
 
 impl Shard {
     /// Looks again where it is that a read wants; it is damage only if it should be where it was not.
@@ -67,6 +68,14 @@ impl Shard {
         let Some(meta) = there.filter(|m| p.source_of(m.id()) == segment) else {
             return true;
         };
+        if p.looks.must && segment.remote.is_some() {
+            let what = format!(
+                "what the leaders before this one have in the tier of partition {id} is being looked up"
+            );
+            let later = Failure::new(ErrorCode::TierUnavailable, what);
+            out.reply(ticket, Err(later));
+            return false;
+        }
         let lost = LostOffsets {
             partition: id,
             from: want.map_or(meta.first_offset, |w| w.offset),

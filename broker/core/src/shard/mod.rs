@@ -197,6 +197,7 @@ impl Shard {
             | Input::TaskBatches { .. }
             | Input::Rewritten(_)
             | Input::Tiered { .. }
+            | Input::FoundInTier { .. }
             | Input::Carried { .. }) => self.take_done(now, done, out),
         }
     }
@@ -224,6 +225,9 @@ impl Shard {
                 start,
                 result,
             } => self.tiered(now, partition, start, result, out),
+            Input::FoundInTier { partition, result } => {
+                self.found_in_tier(now, partition, result, out);
+            }
             Input::Carried { lane, lsn, result } => self.carried(now, lane, lsn, result, out),
             other => unreachable!("`step` handles {other:?}"),
         }

@@ -2,6 +2,7 @@
 
 use super::Shard;
 use super::fetch::Want;
+use super::tier::Looks;
 use crate::input::PartitionConfig;
 use crate::output::{Outbox, Output};
 use flowstone_storage::settled::{SegmentId, SettledMeta, Source, Tiered};
@@ -37,6 +38,10 @@ pub(super) struct Partition {
     pub(super) waits_since_ms: Option<i64>,
     /// The answer to a job for the tier is awaited.
     pub(super) tier_out: bool,
+    /// Where there are several copies: what the tier has, as far as this one knows. In order, apart from
+    /// each other; none of a compacted topic.
+    pub(super) in_tier: Vec<(Offset, Offset)>,
+    pub(super) looks: Looks,
     /// Damage that an operator has accepted: first offset and the one behind the last.
     pub(super) gaps: BTreeMap<Offset, Offset>,
     /// Long polls.

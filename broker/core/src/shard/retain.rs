@@ -22,7 +22,8 @@ impl Shard {
     /// that are before it.
     pub(super) fn retain(&mut self, now: Now, out: &mut Outbox) {
         let mut dropped = Vec::new();
-        let tiers = self.config.tier_after_ms.is_some();
+        // Followers only let go of what they have.
+        let tiers = self.config.tier_after_ms.is_some() && self.leads();
         for (id, p) in &mut self.partitions {
             let Some(config) = &p.config else { continue };
             if config.retention_bytes.is_none() && config.retention_ms.is_none() {

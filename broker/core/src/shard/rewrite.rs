@@ -122,7 +122,7 @@ fn to_merge(p: &Partition, small_bytes: u64) -> Vec<SettledMeta> {
     let mut at = 0;
     while at < p.settled.len() {
         // What the tier has stays as it is.
-        let is_small = |m: &&SettledMeta| m.bytes < small_bytes && p.copy_of(m.id()).is_none();
+        let is_small = |m: &&SettledMeta| m.bytes < small_bytes && !p.is_in_tier(m);
         let small = p.settled.range(at..).take_while(is_small);
         let found = neighbours(small.take(MERGE_MAX));
         if found.len() >= MERGE_MIN {

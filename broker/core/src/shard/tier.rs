@@ -7,6 +7,14 @@
 //! ```
 //! The driver answers a job when the manifest of the tier is written and the copies were read back. Of
 //! a compacted topic every local file stays: compaction reads all of it.
+//!
+//! Of several copies the leader's go to the tier. A leader looks first what others have put there; so
+//! does a follower before local files go.
+
+mod adopt;
+mod found;
+
+pub(super) use adopt::Looks;
 
 use super::Shard;
 use super::partition::Partition;
@@ -14,7 +22,7 @@ use super::rewrite::SMALL_PART;
 use crate::input::{Now, PartitionConfig};
 use crate::output::{Outbox, Output, TierJob, TierStatus};
 use flowstone_storage::settled::{SegmentId, SettledMeta, Tiered};
-use flowstone_wire::{Offset, PartitionId};
+use flowstone_wire::{Epoch, Offset, PartitionId};
 use std::ops::Bound;
 
 /// Segments of one job: more would hold up the other partitions.
@@ -60,7 +68,9 @@ impl Shard {
             return None;
         }
         Some(Policy {
-            now_ms: now.unix_ms,
+            now,
+            leads: self.leads(),
+            term: self.log.epoch(),
             after_ms,
             large_bytes: self.config.log.segment_bytes / SMALL_PART,
         })
@@ -71,23 +81,29 @@ impl Shard {
         let first = self.partitions.range((behind, Bound::Unbounded));
         let order = first.chain(&self.partitions).take(self.partitions.len());
         let room = JOBS_MAX - self.tier.jobs_out;
-        let jobs: Vec<TierJob> = order
-            .filter_map(|(id, p)| policy.job(*id, p))
+        let work: Vec<(PartitionId, Work)> = order
+            .filter_map(|(id, p)| Some((*id, policy.work(*id, p)?)))
             .take(room)
             .collect();
-        self.tier.has_more = jobs.len() == room;
-        self.tier.last = jobs.last().map(|job| job.partition);
-        for job in jobs {
-            self.give_out(job, out);
+        self.tier.has_more = work.len() == room;
+        self.tier.last = work.last().map(|(id, _)| *id);
+        for (id, work) in work {
+            self.give_out(id, work, out);
         }
     }
 
-    fn give_out(&mut self, job: TierJob, out: &mut Outbox) {
-        let p = self.partitions.get_mut(&job.partition);
-        let p = p.expect("the job is one of its partitions");
-        (p.tier_out, p.tier_stale) = (true, false);
+    fn give_out(&mut self, id: PartitionId, work: Work, out: &mut Outbox) {
+        let p = self.partitions.get_mut(&id);
+        let p = p.expect("the work is of one of its partitions");
+        p.tier_out = true;
         self.tier.jobs_out += 1;
-        out.push(Output::Tier(job));
+        out.push(match work {
+            Work::Store(job) => {
+                p.tier_stale = false;
+                Output::Tier(job)
+            }
+            Work::Look => Output::LookIntoTier(id),
+        });
     }
 
     /// What there is to do now that a job is done. Where the others had nothing to do at the last tick
@@ -100,8 +116,8 @@ impl Shard {
             return self.give_out_jobs(&policy, out);
         }
         let p = self.partitions.get(&partition);
-        if let Some(job) = p.and_then(|p| policy.job(partition, p)) {
-            self.give_out(job, out);
+        if let Some(work) = p.and_then(|p| policy.work(partition, p)) {
+            self.give_out(partition, work, out);
         }
     }
 
@@ -113,28 +129,21 @@ impl Shard {
         result: Result<Vec<(SegmentId, Tiered)>, String>,
         out: &mut Outbox,
     ) {
-        self.tier.jobs_out = self.tier.jobs_out.saturating_sub(1);
-        self.tier.failing = result.is_err();
-        if !self.tier.failing {
-            self.tier.tell_at_us = 0;
-        }
+        self.note_answer(result.is_ok());
+        let shared = self.replication.is_some();
         let p = self.partitions.get_mut(&partition);
         match (p, result) {
             (Some(p), Ok(copies)) => {
                 p.tier_out = false;
-                for (id, copy) in copies {
-                    // What was rewritten meanwhile has no use for it.
-                    match p.settled.iter().any(|m| m.id() == id) {
-                        true => drop(p.tiered.insert(id.first_offset, copy)),
-                        false => p.tier_stale = true,
-                    }
-                }
+                p.take_copies(copies, shared);
                 let_go(p, start, out);
                 p.note_wait(now);
                 self.ask_again(now, partition, out);
             }
             (Some(p), Err(e)) => {
                 (p.tier_out, p.tier_stale) = (false, true);
+                // It may be another leader that was faster.
+                p.looks.must = shared;
                 self.tier.after_us = now.mono_us + RETRY_US;
                 self.tell_failure(now, partition, &e, out);
             }
@@ -142,6 +151,19 @@ impl Shard {
             (None, _) => {}
         }
         self.finish_drain(out);
+    }
+
+    fn note_answer(&mut self, good: bool) {
+        self.tier.jobs_out = self.tier.jobs_out.saturating_sub(1);
+        self.tier.failing = !good;
+        if good {
+            self.tier.tell_at_us = 0;
+        }
+    }
+
+    /// Bytes of a partition that no settled segment needs to have.
+    fn hot_bytes_of(&self, id: PartitionId) -> u64 {
+        self.log.hot_runs(id).map(|r| u64::from(r.bytes)).sum()
     }
 
     /// Tells the first failure of a row of them, and then one in a while.
@@ -161,12 +183,20 @@ impl Shard {
             return;
         }
         let mut forgotten = Vec::new();
+        let shared = self.replication.is_some();
+        let leads = self.leads();
         for (id, p) in &mut self.partitions {
-            if p.tiered.is_empty() {
+            if p.tiered.is_empty() && !shared {
                 continue;
             }
             let hot = self.log.hot_runs(*id).map(|r| u64::from(r.bytes)).sum();
-            forgotten.extend(to_forget(p, now.unix_ms, hot));
+            let due = surplus(p, now.unix_ms, hot);
+            let gone = to_forget(p, due);
+            // The next one may be in the tier in another shape.
+            let next = p.local().next().filter(|_| gone.len() < due);
+            let wanted = next.is_some_and(|m| !leads || p.is_in_tier(m));
+            p.looks.wanted |= shared && wanted;
+            forgotten.extend(gone);
         }
         if !forgotten.is_empty() {
             out.push(Output::ForgetLocal(forgotten));
@@ -181,6 +211,7 @@ impl Shard {
         if self.config.tier_after_ms.is_none() {
             return status;
         }
+        let leads = self.leads();
         for p in self.partitions.values() {
             for meta in &p.settled {
                 match p.copy_of(meta.id()) {
@@ -188,10 +219,13 @@ impl Shard {
                         status.copied_bytes += meta.bytes;
                         status.remote_bytes += if copy.local { 0 } else { meta.bytes };
                     }
+                    None if p.is_in_tier(meta) => status.copied_bytes += meta.bytes,
+                    // The leader uploads, and says so.
+                    None if !leads => {}
                     None => status.waiting_bytes += meta.bytes,
                 }
             }
-            if !p.is_copied() {
+            if leads && !p.is_copied() {
                 let since = [status.waiting_since_ms, p.waits_since_ms];
                 status.waiting_since_ms = since.into_iter().flatten().min();
             }
@@ -202,25 +236,55 @@ impl Shard {
 
 /// When a segment is uploaded.
 struct Policy {
-    now_ms: i64,
+    now: Now,
+    leads: bool,
+    term: Epoch,
     after_ms: u64,
     large_bytes: u64,
 }
 
+/// What there is to do for a partition.
+enum Work {
+    Store(TierJob),
+    Look,
+}
+
 impl Policy {
-    /// What there is to do for a partition, if anything.
+    fn work(&self, partition: PartitionId, p: &Partition) -> Option<Work> {
+        if p.tier_out || p.config.is_none() {
+            return None;
+        }
+        let job = self.leads.then(|| self.job(partition, p)).flatten();
+        let look = match &job {
+            Some(_) => p.looks.must,
+            None => p.looks.wanted || p.looks.must && self.leads && p.has_remote(),
+        };
+        match (job, look) {
+            (_, true) if self.now.mono_us < p.looks.after_us => None,
+            (_, true) => Some(Work::Look),
+            (job, false) => job.map(Work::Store),
+        }
+    }
+
+    /// What is to be uploaded or let go of, if anything.
     fn job(&self, partition: PartitionId, p: &Partition) -> Option<TierJob> {
         let config = p.config.as_ref()?;
-        if p.tier_out || p.is_copied() && !p.tier_stale {
+        if p.is_copied() && !p.tier_stale {
             return None;
         }
         // What was rewritten is to replace what the tier has of it at once.
         let all = p.tier_stale || is_too_much(p, config) || self.waited_enough(p);
-        let missing = p.settled.iter().filter(|m| p.copy_of(m.id()).is_none());
+        let missing = p.settled.iter().filter(|m| !p.is_in_tier(m));
+        // What another leader has compacted is replaced at once: there are to be no gaps meanwhile.
+        let most = if config.compact {
+            usize::MAX
+        } else {
+            UPLOADS_MAX
+        };
         let upload: Vec<SettledMeta> = missing
             // In order: what the tier has is to have no gaps.
             .take_while(|m| m.next_offset > p.stored_start && (all || m.bytes >= self.large_bytes))
-            .take(UPLOADS_MAX)
+            .take(most)
             .cloned()
             .collect();
         if upload.is_empty() && !p.tier_stale {
@@ -230,6 +294,8 @@ impl Policy {
         let had = |m: &SettledMeta| p.copy_of(m.id()).map(|_| m.id());
         Some(TierJob {
             partition,
+            term: self.term,
+            replaces: config.compact,
             start: p.stored_start,
             keep: p.settled.iter().filter(kept).filter_map(had).collect(),
             upload,
@@ -240,7 +306,7 @@ impl Policy {
     fn waited_enough(&self, p: &Partition) -> bool {
         let due_ms = |since: i64| since.saturating_add_unsigned(self.after_ms);
         p.waits_since_ms
-            .is_some_and(|since| due_ms(since) <= self.now_ms)
+            .is_some_and(|since| due_ms(since) <= self.now.unix_ms)
     }
 }
 
@@ -255,15 +321,43 @@ impl Partition {
         }
     }
 
-    /// Whether every settled segment has a copy.
+    /// Whether the tier has everything that is settled.
     fn is_copied(&self) -> bool {
-        self.settled.len() == self.tiered.len()
+        self.settled.len() == self.tiered.len() || self.settled.iter().all(|m| self.is_in_tier(m))
+    }
+
+    /// Whether something is in the tier only.
+    fn has_remote(&self) -> bool {
+        self.tiered.values().any(|t| !t.local)
+    }
+
+    /// Segments with a local file, oldest first.
+    fn local(&self) -> impl Iterator<Item = &SettledMeta> {
+        let has_file = |m: &&SettledMeta| self.copy_of(m.id()).is_none_or(|t| t.local);
+        self.settled.iter().filter(has_file)
+    }
+
+    /// Notes copies that were made; `shared` where other leaders have made some.
+    fn take_copies(&mut self, copies: Vec<(SegmentId, Tiered)>, shared: bool) {
+        let compact = self.config.as_ref().is_some_and(|c| c.compact);
+        for (id, copy) in copies {
+            // What was rewritten meanwhile has no use for it.
+            let Some(meta) = self.settled.iter().find(|m| m.id() == id) else {
+                self.tier_stale = true;
+                continue;
+            };
+            let (first, next) = (meta.first_offset, meta.next_offset);
+            self.tiered.insert(first, copy);
+            if shared && !compact {
+                self.note_in_tier(first, next);
+            }
+        }
     }
 }
 
 /// Whether more is kept here than should be, were it in the tier.
 fn is_too_much(p: &Partition, config: &PartitionConfig) -> bool {
-    let missing = p.settled.iter().filter(|m| p.copy_of(m.id()).is_none());
+    let missing = p.settled.iter().filter(|m| !p.is_in_tier(m));
     let bytes: u64 = missing.map(|m| m.bytes).sum();
     config.local_retention_bytes.is_some_and(|max| bytes > max)
 }
@@ -280,16 +374,13 @@ fn let_go(p: &mut Partition, start: Offset, out: &mut Outbox) {
     }
 }
 
-/// Segments of a partition whose local file can go; it is noted that they are gone.
-fn to_forget(p: &mut Partition, now_ms: i64, hot_bytes: u64) -> Vec<(SegmentId, Tiered)> {
+/// How many of the oldest local files are not to be kept here, once the tier has them.
+fn surplus(p: &Partition, now_ms: i64, hot_bytes: u64) -> usize {
     let Some(config) = p.config.as_ref().filter(|c| !c.compact) else {
-        return Vec::new();
+        return 0;
     };
-    let has_file = |m: &&SettledMeta| p.copy_of(m.id()).is_none_or(|t| t.local);
-    let local = p.settled.iter().filter(has_file);
-    let mut bytes = hot_bytes + local.clone().map(|m| m.bytes).sum::<u64>();
-    let mut forgotten = Vec::new();
-    for meta in local {
+    let mut bytes = hot_bytes + p.local().map(|m| m.bytes).sum::<u64>();
+    let is_due = |meta: &&SettledMeta| {
         let too_much = config
             .local_retention_bytes
             .is_some_and(|max| bytes - meta.bytes >= max);
@@ -297,17 +388,25 @@ fn to_forget(p: &mut Partition, now_ms: i64, hot_bytes: u64) -> Vec<(SegmentId, 
             .local_retention_ms
             .is_some_and(|ms| meta.max_timestamp.saturating_add_unsigned(ms) < now_ms);
         let expired = meta.next_offset <= p.stored_start;
-        let copy = p.copy_of(meta.id());
-        match copy {
-            Some(copy) if too_much || too_old || expired => {
-                bytes -= meta.bytes;
-                let local = false;
-                forgotten.push((meta.id(), Tiered { local, ..copy }));
-            }
-            // The oldest go first.
-            _ => break,
-        }
-    }
+        bytes -= meta.bytes;
+        too_much || too_old || expired
+    };
+    p.local().take_while(is_due).count()
+}
+
+/// Up to `due` of the oldest segments whose local file can go; it is noted that they are gone.
+fn to_forget(p: &mut Partition, due: usize) -> Vec<(SegmentId, Tiered)> {
+    let local = false;
+    let copied = |m: &SettledMeta| {
+        Some((
+            m.id(),
+            Tiered {
+                local,
+                ..p.copy_of(m.id())?
+            },
+        ))
+    };
+    let forgotten: Vec<_> = p.local().take(due).map_while(copied).collect();
     for (id, copy) in &forgotten {
         p.tiered.insert(id.first_offset, *copy);
     }

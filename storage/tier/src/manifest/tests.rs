@@ -120,6 +120,30 @@ fn a_rewritten_segment_replaces_those_it_covers() {
 }
 
 #[test]
+fn another_owner_goes_on_where_its_own_segments_begin() {
+    let mut manifest = three();
+    let (across, inner) = (entry(15, 25, 0, 2), entry(26, 29, 0, 2));
+    assert_eq!(manifest.add(across.clone()), Ok(Added::In { replaced: 0 }));
+    assert_eq!(
+        manifest.add(entry(28, 40, 0, 2)),
+        Ok(Added::In { replaced: 0 })
+    );
+    assert_eq!(manifest.entries().len(), 5);
+    let none = Err(ManifestError::Overlaps(Offset(26), Offset(29)));
+    assert_eq!(manifest.add(inner), none, "another one has it all");
+    let same = Err(ManifestError::Overlaps(Offset(39), Offset(50)));
+    assert_eq!(manifest.add(entry(39, 50, 0, 2)), same, "of the same owner");
+    let stored = manifest.numbered(TierEpoch(2));
+    assert_eq!(Manifest::decode(&stored.encode().unwrap()), Ok(stored));
+    // A later one that covers the first of them whole gives it up.
+    assert_eq!(
+        manifest.add(entry(12, 26, 0, 3)),
+        Ok(Added::In { replaced: 1 })
+    );
+    assert_eq!(manifest.garbage(), &[across.id]);
+}
+
+#[test]
 fn what_is_below_the_start_is_garbage() {
     let mut manifest = three();
     manifest.move_start(Offset(15));
@@ -180,7 +204,8 @@ fn what_does_not_add_up_is_refused() {
         Manifest::decode(&manifest.encode().unwrap()).unwrap_err()
     };
     assert!(refuse(|m| m.entries.swap(0, 1)).contains("out of place"));
-    assert!(refuse(|m| m.entries[0].next_offset = Offset(11)).contains("out of place"));
+    assert!(refuse(|m| m.entries[0].next_offset = Offset(20)).contains("out of place"));
+    assert!(refuse(|m| m.entries[1].id.first_offset = Offset(0)).contains("out of place"));
     assert!(refuse(|m| m.start = Offset(10)).contains("out of place"));
     assert!(refuse(|m| m.garbage.push(m.entries[1].id)).contains("twice"));
 }

@@ -2,8 +2,8 @@
 
 use crate::faults::{Chances, Faulty};
 use crate::segments::{P, Segment, tier};
-use flowstone_tier::{Entry, Manifest, PutManifest, Tier, TierEpoch, TierError};
-use flowstone_wire::Offset;
+use flowstone_tier::{Entry, Manifest, PutManifest, Scope, Tier, TierEpoch, TierError};
+use flowstone_wire::{Offset, ShardId};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -35,7 +35,9 @@ async fn an_owner_that_was_superseded_is_fenced() {
     late.add(entry(10, 20, first)).unwrap();
     let late = stored(&old, &late, first).await;
     let second = new.take_epoch("new").await.unwrap();
-    assert_eq!(new.owner().await.unwrap(), Some((second, "new".into())));
+    let owner = new.owner().await.unwrap();
+    let owner = owner.map(|(epoch, owner)| (epoch, owner.who, owner.joint));
+    assert_eq!(owner, Some((second, "new".into(), None)));
     let mut later = late.clone();
     later.add(entry(20, 30, first)).unwrap();
     let fenced = old.put_manifest(&later, first).await;
@@ -95,6 +97,74 @@ async fn an_owner_that_slept_for_long_creates_nothing_that_counts() {
         );
         assert_eq!(tier.manifest(P).await.unwrap(), manifest);
     }
+}
+
+fn is_fenced<T: std::fmt::Debug>(result: Result<T, TierError>) {
+    assert!(
+        matches!(result, Err(TierError::Fenced { .. })),
+        "{result:?}"
+    );
+}
+
+fn is_superseded<T: std::fmt::Debug>(result: Result<T, TierError>) {
+    assert!(
+        matches!(result, Err(TierError::Superseded { .. })),
+        "{result:?}"
+    );
+}
+
+/// Two nodes of a cluster that both believe they lead a shard: the one of the earlier term is refused,
+/// and what it leads beside that goes on.
+#[tokio::test]
+async fn the_leader_of_an_earlier_term_is_refused_and_other_shards_go_on() {
+    let (store, dir) = (Faulty::new(), tempfile::tempdir().unwrap());
+    let (a, b) = (
+        tier(&store, &dir.path().join("a")).await,
+        tier(&store, &dir.path().join("b")).await,
+    );
+    let since = a.join("cluster", "a").await.unwrap();
+    assert_eq!(b.join("cluster", "b").await.unwrap(), since);
+    let (shard, other) = (Scope::Shard(ShardId(0)), Scope::Shard(ShardId(1)));
+    let old = a.claim(shard, 4, since, "a").await.unwrap();
+    let beside = a.claim(other, 2, since, "a").await.unwrap();
+    let mut manifest = a.manifest(P).await.unwrap();
+    manifest.add(entry(0, 10, old.epoch)).unwrap();
+    let PutManifest::Stored(manifest) = a.put_manifest(&manifest, old).await.unwrap() else {
+        panic!("nobody else writes yet");
+    };
+    let new = b.claim(shard, 5, since, "b").await.unwrap();
+    assert!(new.epoch > beside.epoch && beside.epoch > old.epoch);
+    is_superseded(a.put_manifest(&manifest, old).await);
+    is_superseded(
+        a.clear_garbage(&manifest, old)
+            .await
+            .and(a.check_right(old).await),
+    );
+    is_superseded(a.claim(shard, 4, since, "a").await);
+    a.check_right(beside).await.unwrap();
+    let mut next = b.manifest(P).await.unwrap();
+    assert_eq!(next, manifest, "nothing of the old leader came after");
+    // Its segments end elsewhere; what is there of the leader before stays.
+    next.add(entry(5, 20, new.epoch)).unwrap();
+    let PutManifest::Stored(next) = b.put_manifest(&next, new).await.unwrap() else {
+        panic!("nobody else writes any more");
+    };
+    assert_eq!(next.entries().len(), 2);
+
+    // The same term again, as after a restart; then another owner takes all of it.
+    let again = b.claim(shard, 5, since, "b").await.unwrap();
+    is_superseded(b.put_manifest(&next, new).await);
+    b.check_right(again).await.unwrap();
+    let third = a.take_epoch("restore").await.unwrap();
+    for right in [again, beside] {
+        is_fenced(b.check_right(right).await);
+        is_fenced(b.put_manifest(&next, right).await);
+    }
+    is_fenced(b.claim(shard, 6, since, "b").await);
+    a.check_right(third).await.unwrap();
+    let back = b.join("cluster", "b").await.unwrap();
+    assert!(back > third, "it took the tier over again");
+    is_fenced(a.check_right(third).await);
 }
 
 #[tokio::test]

@@ -27,6 +27,7 @@ impl Shard {
             p.written = p.next;
         }
         self.told_written = end;
+        self.distrust_tier();
         // Positions above what is committed are told when they are.
         self.groups.read_when(end);
         let start = ControlRecord::EpochStart(epoch).to_batch(now.unix_ms);

@@ -4,6 +4,7 @@
 //! readers and a task. A seed is a run. `FLOWSTONE_SEEDS=n` or `from..to` runs more of them, `FLOWSTONE_SEED=n`
 //! one and tells its story.
 
+mod bucket;
 mod checks;
 mod clients;
 mod faults;
@@ -18,7 +19,7 @@ use world::World;
 const SEEDS: u64 = 150;
 
 /// Rare things, each of which must happen in some seed: else nothing was proved of it.
-const RARE: [&str; 11] = [
+const RARE: [&str; 17] = [
     "a log was cut",
     "a leader retired",
     "a shard was opened again",
@@ -30,6 +31,12 @@ const RARE: [&str; 11] = [
     "a task went on elsewhere",
     "a segment was settled",
     "a snapshot was installed",
+    "a local file went",
+    "a local file went for others",
+    "what another leader has uploaded was taken over",
+    "something was read from the bucket",
+    "segments of two leaders overlap",
+    "a leader of before was refused by the bucket",
 ];
 
 #[test]

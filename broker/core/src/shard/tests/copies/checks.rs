@@ -4,7 +4,7 @@ use super::super::{A, B, CONFIG, DLQ, LATE, values_of};
 use super::clients::value;
 use super::node::Setup;
 use super::world::World;
-use crate::input::{SinkPartition, TaskConfig};
+use crate::input::{PartitionConfig, SinkPartition, TaskConfig};
 use crate::replica::sim::rng::Rng;
 use crate::shard::{Shard, ShardConfig};
 use flowstone_processor::{Context, Pipeline, PipelineOptions, ProcessError, Processor, Record};
@@ -46,9 +46,15 @@ pub(super) fn setup(rng: &mut Rng) -> Setup {
                 segment_bytes: 16 << 10,
                 min_free_bytes: 0,
             },
+            tier_after_ms: rng.percent(50).then(|| rng.pick(&[1, 1500])),
             ..CONFIG
         },
         partitions: vec![A, B, DLQ, LATE],
+        uneven_bytes: rng.pick(&[0, 3000]),
+        settings: PartitionConfig {
+            local_retention_bytes: rng.pick(&[None, Some(2000), Some(20_000)]),
+            ..PartitionConfig::default()
+        },
         task: TaskConfig {
             id: 1,
             pipeline: chain.options(PipelineOptions::default()).build().unwrap(),
@@ -128,6 +134,29 @@ impl World {
         }
         self.check_task(leader, &seen);
         self.check_copies();
+        self.check_bucket();
+    }
+
+    /// All of it comes once more, wherever it lies now.
+    fn check_bucket(&mut self) {
+        self.bucket.check();
+        if self.bucket.overlaps > 0 {
+            self.rare.insert("segments of two leaders overlap");
+        }
+        if self.bucket.superseded > 0 {
+            self.rare
+                .insert("a leader of before was refused by the bucket");
+        }
+        let end = self.clients.seen.len();
+        (self.clients.again, self.clients.seen_again) = (true, 0);
+        let mut in_vain = 0;
+        while self.clients.seen_again < end {
+            let before = self.clients.seen_again;
+            self.read_again();
+            let waits = self.clients.seen_again == before;
+            in_vain = if waits { in_vain + 1 } else { 0 };
+            assert!(in_vain < 200, "a second reader stands at {before} of {end}");
+        }
     }
 
     fn acked_end(&self) -> usize {

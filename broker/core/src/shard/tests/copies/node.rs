@@ -1,5 +1,6 @@
 //! One copy: a shard with its disk, and the work that is under way for it.
 
+use super::bucket::Bucket;
 use crate::input::{Input, Now, PartitionConfig, ReplicaInput, TaskConfig};
 use crate::output::{Outbox, Output};
 use crate::replica::{Asked, Envelope, Limits, Message, Report};
@@ -8,7 +9,7 @@ use crate::{Reply, Ticket};
 use bytes::Bytes;
 use flowstone_storage::log::allocate_spare;
 use flowstone_storage::mark::{Mark, ReplicaMark};
-use flowstone_storage::settled::{SettleJob, SettleStep, SettledReader, remove_orphans};
+use flowstone_storage::settled::{SettleJob, SettleStep, SettledReader, Source, remove_orphans};
 use flowstone_storage::snapshot::{Outgoing, Part, finish_install};
 use flowstone_storage::{SimDisk, StateStore, layout};
 use flowstone_wire::{Failure, Incarnation, NodeId, PartitionId, ShardId};
@@ -22,9 +23,13 @@ pub(super) enum Effect {
     Report(Report),
     /// To be run later, in the order of their queue: 0 is the syncs', 1 the rest's.
     Work(usize, Work),
+    /// Asked of the bucket.
+    Bucket(Output),
     Reopen,
     Install,
     Fenced(String),
+    /// Nothing, but a word to the operator.
+    Told,
 }
 
 #[allow(
@@ -50,14 +55,25 @@ pub(super) enum Done {
 /// A copy of the shard that runs.
 pub(super) struct Live {
     pub(super) shard: Shard,
-    state: StateStore,
+    pub(super) state: StateStore,
     mark: Mark,
 }
 
 pub(super) struct Setup {
     pub(super) config: ShardConfig,
     pub(super) partitions: Vec<PartitionId>,
+    pub(super) settings: PartitionConfig,
+    pub(super) uneven_bytes: u64,
     pub(super) task: TaskConfig,
+}
+
+impl Setup {
+    /// Segments may end elsewhere on each node.
+    fn config_of(&self, node: NodeId) -> ShardConfig {
+        let mut config = self.config;
+        config.log.segment_bytes += u64::from(node.0) * self.uneven_bytes;
+        config
+    }
 }
 
 impl Live {
@@ -72,7 +88,7 @@ impl Live {
             limits: Limits::default(),
         };
         let disk = Arc::new(disk.clone());
-        let opened = Shard::open_replica(disk, &dir, id, setup.config, &state, options);
+        let opened = Shard::open_replica(disk, &dir, id, setup.config_of(node), &state, options);
         let (shard, start) = opened.unwrap();
         Self {
             shard,
@@ -85,7 +101,7 @@ impl Live {
     pub(super) fn introduce(&mut self, now: Now, setup: &Setup) -> Vec<Effect> {
         let mut all = Vec::new();
         for partition in &setup.partitions {
-            let (partition, config) = (*partition, PartitionConfig::default());
+            let (partition, config) = (*partition, setup.settings.clone());
             all.extend(self.step(now, Input::OpenPartition { partition, config }));
         }
         self.shard
@@ -102,7 +118,7 @@ impl Live {
     }
 
     /// Runs work that a step has asked for, and gives the input that answers it.
-    pub(super) fn work(&mut self, disk: &SimDisk, work: Output) -> Done {
+    pub(super) fn work(&mut self, disk: &SimDisk, bucket: &Bucket, work: Output) -> Done {
         let text = |e: flowstone_storage::Error| e.to_string();
         let dir = layout::shard_dir(ShardId(0));
         Done::Input(match work {
@@ -181,8 +197,19 @@ impl Live {
                 max_bytes,
                 bounds,
             } => {
-                let reader = SettledReader::open(disk, &dir, segment.id).unwrap();
-                let (slices, _) = reader.read(offset, max_bytes as usize).unwrap();
+                let (slices, _) = match reader(disk, bucket, segment) {
+                    Ok(reader) => reader.read(offset, max_bytes as usize).unwrap(),
+                    Err(why) => {
+                        let read = Box::new(Output::ReadSettled {
+                            ticket,
+                            segment,
+                            offset,
+                            max_bytes,
+                            bounds,
+                        });
+                        return Done::Input(Input::ReadGone { read, why });
+                    }
+                };
                 return Done::Answer(ticket, Ok(Reply::Fetched(bounds, slices)));
             }
             Output::ReadForTask {
@@ -190,16 +217,27 @@ impl Live {
                 segment,
                 offset,
             } => {
-                let reader = SettledReader::open(disk, &dir, segment.id).unwrap();
-                let (slices, _) = reader.read(offset, 1 << 20).unwrap();
+                let read = |reader: SettledReader| reader.read(offset, 1 << 20).unwrap().0;
                 Input::TaskBatches {
                     id,
                     partition: segment.id.partition,
-                    result: Ok(slices),
+                    result: reader(disk, bucket, segment).map(read),
                 }
+            }
+            gone @ (Output::Adopt { .. } | Output::ForgetLocal(_) | Output::DropSettled(_)) => {
+                return self.let_go(disk, gone);
             }
             other => panic!("{other:?}"),
         })
+    }
+}
+
+/// A settled segment, or that it is not there any more.
+fn reader(disk: &SimDisk, bucket: &Bucket, segment: Source) -> Result<SettledReader, String> {
+    match segment.remote {
+        Some(copy) => bucket.open(segment.id, copy.epoch),
+        None => SettledReader::open(disk, &layout::shard_dir(ShardId(0)), segment.id)
+            .map_err(|e| e.to_string()),
     }
 }
 
@@ -213,6 +251,9 @@ fn effect(output: Output) -> Effect {
         Output::Reopen => Effect::Reopen,
         Output::Install(_) => Effect::Install,
         Output::Fenced(why) => Effect::Fenced(why),
+        Output::Tier(_) | Output::LookIntoTier(_) => Effect::Bucket(output),
+        // A leader that was not the last one, or a file that went meanwhile: it is tried again.
+        Output::Report(what) if what.starts_with("the tier") => Effect::Told,
         Output::Report(what) => panic!("{what}"),
         Output::Drained | Output::Carry(_) => unreachable!("{output:?}"),
         work => Effect::Work(1, Work::Do(work)),

@@ -1,5 +1,6 @@
 //! The world of the copies: nodes, links, time, and what goes wrong.
 
+use super::bucket::Bucket;
 use super::clients::Clients;
 use super::node::{Done, Effect, Live, Setup, Work};
 use crate::catalog::placement::Policy;
@@ -35,8 +36,20 @@ const POLICY: Policy = Policy {
 pub(super) enum Event {
     Message(Envelope, Vec<Bytes>),
     Snapshot(Envelope, Vec<Part>),
-    Work { node: usize, boot: u64, work: Work },
-    Tick { node: usize, boot: u64 },
+    Work {
+        node: usize,
+        boot: u64,
+        work: Work,
+    },
+    Tick {
+        node: usize,
+        boot: u64,
+    },
+    Bucket {
+        node: usize,
+        boot: u64,
+        asked: Output,
+    },
     Asked(Asked),
     Reported(Report),
     Catalog(usize, ReplicaInput),
@@ -70,6 +83,7 @@ pub(super) struct World {
     pub(super) catalog: Catalog,
     pub(super) clients: Clients,
     pub(super) setup: Setup,
+    pub(super) bucket: Bucket,
     pub(super) cut: BTreeSet<(usize, usize)>,
     pub(super) rare: BTreeSet<&'static str>,
     tells: bool,
@@ -110,6 +124,7 @@ impl World {
             catalog: Catalog::new(POLICY, count, count, &lives),
             clients: Clients::new(3),
             setup,
+            bucket: Bucket::default(),
             cut: BTreeSet::new(),
             rare: BTreeSet::new(),
             tells,
@@ -193,6 +208,7 @@ impl World {
                 self.input(node, Input::Tick);
             }
             Event::Tick { .. } => {}
+            Event::Bucket { node, boot, asked } => self.serve(node, boot, asked),
             Event::Asked(Asked { from, .. })
                 if self.cut.contains(&(from.node.0 as usize, CATALOG)) => {}
             Event::Asked(asked) => {
@@ -218,6 +234,7 @@ impl World {
             }
             Event::Read => {
                 self.read();
+                self.read_back();
                 self.at(40_000, Event::Read);
             }
             Event::Fault => {
@@ -273,6 +290,15 @@ impl World {
                     self.at(after_us, Event::Reported(report));
                 }
                 Effect::Work(queue, work) => self.queue(n, queue, work),
+                Effect::Bucket(asked) => {
+                    let slow = self.rng.percent(20);
+                    let after_us = self
+                        .rng
+                        .between(1_000, if slow { 3_000_000 } else { 50_000 });
+                    let (node, boot) = (n, self.nodes[n].boot);
+                    self.at(after_us, Event::Bucket { node, boot, asked });
+                }
+                Effect::Told => {}
                 Effect::Reopen => {
                     self.rare.insert("a leader retired");
                     self.queue(n, 1, Work::Open);
@@ -282,6 +308,23 @@ impl World {
             }
         }
         self.plan_tick(n);
+    }
+
+    /// The bucket does what it was asked, also for a shard that has been opened again since.
+    fn serve(&mut self, n: usize, boot: u64, asked: Output) {
+        let node = &self.nodes[n];
+        let Some(live) = node
+            .live
+            .as_ref()
+            .filter(|_| node.boot == boot || !self.rng.percent(50))
+        else {
+            return;
+        };
+        let done = self.bucket.serve(&node.disk, &asked);
+        live.note(&done);
+        if boot == node.boot {
+            self.input(n, done);
+        }
     }
 
     fn plan_tick(&mut self, n: usize) {
@@ -302,6 +345,19 @@ impl World {
         match &work {
             Work::Do(Output::Cut(_)) => drop(self.rare.insert("a log was cut")),
             Work::Do(Output::Settle(_)) => drop(self.rare.insert("a segment was settled")),
+            Work::Do(Output::ForgetLocal(_)) => drop(self.rare.insert("a local file went")),
+            Work::Do(Output::Adopt { dropped, put }) => {
+                if !dropped.is_empty() {
+                    self.rare.insert("a local file went for others");
+                }
+                if put.iter().any(|(_, t)| t.is_some_and(|t| !t.local)) {
+                    self.rare
+                        .insert("what another leader has uploaded was taken over");
+                }
+            }
+            Work::Do(Output::ReadSettled { segment, .. }) if segment.remote.is_some() => {
+                self.rare.insert("something was read from the bucket");
+            }
             _ => {}
         }
         let slow = self.rng.percent(3);
@@ -348,7 +404,7 @@ impl World {
             Work::Do(output) => {
                 let node = &mut self.nodes[n];
                 let live = node.live.as_mut().expect("it runs in this boot");
-                match live.work(&node.disk, output) {
+                match live.work(&node.disk, &self.bucket, output) {
                     Done::Input(input) => self.input(n, input),
                     Done::Answer(ticket, result) => self.answered(ticket, result),
                     Done::Snapshot(envelope, parts) => {
