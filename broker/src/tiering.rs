@@ -137,7 +137,13 @@ impl Tiering {
     async fn open(&self) -> Result<(), TierError> {
         let settings = self.config.store.clone();
         let tier = Tier::open(settings, &self.cache_dir, self.runtime.clone()).await?;
+        let apart = tier.abilities().objection.is_none();
         let since = match &self.cluster {
+            Some(_) if !apart => {
+                let what = "it does not keep two writers apart, and every node of a cluster writes to it: \
+                            take a server that creates conditionally";
+                return Err(TierError::Refused { what: what.into() });
+            }
             None => tier.take_epoch(&self.who).await?,
             Some(cluster) => tier.join(cluster, &self.who).await?,
         };
@@ -219,8 +225,12 @@ impl Tiering {
     ) {
         let tiering = self.clone();
         self.runtime.spawn(async move {
-            let found = match tiering.readable() {
-                Ok(ground) => found(&ground, partition).await.map_err(|e| e.to_string()),
+            // Not where another owner has it: what that one names is not what was here.
+            let found = match tiering.ours() {
+                Ok(ground) => {
+                    let found = found(&ground, partition).await;
+                    found.map_err(|e| tiering.noted(e))
+                }
                 Err(why) => Err(why),
             };
             tell(found);
@@ -254,9 +264,11 @@ impl Tiering {
 
 async fn found(ground: &Ground, partition: PartitionId) -> Result<TierFound, TierError> {
     let manifest = ground.tier.manifest(partition).await?;
+    ground.tier.check_right(ground.since).await?;
     let entry = |e: &flowstone_tier::Entry| (e.meta(partition), e.tiered(false));
     Ok(TierFound {
         since: ground.since.0,
+        start: manifest.start(),
         entries: manifest.entries().iter().map(entry).collect(),
     })
 }

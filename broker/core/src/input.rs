@@ -105,6 +105,8 @@ pub struct TierFound {
     /// Copies of this epoch of the tier and later ones were made by leaders of this cluster. Of others only
     /// those are to be believed that are known already.
     pub since: u32,
+    /// Nothing before this is kept.
+    pub start: Offset,
     /// Segments and their copies, by offset.
     pub entries: Vec<(SettledMeta, Tiered)>,
 }

@@ -5,7 +5,7 @@ use flowstone_core::output::TierJob;
 use flowstone_storage::settled::{SegmentId, SettledMeta, SettledReader, Tiered};
 use flowstone_storage::{Disk, layout};
 use flowstone_tier::{Entry, Manifest, PutManifest, Right, Scope, TierError};
-use flowstone_wire::PartitionId;
+use flowstone_wire::{Offset, PartitionId};
 use futures_util::{StreamExt, stream};
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -87,6 +87,8 @@ impl Task {
         known: &mut Option<Manifest>,
     ) -> Result<Vec<(SegmentId, Tiered)>, TierError> {
         let (tier, job) = (&ground.tier, &self.job);
+        // Before anything is sent.
+        tier.check_right(right).await?;
         // One partition may be all there is: its segments go side by side. All are let come to an end,
         // so that parts of one that goes well are not left because another one fails.
         let mut uploads = Vec::new();
@@ -148,8 +150,15 @@ impl Task {
             if let Some(first) = entries.first() {
                 // What other leaders of the cluster have uploaded is as good as what was here.
                 let of_us = |e: &Entry| !self.job.replaces && e.id.epoch >= ground.since;
-                let is_kept =
-                    |e: &Entry| of_us(e) || self.job.keep.contains(&e.segment(self.job.partition));
+                // Other nodes may have let go of files for what this one does not know.
+                let end = entries.last().map_or(Offset(0), |e| e.next_offset);
+                let behind = |e: &Entry| {
+                    right.scope.is_some() && !self.job.replaces && e.id.first_offset >= end
+                };
+                let is_kept = |e: &Entry| {
+                    let named = self.job.keep.contains(&e.segment(self.job.partition));
+                    of_us(e) || behind(e) || named
+                };
                 next.give_up(first.id.first_offset, right.epoch, is_kept);
             }
             for entry in entries {

@@ -54,8 +54,17 @@ async fn sweep(
     let (Some(term), ground) = (service.deciding_since(), tiering.ours()?) else {
         return Ok(());
     };
-    let right = tiering.right_above_all(&ground, Scope::Catalog, term);
-    right.await.map_err(|e| tiering.noted(e))?;
+    let right = tiering.right(&ground, Scope::Catalog, term).await;
+    let right = right.map_err(|e| tiering.noted(e))?;
+    let mut newest = right.epoch;
+    for partition in catalog.left_in_tier().flat_map(|(_, all)| all) {
+        let manifest = ground.tier.manifest(*partition).await;
+        newest = newest.max(manifest.map_err(|e| tiering.noted(e))?.epoch());
+    }
+    if newest > right.epoch {
+        let above = tiering.right_above_all(&ground, Scope::Catalog, term);
+        above.await.map_err(|e| tiering.noted(e))?;
+    }
     for (topic, partitions) in catalog.left_in_tier() {
         for partition in partitions {
             remove(tiering, disk, term, *partition).await?;

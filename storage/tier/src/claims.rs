@@ -90,6 +90,8 @@ impl Tier {
                 Ok(Some(Some(joint)))
             })
             .await?;
+        // Others may have removed versions meanwhile.
+        self.objects().row_starts().clear();
         let scope = Some(scope);
         Ok(Right { scope, epoch })
     }

@@ -76,7 +76,17 @@ impl Tier {
         if next.epoch() > epoch {
             return Err(right.overtaken(next.epoch()));
         }
-        let (known, next) = (next.version(), next.numbered(epoch));
+        let (known, base) = (next.version(), next.epoch());
+        if base != epoch {
+            // Somebody else may have written since, and removed what came behind this one: then that name
+            // could be created again, and would count for nothing.
+            // It may also be what an earlier try of this has left.
+            let newest = self.manifest_from(next.partition(), 0).await?;
+            if newest.version() != known && newest != next.numbered(epoch) {
+                return Ok(PutManifest::Conflict(newest));
+            }
+        }
+        let next = next.numbered(epoch);
         let row = self.names().manifest_row(next.partition());
         let bytes = Bytes::from(next.encode().map_err(TierError::refused)?);
         if self.objects().append(&row, next.version(), &bytes).await? == Created::Taken {

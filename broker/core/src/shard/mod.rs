@@ -106,6 +106,8 @@ pub struct Shard {
     /// Segments settled in one go, at most.
     settle_segments: usize,
     rewrite_out: bool,
+    /// What is being rewritten.
+    rewriting: Option<PartitionId>,
     /// After a rewriting that failed the next is not tried before this.
     rewrite_after_us: u64,
     tier: Tier,

@@ -43,7 +43,7 @@ impl Shard {
                 .filter(|m| m.next_offset <= p.stored_start)
             {
                 let id = gone.id();
-                if tiers && p.copy_of(id).is_some() {
+                if tiers && p.is_in_tier(gone) {
                     // The tier lets go of it first, or nothing would know that it is there.
                     p.tier_stale = true;
                     break;
@@ -136,6 +136,7 @@ impl Shard {
                         Some(p) => {
                             p.settled.push_back(meta);
                             p.note_wait(now);
+                            p.looks.soon(now);
                         }
                         // Deleted while it was being settled.
                         None => dropped.push(meta.id()),

@@ -47,6 +47,7 @@ impl Shard {
         });
         if let Some(input) = wanted {
             self.rewrite_out = true;
+            self.rewriting = input.segments.first().map(|m| m.partition);
             out.push(Output::Rewrite(input));
         }
     }
@@ -57,7 +58,7 @@ impl Shard {
         result: Result<Rewritten, Error>,
         out: &mut Outbox,
     ) {
-        self.rewrite_out = false;
+        (self.rewrite_out, self.rewriting) = (false, None);
         match result {
             Ok(done) => self.take_rewritten(done, out),
             Err(e) => {

@@ -129,7 +129,11 @@ impl Shard {
         result: Result<Vec<(SegmentId, Tiered)>, String>,
         out: &mut Outbox,
     ) {
-        self.note_answer(result.is_ok());
+        self.tier.jobs_out = self.tier.jobs_out.saturating_sub(1);
+        self.tier.failing = result.is_err();
+        if !self.tier.failing {
+            self.tier.tell_at_us = 0;
+        }
         let shared = self.replication.is_some();
         let p = self.partitions.get_mut(&partition);
         match (p, result) {
@@ -151,14 +155,6 @@ impl Shard {
             (None, _) => {}
         }
         self.finish_drain(out);
-    }
-
-    fn note_answer(&mut self, good: bool) {
-        self.tier.jobs_out = self.tier.jobs_out.saturating_sub(1);
-        self.tier.failing = !good;
-        if good {
-            self.tier.tell_at_us = 0;
-        }
     }
 
     /// Bytes of a partition that no settled segment needs to have.

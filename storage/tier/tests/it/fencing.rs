@@ -167,6 +167,47 @@ async fn the_leader_of_an_earlier_term_is_refused_and_other_shards_go_on() {
     is_fenced(a.check_right(third).await);
 }
 
+/// A leader that was replaced, and leads again in the same process, may hold an old manifest: the names of
+/// versions behind it have been removed, and could be created again.
+#[tokio::test]
+async fn who_leads_again_goes_on_with_the_newest_manifest() {
+    let (store, dir) = (Faulty::new(), tempfile::tempdir().unwrap());
+    let (a, b) = (
+        tier(&store, &dir.path().join("a")).await,
+        tier(&store, &dir.path().join("b")).await,
+    );
+    let since = a.join("cluster", "a").await.unwrap();
+    b.join("cluster", "b").await.unwrap();
+    let shard = Scope::Shard(ShardId(0));
+    let put = async |tier: &Tier, next: &Manifest, right| match tier.put_manifest(next, right).await
+    {
+        Ok(PutManifest::Stored(stored)) => stored,
+        other => panic!("{other:?}"),
+    };
+    let first = a.claim(shard, 1, since, "a").await.unwrap();
+    let mut old = a.manifest(P).await.unwrap();
+    for n in 0..3 {
+        old.add(entry(n * 10, n * 10 + 10, first.epoch)).unwrap();
+        old = put(&a, &old, first).await;
+    }
+    let second = b.claim(shard, 2, since, "b").await.unwrap();
+    let mut newest = b.manifest(P).await.unwrap();
+    for n in 3..9 {
+        newest
+            .add(entry(n * 10, n * 10 + 10, second.epoch))
+            .unwrap();
+        newest = put(&b, &newest, second).await;
+    }
+    let third = a.claim(shard, 3, since, "a").await.unwrap();
+    old.add(entry(30, 40, third.epoch)).unwrap();
+    let conflict = a.put_manifest(&old, third).await.unwrap();
+    assert_eq!(conflict, PutManifest::Conflict(newest.clone()));
+    newest.add(entry(90, 100, third.epoch)).unwrap();
+    let stored = put(&a, &newest, third).await;
+    assert_eq!((stored.entries().len(), stored.version()), (10, 10));
+    assert_eq!(b.manifest(P).await.unwrap(), stored);
+}
+
 #[tokio::test]
 async fn an_answer_that_got_lost_is_found_again() {
     for happens in [false, true] {

@@ -8,16 +8,19 @@ use crate::shard::partition::Partition;
 use flowstone_storage::settled::{SettledMeta, Tiered};
 use flowstone_wire::PartitionId;
 
-/// Looks that change nothing are this far apart in the end; requests cost money.
-const PAUSE_US_MAX: u64 = 20_000_000;
+/// Looks that change nothing are this far apart in the end: requests cost money.
+const PAUSE_US_MAX: u64 = 600_000_000;
 
 impl Shard {
     /// Others may have led: what they put into the tier is not known yet.
     pub(in crate::shard) fn distrust_tier(&mut self) {
         if self.config.tier_after_ms.is_some() {
-            self.partitions
-                .values_mut()
-                .for_each(|p| p.looks.must = true);
+            for p in self.partitions.values_mut() {
+                p.looks = Looks {
+                    must: true,
+                    ..Looks::default()
+                };
+            }
         }
     }
 
@@ -29,31 +32,69 @@ impl Shard {
         result: Result<TierFound, String>,
         out: &mut Outbox,
     ) {
-        self.note_answer(result.is_ok());
-        let hot = self.hot_bytes_of(partition);
-        // What is being rewritten would come back beside what takes its place.
-        let busy = self.rewrite_out;
-        let leads = self.leads();
-        match (self.partitions.get_mut(&partition), result) {
-            (Some(p), Ok(found)) => {
-                p.tier_out = false;
-                let mut gained = busy;
-                if !busy {
-                    (p.looks.must, p.looks.wanted) = (false, false);
-                    gained = take_over(p, now, &found, (hot, leads), out);
+        self.tier.jobs_out = self.tier.jobs_out.saturating_sub(1);
+        let taken = result.and_then(|found| self.take_over(now, partition, &found, out));
+        if let Some(p) = self.partitions.get_mut(&partition) {
+            p.tier_out = false;
+            p.note_wait(now);
+            match taken {
+                Ok(gained) => {
+                    p.looks.pause(now, gained);
+                    self.ask_again(now, partition, out);
                 }
-                p.looks.pause(now, gained);
-                p.note_wait(now);
-                self.ask_again(now, partition, out);
+                Err(e) => {
+                    self.tier.after_us = now.mono_us + RETRY_US;
+                    self.tell_failure(now, partition, &e, out);
+                }
             }
-            (Some(p), Err(e)) => {
-                p.tier_out = false;
-                self.tier.after_us = now.mono_us + RETRY_US;
-                self.tell_failure(now, partition, &e, out);
-            }
-            (None, _) => {}
         }
         self.finish_drain(out);
+    }
+
+    /// Says whether that changed anything, or is to be done soon.
+    fn take_over(
+        &mut self,
+        now: Now,
+        partition: PartitionId,
+        found: &TierFound,
+        out: &mut Outbox,
+    ) -> Result<bool, String> {
+        let (hot, leads) = (self.hot_bytes_of(partition), self.leads());
+        // What is being rewritten would come back beside what takes its place.
+        let busy = self.rewriting == Some(partition);
+        let Some(p) = self.partitions.get_mut(&partition).filter(|_| !busy) else {
+            return Ok(true);
+        };
+        let entries = believed(p, found);
+        if let Some(missed) = p.missed(&entries, p.stored_start.max(found.start)) {
+            let (from, to) = (missed.first_offset, missed.next_offset);
+            return Err(format!(
+                "offsets {from} to {to} are in the tier only, and it does not name them: is it the right one?"
+            ));
+        }
+        let start = found.start.min(p.committed);
+        if start > p.start {
+            // The leader before kept no more.
+            p.start = start;
+            if !std::mem::replace(&mut p.dirty, true) {
+                self.materializer.dirty_partition(partition);
+            }
+            self.materializer.wanted = true;
+        }
+        let due = surplus(p, now.unix_ms, hot);
+        let Some(change) = p.adopt(&entries, due, self.settle_out) else {
+            return Ok(true);
+        };
+        (p.looks.must, p.looks.wanted) = (false, false);
+        let first = entries.first();
+        let expired = first.is_some_and(|(m, _)| m.next_offset <= p.stored_start);
+        p.tier_stale |= leads && (expired || p.is_compacted_elsewhere());
+        let gained = !change.dropped.is_empty() || !change.put.is_empty();
+        if gained {
+            let (dropped, put) = (change.dropped, change.put);
+            out.push(Output::Adopt { dropped, put });
+        }
+        Ok(gained)
     }
 }
 
@@ -61,36 +102,35 @@ impl Looks {
     /// The next one is later, the more have changed nothing.
     fn pause(&mut self, now: Now, gained: bool) {
         let longer_us = self.pause_us.saturating_mul(2).min(PAUSE_US_MAX);
-        self.pause_us = if gained {
-            RETRY_US
-        } else {
-            longer_us.max(RETRY_US)
+        self.pause_us = match gained {
+            true => RETRY_US,
+            false => longer_us.max(RETRY_US),
         };
         self.after_us = now.mono_us + self.pause_us;
     }
+
+    /// Something is there that was not when it was looked last.
+    pub(in crate::shard) fn soon(&mut self, now: Now) {
+        if self.pause_us > RETRY_US {
+            self.pause_us = RETRY_US;
+            self.after_us = self.after_us.min(now.mono_us + RETRY_US);
+        }
+    }
 }
 
-/// Takes over what was found in the tier. Says whether that changed anything.
-fn take_over(
-    p: &mut Partition,
-    now: Now,
-    found: &TierFound,
-    (hot_bytes, leads): (u64, bool),
-    out: &mut Outbox,
-) -> bool {
+impl Partition {
+    /// Whether the tier has what another leader has made of a compacted topic.
+    fn is_compacted_elsewhere(&self) -> bool {
+        let compact = self.config.as_ref().is_some_and(|c| c.compact);
+        compact && self.settled.iter().any(|m| self.copy_of(m.id()).is_none())
+    }
+}
+
+/// What leaders of the cluster have put there, or was known before. The rest is of whoever had the tier
+/// before: of records that may be others than those here.
+fn believed(p: &Partition, found: &TierFound) -> Vec<(SettledMeta, Tiered)> {
     let known =
         |(m, t): &(SettledMeta, Tiered)| p.copy_of(m.id()).is_some_and(|c| c.epoch == t.epoch);
-    // Others are of whoever had the tier before: of records that may be others than those here.
     let believed = |e: &&(SettledMeta, Tiered)| e.1.epoch >= found.since || known(e);
-    let entries: Vec<_> = found.entries.iter().filter(believed).cloned().collect();
-    let first = entries.first();
-    p.tier_stale |= leads && first.is_some_and(|(m, _)| m.next_offset <= p.stored_start);
-    let due = surplus(p, now.unix_ms, hot_bytes);
-    let change = p.adopt(&entries, due);
-    if change == super::adopt::Adoption::default() {
-        return false;
-    }
-    let (dropped, put) = (change.dropped, change.put);
-    out.push(Output::Adopt { dropped, put });
-    true
+    found.entries.iter().filter(believed).cloned().collect()
 }

@@ -8,7 +8,7 @@ use crate::shard::ShardConfig;
 use flowstone_storage::Disk;
 use flowstone_storage::settled::{SegmentId, SettledMeta, SettledReader, Tiered};
 use flowstone_storage::{SimDisk, layout};
-use flowstone_wire::{PartitionId, ShardId};
+use flowstone_wire::{Offset, PartitionId, ShardId};
 use std::collections::BTreeMap;
 use std::io::IoSlice;
 use std::path::PathBuf;
@@ -133,6 +133,7 @@ impl Bucket {
                 partition: *partition,
                 result: Ok(TierFound {
                     since: SINCE,
+                    start: Offset(0),
                     entries: self.manifests.get(partition).cloned().unwrap_or_default(),
                 }),
             },

@@ -4,6 +4,7 @@ use super::*;
 use crate::input::PartitionConfig;
 use flowstone_wire::{Lsn, PartitionId};
 use proptest::prelude::*;
+use std::collections::BTreeMap;
 
 const ID: PartitionId = PartitionId(1024);
 
@@ -72,7 +73,7 @@ proptest! {
     #[test]
     fn nothing_is_nowhere(
         here in lengths(), there in lengths(), from in 0u64..6, due in 0usize..12, start in 0u64..30,
-        again in lengths(),
+        again in lengths(), settling in any::<bool>(),
     ) {
         let mut p = partition(row(0, &here));
         p.stored_start = Offset(start.min(p.next.0));
@@ -82,7 +83,16 @@ proptest! {
             let end = p.next.0;
             let before = map_of(&p, end);
             let (old, marks) = (p.settled.clone(), p.tiered.clone());
-            let change = p.adopt(&found, due);
+            let missed = p.missed(&found, p.stored_start).is_some();
+            prop_assert!(!missed, "entries only grow");
+            let Some(change) = p.adopt(&found, due, settling) else { break };
+            if settling {
+                // What is being settled begins behind what was kept and settled.
+                let begins = |last: Option<&SettledMeta>| {
+                    last.map_or(Offset(0), |m| m.next_offset).max(p.stored_start)
+                };
+                prop_assert_eq!(begins(p.settled.back()), begins(old.back()));
+            }
             prop_assert!(p.settled.iter().is_sorted_by(|a, b| a.first_offset < b.first_offset
                 && a.next_offset < b.next_offset), "{:?}", p.settled);
             let after = map_of(&p, end);
@@ -119,13 +129,45 @@ proptest! {
 #[test]
 fn as_many_files_go_as_may_and_others_stay() {
     let mut p = partition(row(0, &[10, 10, 10, 10]));
-    let change = p.adopt(&entries(0, &[7, 8, 8, 9]), 2);
+    let change = p.adopt(&entries(0, &[7, 8, 8, 9]), 2, false).unwrap();
     let firsts: Vec<u64> = p.settled.iter().map(|m| m.first_offset.0).collect();
     assert_eq!(firsts, [0, 7, 15, 20, 30]);
     assert_eq!(change.dropped.len(), 2, "{change:?}");
     assert!(p.is_in_tier(&meta(20, 30)) && !p.is_in_tier(&meta(30, 40)));
     // The same again changes nothing.
-    assert_eq!(p.adopt(&entries(0, &[7, 8, 8, 9]), 0), Adoption::default());
+    let again = p.adopt(&entries(0, &[7, 8, 8, 9]), 0, false);
+    assert_eq!(again, Some(Adoption::default()));
+    // What is in the tier only must be named there.
+    assert!(p.missed(&entries(0, &[7, 8, 8]), Offset(0)).is_none());
+    let missed = p
+        .missed(&entries(7, &[8, 8]), Offset(0))
+        .map(|m| m.first_offset.0);
+    assert_eq!(missed, Some(0));
+    assert!(p.missed(&entries(7, &[8, 8]), Offset(7)).is_none());
+}
+
+/// What was adopted is replaced by a later leader's, which goes further than what is settled here.
+#[test]
+fn what_replaces_a_copy_is_taken_over() {
+    let mut p = partition(row(20, &[4]));
+    p.settled.push_front(meta(10, 20));
+    p.settled.push_front(meta(0, 10));
+    p.tiered.insert(Offset(0), copy(2));
+    p.tiered.insert(Offset(10), copy(3));
+    p.next = Offset(30);
+    let found = [(meta(0, 10), copy(2)), (meta(8, 25), copy(9))];
+    assert_eq!(
+        p.adopt(&found, 0, true),
+        None,
+        "what is being settled begins at 24"
+    );
+    let change = p.adopt(&found, 0, false).unwrap();
+    let ends: Vec<u64> = p.settled.iter().map(|m| m.next_offset.0).collect();
+    assert_eq!(
+        (ends, change.dropped.len()),
+        (vec![10, 25], 2),
+        "{change:?}"
+    );
 }
 
 #[test]
@@ -135,7 +177,7 @@ fn compacted_files_all_stay() {
         compact: true,
         ..PartitionConfig::default()
     });
-    p.adopt(&entries(0, &[10, 5, 5]), 2);
+    p.adopt(&entries(0, &[10, 5, 5]), 2, false).unwrap();
     assert_eq!(p.settled.len(), 2);
     assert!(p.is_in_tier(&meta(0, 10)), "it is the same");
     assert!(!p.is_in_tier(&meta(10, 20)), "of other parts nobody knows");
