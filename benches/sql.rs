@@ -22,13 +22,13 @@ struct Batch {
 }
 
 /// Records of `value(n)` under 100 keys, ten to the millisecond.
-fn batches(value: impl Fn(u64) -> String) -> Vec<Batch> {
+fn batches<V: AsRef<[u8]>>(value: impl Fn(u64) -> V) -> Vec<Batch> {
     let batch = |base: u64| {
         let mut builder = BatchBuilder::new(Codec::None);
         for n in base..base + BATCH {
             let (key, value) = (format!("key-{}", n * 7 % 100), value(n));
             let at_ms = 1_700_000_000_000 + (n / 10) as i64;
-            assert!(builder.push(at_ms, Some(key.as_bytes()), Some(value.as_bytes()), &[]));
+            assert!(builder.push(at_ms, Some(key.as_bytes()), Some(value.as_ref()), &[]));
         }
         let stamp = Stamp {
             partition: P,
@@ -72,8 +72,39 @@ const RAW: &str = "CREATE STREAM t (line VARCHAR, k VARCHAR FROM KEY, ts TIMESTA
      WATERMARK FOR ts AS ts) WITH (format = 'raw');";
 const JSON: &str = "CREATE STREAM t (ts TIMESTAMP, k VARCHAR, n BIGINT, x DOUBLE, line VARCHAR, \
      WATERMARK FOR ts AS ts);";
+/// The same fields as [`JSON`] has.
+const AVRO: &str = "CREATE STREAM t (ts TIMESTAMP, k VARCHAR, n BIGINT, x DOUBLE, line VARCHAR, \
+     WATERMARK FOR ts AS ts) WITH (format = 'avro', schema = '{\"type\": \"record\", \"name\": \"t\", \
+     \"fields\": [{\"name\": \"ts\", \"type\": {\"type\": \"long\", \"logicalType\": \"timestamp-millis\"}}, \
+     {\"name\": \"k\", \"type\": \"string\"}, {\"name\": \"n\", \"type\": \"long\"}, \
+     {\"name\": \"x\", \"type\": \"double\"}, {\"name\": \"line\", \"type\": \"string\"}]}');";
 const COUNT: &str = "SELECT k, window_end, count(*) AS c FROM TUMBLE(t, ts, INTERVAL '1' SECOND) \
      GROUP BY k, window_start, window_end";
+
+/// A number as Avro writes it.
+fn long(value: u64, out: &mut Vec<u8>) {
+    let mut zigzag = value << 1;
+    while zigzag >= 0x80 {
+        out.push(zigzag as u8 | 0x80);
+        zigzag >>= 7;
+    }
+    out.push(zigzag as u8);
+}
+
+fn text(value: &str, out: &mut Vec<u8>) {
+    long(value.len() as u64, out);
+    out.extend_from_slice(value.as_bytes());
+}
+
+fn avro(n: u64) -> Vec<u8> {
+    let mut out = Vec::new();
+    long(1_700_000_000_000 + n / 10, &mut out);
+    text(&format!("key-{}", n * 7 % 100), &mut out);
+    long(n, &mut out);
+    out.extend_from_slice(&((n % 977) as f64 + 0.5).to_le_bytes());
+    text("a line of text", &mut out);
+    out
+}
 
 fn pipelines(c: &mut Criterion) {
     let raw = batches(|n| format!("a line of text number {n}"));
@@ -85,6 +116,7 @@ fn pipelines(c: &mut Criterion) {
             n % 977
         )
     });
+    let avro = batches(avro);
     let cases = [
         (
             "project raw",
@@ -100,7 +132,23 @@ fn pipelines(c: &mut Criterion) {
             "",
             &json,
         ),
+        ("project avro", AVRO, "SELECT k, n, x FROM t", "", &avro),
+        (
+            "filter and project avro",
+            AVRO,
+            "SELECT k, n * 2 AS n FROM t WHERE x > 100.0",
+            "",
+            &avro,
+        ),
+        (
+            "project avro to raw",
+            AVRO,
+            "SELECT line FROM t",
+            "WITH (format = 'raw')",
+            &avro,
+        ),
         ("tumbling count raw", RAW, COUNT, "", &raw),
+        ("tumbling count avro", AVRO, COUNT, "", &avro),
         ("tumbling count json", JSON, COUNT, "", &json),
     ];
     let mut group = c.benchmark_group("sql");

@@ -1,5 +1,6 @@
 //! From the bytes of records to columns, and back.
 
+pub(crate) mod avro;
 mod cells;
 pub(crate) mod csv;
 mod decode;

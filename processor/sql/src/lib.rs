@@ -49,6 +49,7 @@ pub mod statement;
 pub mod stream;
 
 pub use error::Error;
+pub use format::avro::{Avro, Schema as AvroSchema};
 pub use format::encode::Json as JsonRows;
 pub use pipeline::{OutputFormat, Planned, Spread, Streams, back_name, front_name, plan_file};
 pub use plan::{Lookup, over_history};

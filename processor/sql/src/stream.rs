@@ -1,9 +1,11 @@
 //! A stream: a topic seen as rows, with names, types and a watermark that are checked.
 
 use crate::error::{Error, Result};
+use crate::format::avro::{self, Avro};
 use crate::plan::literal;
 use crate::statement::{
-    ColumnSource, ColumnStatement, PrimaryKeyStatement, StreamStatement, WatermarkStatement,
+    ColumnSource, ColumnStatement, Options, PrimaryKeyStatement, StreamStatement,
+    WatermarkStatement,
 };
 use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use datafusion::sql::sqlparser::ast::{
@@ -13,10 +15,12 @@ use flowstone_wire::PartitionId;
 use std::sync::Arc;
 
 /// How the value of a record is written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Format {
     /// A JSON object; columns are its members.
     Json,
+    /// A record of Avro; columns are its fields.
+    Avro(Avro),
     /// One line of separated values; columns are its fields in order.
     Csv {
         /// Between the fields.
@@ -84,14 +88,15 @@ impl Stream {
             .unwrap_or_else(|| statement.name.clone());
         flowstone_wire::name::check("topic", &topic)
             .map_err(|f| Error::at(statement.place, f.message))?;
-        let format = match options.take_choice("format", &["json", "csv", "raw"])? {
+        let format = match options.take_choice("format", &["json", "csv", "raw", "avro"])? {
             None | Some(0) => Format::Json,
             Some(1) => Format::Csv {
                 delimiter: delimiter(options.take("delimiter"), statement)?,
             },
-            Some(_) => Format::Raw,
+            Some(2) => Format::Raw,
+            Some(_) => Format::Avro(avro(&mut options, statement)?),
         };
-        options.finish("topic, format and, for csv, delimiter")?;
+        options.finish("topic, format, for csv delimiter, and for avro schema and schema_id")?;
         let mut columns = statement
             .columns
             .iter()
@@ -101,7 +106,7 @@ impl Stream {
             Some(key) => Some(primary_key(key, &mut columns)?),
             None => None,
         };
-        check_values(format, statement, &columns)?;
+        check_values(&format, statement, &columns)?;
         let watermark = statement
             .watermark
             .as_ref()
@@ -190,29 +195,51 @@ fn delimiter(given: Option<String>, statement: &StreamStatement) -> Result<u8> {
     }
 }
 
+fn avro(options: &mut Options, statement: &StreamStatement) -> Result<Avro> {
+    let Some((text, place)) = options.take_placed("schema") else {
+        let text =
+            "format 'avro' needs the schema of its writers: schema = '{\"type\": \"record\", ...}'";
+        return Err(Error::at(statement.place, text));
+    };
+    let schema = avro::Schema::parse(&text);
+    let schema = schema.map_err(|e| Error::at(place, format!("the schema: {e}")))?;
+    let schema_id = options.take_number("schema_id", 0..=i64::from(u32::MAX))?;
+    Ok(Avro {
+        schema: Arc::new(schema),
+        schema_id: schema_id.and_then(|id| u32::try_from(id).ok()),
+    })
+}
+
 /// What a format asks of the columns that show the value.
-fn check_values(format: Format, statement: &StreamStatement, columns: &[Column]) -> Result<()> {
+fn check_values(format: &Format, statement: &StreamStatement, columns: &[Column]) -> Result<()> {
     let mut values = columns.iter().filter(|c| c.source == ColumnSource::Value);
     let (first, count) = (values.next(), 1 + values.count());
-    if format == Format::Raw && first.is_some() {
+    if *format == Format::Raw && first.is_some() {
         let text = first.is_some_and(|c| matches!(c.data_type, DataType::Utf8 | DataType::Binary));
         if count > 1 || !text {
             let text = "a raw stream shows its value in one column, VARCHAR or VARBINARY";
             return Err(Error::at(statement.place, text));
         }
     }
+    if let Format::Avro(avro) = format {
+        let values = columns.iter().zip(&statement.columns);
+        for (column, said) in values.filter(|(c, _)| c.source == ColumnSource::Value) {
+            avro.check(column).map_err(|e| Error::at(said.place, e))?;
+        }
+        return Ok(());
+    }
     if let Some(at) = columns.iter().position(|c| c.data_type.is_nested())
-        && format != Format::Json
+        && *format != Format::Json
     {
-        let text = "a list is read from JSON only: give VARCHAR";
+        let text = "a list is read from JSON and Avro only: give VARCHAR";
         return Err(Error::at(statement.columns[at].place, text));
     }
     let binary = columns
         .iter()
         .position(|c| c.source == ColumnSource::Value && c.data_type == DataType::Binary);
     match binary {
-        Some(at) if format != Format::Raw => {
-            let text = "a VARBINARY column shows a KEY, a HEADER or a raw value: give VARCHAR";
+        Some(at) if *format != Format::Raw => {
+            let text = "a VARBINARY column shows a KEY, a HEADER, a raw value or bytes of Avro: give VARCHAR";
             Err(Error::at(statement.columns[at].place, text))
         }
         _ => Ok(()),

@@ -1,7 +1,7 @@
 //! Records of one stream to columns.
 
 use super::cells::{Cells, List};
-use super::{csv, json};
+use super::{avro, csv, json};
 use crate::statement::ColumnSource;
 use crate::stream::{Column, Format, Stream};
 use datafusion::arrow::array::{RecordBatch, RecordBatchOptions, UInt32Array};
@@ -73,14 +73,14 @@ impl Decoder {
             Vec::with_capacity(records.len()),
             Vec::with_capacity(records.len()),
         );
-        let mut json = json::Reader::new(&table.columns);
+        let mut reader = Reader::new(&self.stream.format, &table.columns);
         for (row, record) in records
             .iter()
             .enumerate()
             .filter(|(_, r)| r.source == source)
         {
             let read = self
-                .read(record, &mut table, &mut json)
+                .read(record, &mut table, &mut reader)
                 .and_then(|()| match event_time {
                     None => Ok((record.view.timestamp, None)),
                     Some((column, delay_ms)) => {
@@ -114,21 +114,41 @@ impl Decoder {
         &self,
         record: &BulkRecord<'_>,
         table: &mut Table,
-        json: &mut json::Reader,
+        reader: &mut Reader,
     ) -> Result<(), String> {
         if self.stream.is_table() && record.view.key.is_none() {
             return Err("a record of a table needs a key: it says which row it is".into());
         }
         if let Some(value) = record.view.value {
-            match self.stream.format {
-                Format::Json => json.read(value, table)?,
-                Format::Csv { delimiter } => {
-                    csv::read(value, delimiter, &self.stream, &self.columns, table)?
+            match reader {
+                Reader::Json(json) => json.read(value, table)?,
+                Reader::Avro(avro) => avro.read(value, table)?,
+                Reader::Csv(delimiter) => {
+                    csv::read(value, *delimiter, &self.stream, &self.columns, table)?;
                 }
-                Format::Raw => raw(value, table)?,
+                Reader::Raw => raw(value, table)?,
             }
         }
         beside(record, table)
+    }
+}
+
+/// Reads values of one format.
+enum Reader {
+    Json(json::Reader),
+    Avro(avro::Reader),
+    Csv(u8),
+    Raw,
+}
+
+impl Reader {
+    fn new(format: &Format, columns: &[Column]) -> Self {
+        match format {
+            Format::Json => Self::Json(json::Reader::new(columns)),
+            Format::Avro(avro) => Self::Avro(avro::Reader::new(avro, columns)),
+            Format::Csv { delimiter } => Self::Csv(*delimiter),
+            Format::Raw => Self::Raw,
+        }
     }
 }
 
@@ -278,6 +298,11 @@ impl Table {
         // Who only counts rows asks for no column.
         let options = RecordBatchOptions::new().with_row_count(Some(keep.len()));
         RecordBatch::try_new_with_options(batch.schema(), columns, &options)
+    }
+
+    /// The column, for values that only it knows whether they fit.
+    pub(super) fn cell(&mut self, at: usize) -> &mut Cells {
+        &mut self.cells[at]
     }
 
     pub(super) fn set_null(&mut self, at: usize) {

@@ -71,6 +71,13 @@ impl Options {
         Some(self.given.remove(at).value)
     }
 
+    /// Takes the value of an option, and where it stands.
+    pub fn take_placed(&mut self, name: &str) -> Option<(String, Location)> {
+        let at = self.given.iter().position(|o| o.name == name)?;
+        let given = self.given.remove(at);
+        Some((given.value, given.value_place))
+    }
+
     /// Takes an option that is a number within a range.
     ///
     /// # Errors

@@ -39,8 +39,8 @@ fn members_become_columns_in_the_order_in_which_they_come() {
     );
     let stream = stream(&text, "my-topic");
     assert_eq!(
-        (stream.topic.as_str(), stream.format),
-        ("my-topic", Format::Json)
+        (stream.topic.as_str(), &stream.format),
+        ("my-topic", &Format::Json)
     );
     let time = DataType::Timestamp(TimeUnit::Millisecond, None);
     assert_eq!(

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "tests may")]
 
 mod asof;
+mod avro;
 mod counted;
 mod data;
 mod dedup;
