@@ -66,6 +66,8 @@ async fn kill_leader(
     cluster.kill(old);
     produce(&producer, 0, half..numbers.end).await;
     within("the producer", producer.close()).await.unwrap();
+    let another = |s: &flowstone_wire::native::ClusterStatus| s.shards[0].leader != old;
+    cluster.until("another one leads", another).await;
     leader(cluster).await
 }
 

@@ -15,7 +15,12 @@ use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
+/// An answer that breaks off in the middle is asked for again: the store does not do that.
+const BODY_TRIES: usize = 2;
+/// What fails sooner was not tried again by the store.
+const AT_ONCE: Duration = Duration::from_millis(500);
 /// How often a creation is tried whose answer did not come.
 const CREATE_TRIES: usize = 3;
 /// What is set aside for a body before any of it came.
@@ -180,8 +185,16 @@ impl Objects {
 
     async fn request(&self, path: &Path, options: GetOptions) -> Result<GetResult, TierError> {
         counters::add(&self.counters.get_requests, 1);
-        let got = self.store.get_opts(path, options).await;
-        got.map_err(self.failed("get", path))
+        let began = Instant::now();
+        let got = self.store.get_opts(path, options.clone()).await;
+        match got.map_err(self.failed("get", path)) {
+            // Also the answer that there is nothing has a body.
+            Err(e) if e.is_passing() && began.elapsed() < AT_ONCE => {
+                let again = self.store.get_opts(path, options).await;
+                again.map_err(self.failed("get", path))
+            }
+            other => other,
+        }
     }
 
     /// Whether an object is there, and how large it is.
@@ -199,13 +212,19 @@ impl Objects {
 
     /// A whole object of at most `bytes_max`.
     pub(crate) async fn get(&self, path: &Path, bytes_max: u64) -> Result<Bytes, TierError> {
-        let got = self.request(path, GetOptions::default()).await?;
-        let size = got.meta.size;
-        if size > bytes_max {
-            let what = format!("it has {size} bytes, at most {bytes_max} are expected");
-            return Err(TierError::damaged(path, what));
+        let mut tries = 1;
+        loop {
+            let got = self.request(path, GetOptions::default()).await?;
+            let size = got.meta.size;
+            if size > bytes_max {
+                let what = format!("it has {size} bytes, at most {bytes_max} are expected");
+                return Err(TierError::damaged(path, what));
+            }
+            match self.collect(path, got, size).await {
+                Err(e) if e.is_passing() && tries < BODY_TRIES => tries += 1,
+                other => return other,
+            }
         }
-        self.collect(path, got, size).await
     }
 
     /// The body of an answer: so many bytes, whatever the server goes on to send.
@@ -252,13 +271,20 @@ impl Objects {
             range: Some(GetRange::Bounded(range.clone())),
             ..GetOptions::default()
         };
-        let got = self.request(path, options).await?;
-        if got.meta.size != size || got.range != range {
-            let (has, from, to) = (got.meta.size, got.range.start, got.range.end);
-            let what = format!("it has {has} bytes rather than {size}, sent were {from} to {to}");
-            return Err(TierError::damaged(path, what));
+        let mut tries = 1;
+        loop {
+            let got = self.request(path, options.clone()).await?;
+            if got.meta.size != size || got.range != range {
+                let (has, from, to) = (got.meta.size, got.range.start, got.range.end);
+                let what =
+                    format!("it has {has} bytes rather than {size}, sent were {from} to {to}");
+                return Err(TierError::damaged(path, what));
+            }
+            match self.collect(path, got, range.end - range.start).await {
+                Err(e) if e.is_passing() && tries < BODY_TRIES => tries += 1,
+                other => return other,
+            }
         }
-        self.collect(path, got, range.end - range.start).await
     }
 
     /// Gives a whole object of `size` bytes to `take`, piece by piece. One request each: none takes
