@@ -32,7 +32,7 @@ use flowstone_core::output::TierJob;
 use flowstone_storage::Disk;
 use flowstone_storage::settled::{SegmentId, SettledReader, Tiered};
 use flowstone_tier::{Scope, Tier, TierEpoch, TierError};
-use flowstone_wire::PartitionId;
+use flowstone_wire::{Offset, PartitionId};
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
@@ -268,7 +268,11 @@ async fn found(ground: &Ground, partition: PartitionId) -> Result<TierFound, Tie
     let entry = |e: &flowstone_tier::Entry| (e.meta(partition), e.tiered(false));
     Ok(TierFound {
         since: ground.since.0,
-        start: manifest.start(),
+        // Whoever had the bucket before may have kept less, of other records.
+        start: match manifest.epoch() >= ground.since {
+            true => manifest.start(),
+            false => Offset(0),
+        },
         entries: manifest.entries().iter().map(entry).collect(),
     })
 }

@@ -118,13 +118,13 @@ fn tell(kind: QueryKind, output: Output, statistics: &QueryStatistics) {
     if *unreadable > 0 {
         let first = first_unreadable.as_deref().unwrap_or_default();
         eprintln!(
-            "flowstone: {unreadable} records are left out, they cannot be read as rows; {first}"
+            "flowstone: {unreadable} record(s) left out, they cannot be read as rows; {first}"
         );
     }
     if *expired > 0 {
         eprintln!("flowstone: {expired} offsets had expired when they were to be read");
     }
     if *late > 0 {
-        eprintln!("flowstone: {late} records are left out, their window was closed when they came");
+        eprintln!("flowstone: {late} record(s) left out, their window was closed when they came");
     }
 }

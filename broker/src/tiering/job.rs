@@ -5,7 +5,7 @@ use flowstone_core::output::TierJob;
 use flowstone_storage::settled::{SegmentId, SettledMeta, SettledReader, Tiered};
 use flowstone_storage::{Disk, layout};
 use flowstone_tier::{Entry, Manifest, PutManifest, Right, Scope, TierError};
-use flowstone_wire::{Offset, PartitionId};
+use flowstone_wire::PartitionId;
 use futures_util::{StreamExt, stream};
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -105,6 +105,9 @@ impl Task {
         let manifest = self.store(ground, right, manifest, &entries).await?;
         let cleared = tier.clear_garbage(&manifest, right).await?;
         let (PutManifest::Stored(manifest) | PutManifest::Conflict(manifest)) = cleared;
+        // Only what the manifest names counts.
+        let named = |e: &&Entry| manifest.entries().contains(e);
+        let entries: Vec<Entry> = entries.iter().filter(named).cloned().collect();
         *known = Some(manifest);
         let noted = |e: &Entry| (e.segment(job.partition), e.tiered(true));
         Ok(entries.iter().map(noted).collect())
@@ -147,13 +150,20 @@ impl Task {
     ) -> Result<Manifest, TierError> {
         for _ in 0..RACES_MAX {
             let mut next = manifest.clone();
+            if manifest.epoch() < ground.since {
+                // Where another owner's records began says nothing of ours.
+                next.begin_at(self.job.start);
+            }
             if let Some(first) = entries.first() {
                 // What other leaders of the cluster have uploaded is as good as what was here.
                 let of_us = |e: &Entry| !self.job.replaces && e.id.epoch >= ground.since;
-                // Other nodes may have let go of files for what this one does not know.
-                let end = entries.last().map_or(Offset(0), |e| e.next_offset);
+                // Other nodes may have let go of files for what this one does not know: what goes on
+                // behind the upload stays.
+                let last = entries.last().unwrap_or(first);
                 let behind = |e: &Entry| {
-                    right.scope.is_some() && !self.job.replaces && e.id.first_offset >= end
+                    let goes_on = e.id.first_offset > last.id.first_offset
+                        && e.next_offset > last.next_offset;
+                    right.scope.is_some() && !self.job.replaces && goes_on
                 };
                 let is_kept = |e: &Entry| {
                     let named = self.job.keep.contains(&e.segment(self.job.partition));

@@ -275,6 +275,12 @@ impl Manifest {
         self.garbage.extend(gone.map(|e| e.id));
     }
 
+    /// Sets where the partition begins, also further down than before; for a new owner, which knows.
+    pub fn begin_at(&mut self, start: Offset) {
+        self.start = Offset(0);
+        self.move_start(start);
+    }
+
     /// Moves the start up; segments wholly below become garbage. A lower start changes nothing.
     pub fn move_start(&mut self, start: Offset) {
         self.start = self.start.max(start);

@@ -190,6 +190,7 @@ impl Objects {
         match got.map_err(self.failed("get", path)) {
             // Also the answer that there is nothing has a body.
             Err(e) if e.is_passing() && began.elapsed() < AT_ONCE => {
+                counters::add(&self.counters.get_requests, 1);
                 let again = self.store.get_opts(path, options).await;
                 again.map_err(self.failed("get", path))
             }

@@ -103,10 +103,16 @@ impl Tier {
         if let Err(e) = self.objects().complete_parts(path, parts).await {
             // Where the answer got lost it may be done, and servers refuse to do it again. What is there
             // is read back and compared in any case.
-            let there = self.objects().head(path).await;
+            let there = match e {
+                TierError::Io { .. } => return Err(e),
+                _ => self.objects().head(path).await,
+            };
             if !matches!(there, Ok(Some(have)) if have == bytes) {
                 return Err(e);
             }
+            self.objects().make_durable(path).await?;
+            // It may be of an earlier try, and these parts would stay.
+            let _ = parts.abort().await;
         }
         Ok(crc32.finalize())
     }

@@ -41,6 +41,7 @@ pub(super) struct Tier {
     /// After a failure nothing is asked for before this.
     after_us: u64,
     failing: bool,
+    look_failing: bool,
     /// A failure before this is not told: one like it was.
     tell_at_us: u64,
     /// The partition that was looked at last: they take turns.
@@ -147,7 +148,10 @@ impl Shard {
             (Some(p), Err(e)) => {
                 (p.tier_out, p.tier_stale) = (false, true);
                 // It may be another leader that was faster.
-                p.looks.must = shared;
+                p.looks = Looks {
+                    must: shared,
+                    ..Looks::default()
+                };
                 self.tier.after_us = now.mono_us + RETRY_US;
                 self.tell_failure(now, partition, &e, out);
             }
@@ -201,7 +205,7 @@ impl Shard {
 
     pub(super) fn tier_status(&self) -> TierStatus {
         let mut status = TierStatus {
-            failing: self.tier.failing,
+            failing: self.tier.failing || self.tier.look_failing,
             ..TierStatus::default()
         };
         if self.config.tier_after_ms.is_none() {

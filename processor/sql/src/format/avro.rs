@@ -59,7 +59,7 @@ impl Avro {
             | (Kind::Float | Kind::Double | Kind::Long(Long::Plain), Float32 | Float64)
             | (Kind::String | Kind::Enum(_), Utf8)
             | (Kind::Bytes | Kind::Fixed(_), Binary) => true,
-            (Kind::Long(l), t) => *t == TIMESTAMP && *l != Long::Date,
+            (Kind::Long(l), t) => *t == TIMESTAMP && !matches!(l, Long::Date | Long::Time),
             (Kind::Array(element), DataType::List(field)) => self.fits(element, field.data_type()),
             _ => false,
         }
@@ -134,7 +134,7 @@ fn take(
     match schema.of(kind) {
         Kind::Null => table.set_null(at),
         Kind::Long(long) => {
-            let value = scaled(datum.long()?, *long);
+            let value = datum.long()?;
             if !table.cell(at).set_number(value, *long) {
                 return Err(table.wrong(at, value));
             }
@@ -203,7 +203,7 @@ fn take_element(
             true
         }
         Kind::Boolean => cells.set_bool(datum.boolean()?),
-        Kind::Long(long) => cells.set_number(scaled(datum.long()?, *long), *long),
+        Kind::Long(long) => cells.set_number(datum.long()?, *long),
         Kind::Float => cells.set_float(f64::from(datum.float()?)),
         Kind::Double => cells.set_float(datum.double()?),
         Kind::String => match std::str::from_utf8(datum.sized()?) {
@@ -219,22 +219,16 @@ fn take_element(
     })
 }
 
-/// A time in milliseconds, whatever it was written in.
-fn scaled(value: i64, long: Long) -> i64 {
-    match long {
-        Long::Micros => value.div_euclid(1000),
-        _ => value,
-    }
-}
-
 impl Cells {
-    /// Adds a number, which may be a day; says whether it fits.
+    /// Adds a number, which may be a time or a day; says whether it fits.
     fn set_number(&mut self, value: i64, long: Long) -> bool {
-        match self {
-            Self::Date(b) if long == Long::Date => {
+        match (&mut *self, long) {
+            (Self::Date(b), Long::Date) => {
                 i32::try_from(value).map(|day| b.append_value(day)).is_ok()
             }
-            Self::Date(_) => false,
+            (Self::Date(_), _) => false,
+            (Self::Time(_), Long::Micros) => self.set_int(value.div_euclid(1000)),
+            (Self::Time(_), Long::Nanos) => self.set_int(value.div_euclid(1_000_000)),
             _ => self.set_int(value),
         }
     }

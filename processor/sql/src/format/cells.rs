@@ -114,7 +114,9 @@ impl Cells {
 
     pub(super) fn set_float(&mut self, value: f64) -> bool {
         match self {
-            Self::Float32(b) if (value as f32).is_finite() => b.append_value(value as f32),
+            Self::Float32(b) if (value as f32).is_finite() || !value.is_finite() => {
+                b.append_value(value as f32)
+            }
             Self::Float64(b) => b.append_value(value),
             _ => return false,
         }

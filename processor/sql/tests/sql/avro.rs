@@ -328,6 +328,19 @@ fn what_does_not_fit_is_refused_with_its_place() {
             {"type": "array", "items": "null"}}]}'"#,
             "may take no bytes",
         ),
+        (
+            "a INT",
+            r#", schema = '{"type": "record", "name": "r", "fields": [{"name": "l", "type": {"type":
+            "array", "items": {"type": "record", "name": "s", "fields": [{"name": "x", "type": "s"},
+            {"name": "y", "type": "s"}, {"name": "z", "type": "s"}]}}}]}'"#,
+            "never ends",
+        ),
+        (
+            "a TIMESTAMP",
+            r#", schema = '{"type": "record", "name": "r", "fields": [{"name": "a", "type":
+            {"type": "long", "logicalType": "time-micros"}}]}'"#,
+            "cannot be read as this type",
+        ),
         ("nope INT", &own, "no field 'nope'"),
         ("big VARCHAR", &own, "cannot be read as this type"),
         ("inner VARCHAR", &own, "cannot be read as this type"),

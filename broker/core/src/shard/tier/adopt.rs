@@ -116,7 +116,7 @@ impl Partition {
             let kept = &local[gone..];
             let count = match kept.first() {
                 Some(s) => entries.partition_point(|(m, _)| m.first_offset < s.first_offset),
-                None => entries.partition_point(|(m, _)| m.next_offset <= upto),
+                None => meeting(entries, end.max(self.stored_start), upto),
             };
             let remote = &entries[..count];
             let reach = remote.last().map(|(m, _)| m.next_offset);
@@ -139,6 +139,17 @@ impl Partition {
         let first = meta.first_offset.max(self.stored_start);
         is_within(&self.in_tier, first, meta.next_offset)
     }
+}
+
+/// How many entries go on without a gap behind `from`, and end before or at `upto`.
+fn meeting(entries: &[Entry], from: Offset, upto: Offset) -> usize {
+    let mut reach = from;
+    let meets = |(meta, _): &&Entry| {
+        let meets = meta.first_offset <= reach && meta.next_offset <= upto;
+        reach = reach.max(meta.next_offset);
+        meets
+    };
+    entries.iter().take_while(meets).count()
 }
 
 /// The offsets of segments in order, those that meet put together.

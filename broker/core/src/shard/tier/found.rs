@@ -33,20 +33,22 @@ impl Shard {
         out: &mut Outbox,
     ) {
         self.tier.jobs_out = self.tier.jobs_out.saturating_sub(1);
+        let answered = result.is_ok();
         let taken = result.and_then(|found| self.take_over(now, partition, &found, out));
+        self.tier.look_failing = taken.is_err();
+        if !answered {
+            self.tier.after_us = now.mono_us + RETRY_US;
+        }
         if let Some(p) = self.partitions.get_mut(&partition) {
             p.tier_out = false;
             p.note_wait(now);
-            match taken {
-                Ok(gained) => {
-                    p.looks.pause(now, gained);
-                    self.ask_again(now, partition, out);
-                }
-                Err(e) => {
-                    self.tier.after_us = now.mono_us + RETRY_US;
-                    self.tell_failure(now, partition, &e, out);
-                }
+            if answered {
+                p.looks.pause(now, *taken.as_ref().unwrap_or(&false));
             }
+            if let Err(e) = taken {
+                self.tell_failure(now, partition, &e, out);
+            }
+            self.ask_again(now, partition, out);
         }
         self.finish_drain(out);
     }

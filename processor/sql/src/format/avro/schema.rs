@@ -8,13 +8,15 @@ use std::collections::BTreeMap;
 const DEPTH_MAX: usize = 32;
 /// Named types, fields, symbols and branches of one schema, all together.
 const PARTS_MAX: usize = 10_000;
+/// One byte of a value stands for a whole symbol.
+const SYMBOL_BYTES_MAX: usize = 128;
 
 /// How a value is written.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
     Null,
     Boolean,
-    /// `int` and `long` are written alike; one in microseconds is made milliseconds.
+    /// `int` and `long` are written alike.
     Long(Long),
     Float,
     Double,
@@ -37,6 +39,9 @@ pub(crate) enum Long {
     Date,
     Millis,
     Micros,
+    Nanos,
+    /// A time of some day.
+    Time,
 }
 
 /// A field of a record.
@@ -73,9 +78,15 @@ impl Schema {
             fields,
             named: parser.named,
         };
-        for kind in &schema.named {
-            schema.check(kind)?;
+        let take = schema.which_take_bytes();
+        let mut records = schema.named.iter().zip(&take);
+        if records.any(|(kind, takes)| matches!(kind, Kind::Record(_)) && !takes) {
+            return Err("it has a record that takes no bytes, or that never ends".into());
         }
+        schema
+            .named
+            .iter()
+            .try_for_each(|kind| check(kind, &take))?;
         Ok(schema)
     }
 
@@ -87,29 +98,44 @@ impl Schema {
         }
     }
 
-    /// Elements must take bytes: of others a few bytes could claim any number.
-    fn check(&self, kind: &Kind) -> Result<(), String> {
-        match kind {
-            Kind::Array(element) | Kind::Map(element) => {
-                if matches!(kind, Kind::Array(_)) && !self.takes_bytes(element, 0) {
-                    return Err("it has an array of elements that may take no bytes".into());
-                }
-                self.check(element)
+    /// For each type with a name, whether each of its values takes a byte at least.
+    fn which_take_bytes(&self) -> Vec<bool> {
+        let mut take = vec![false; self.named.len()];
+        loop {
+            let before = take.clone();
+            // What lies within another one comes behind it.
+            for at in (0..take.len()).rev() {
+                take[at] = match &self.named[at] {
+                    Kind::Record(fields) => fields.iter().any(|f| takes_bytes(&f.kind, &take)),
+                    kind => takes_bytes(kind, &take),
+                };
             }
-            Kind::Union(branches) => branches.iter().try_for_each(|b| self.check(b)),
-            Kind::Record(fields) => fields.iter().try_for_each(|f| self.check(&f.kind)),
-            _ => Ok(()),
+            if take == before {
+                return take;
+            }
         }
     }
+}
 
-    fn takes_bytes(&self, kind: &Kind, depth: usize) -> bool {
-        match self.of(kind) {
-            Kind::Null | Kind::Fixed(0) => false,
-            // One that contains itself would never end.
-            Kind::Record(_) if depth == DEPTH_MAX => false,
-            Kind::Record(fields) => fields.iter().any(|f| self.takes_bytes(&f.kind, depth + 1)),
-            _ => true,
+/// Elements must take bytes: of others a few bytes could claim any number.
+fn check(kind: &Kind, take: &[bool]) -> Result<(), String> {
+    match kind {
+        Kind::Array(element) if !takes_bytes(element, take) => {
+            Err("it has an array of elements that may take no bytes".into())
         }
+        Kind::Array(element) | Kind::Map(element) => check(element, take),
+        Kind::Union(branches) => branches.iter().try_for_each(|b| check(b, take)),
+        Kind::Record(fields) => fields.iter().try_for_each(|f| check(&f.kind, take)),
+        _ => Ok(()),
+    }
+}
+
+fn takes_bytes(kind: &Kind, take: &[bool]) -> bool {
+    match kind {
+        Kind::Null | Kind::Fixed(0) => false,
+        Kind::Named(at) => take[*at],
+        // Records have names.
+        _ => true,
     }
 }
 
@@ -232,6 +258,12 @@ impl Parser {
         let symbols = object.get("symbols").and_then(Value::as_array);
         let symbols = symbols.ok_or("an enum has no 'symbols'")?;
         self.parts += symbols.len();
+        let long = |s: &Value| s.as_str().is_some_and(|s| s.len() > SYMBOL_BYTES_MAX);
+        if self.parts > PARTS_MAX || symbols.iter().any(long) {
+            return Err(format!(
+                "an enum has too many symbols, or one of more than {SYMBOL_BYTES_MAX} bytes"
+            ));
+        }
         let text = |symbol: &Value| symbol.as_str().map(str::to_string);
         let all = symbols.iter().map(text).collect::<Option<Vec<_>>>();
         all.ok_or_else(|| "a symbol is no text".into())
@@ -267,6 +299,16 @@ impl Parser {
                 kind: read,
             });
         }
+        if depth > 0 {
+            // Of records within others nobody reads a field, and these take no bytes: many of them would
+            // be passed over for each byte.
+            let nothing = |kind: &Kind| match kind {
+                Kind::Null | Kind::Fixed(0) => true,
+                Kind::Named(at) => self.named[*at] == Kind::Fixed(0),
+                _ => false,
+            };
+            all.retain(|f| !nothing(&f.kind));
+        }
         Ok(all)
     }
 }
@@ -290,6 +332,8 @@ fn with_meaning(kind: Kind, name: &str, logical: Option<&str>) -> Kind {
         ("int", Some("date")) => Kind::Long(Long::Date),
         ("long", Some("timestamp-millis" | "local-timestamp-millis")) => Kind::Long(Long::Millis),
         ("long", Some("timestamp-micros" | "local-timestamp-micros")) => Kind::Long(Long::Micros),
+        ("long", Some("timestamp-nanos" | "local-timestamp-nanos")) => Kind::Long(Long::Nanos),
+        ("int", Some("time-millis")) | ("long", Some("time-micros")) => Kind::Long(Long::Time),
         _ => kind,
     }
 }
