@@ -232,18 +232,9 @@ impl Background {
     }
 
     fn forget_local(&mut self, shard: ShardId, notes: &[(SegmentId, Tiered)]) {
-        for (id, _) in notes {
-            self.readers.remove(&(shard, *id));
-        }
-        let Some(files) = self.files.get_mut(&shard) else {
-            return;
-        };
-        if let Err(e) = files.forget_local(notes) {
-            tracing::warn!(
-                shard = shard.0,
-                "local copies of what is in the tier are removed at the next start: {e}"
-            );
-        }
+        let gone = notes.iter().map(|(id, _)| *id);
+        let what = "local copies of what is in the tier are removed at the next start";
+        self.let_go(shard, gone, what, |files| files.forget_local(notes));
     }
 
     fn adopt(
@@ -252,17 +243,32 @@ impl Background {
         dropped: &[SegmentId],
         put: &[(SettledMeta, Option<Tiered>)],
     ) {
-        for id in dropped {
-            self.readers.remove(&(shard, *id));
+        let what = "what the tier has is taken over at the next start";
+        let gone = dropped.iter().copied();
+        self.let_go(shard, gone, what, |files| files.adopt(dropped, put));
+    }
+
+    fn drop_settled(&mut self, shard: ShardId, segments: &[SegmentId]) {
+        let what = "expired segments are removed at the next start";
+        let gone = segments.iter().copied();
+        self.let_go(shard, gone, what, |files| files.drop_settled(segments));
+    }
+
+    /// Lets go of files; `what` is told where that fails.
+    fn let_go(
+        &mut self,
+        shard: ShardId,
+        gone: impl Iterator<Item = SegmentId>,
+        what: &str,
+        change: impl FnOnce(&mut ShardFiles) -> Result<(), Error>,
+    ) {
+        for id in gone {
+            self.readers.remove(&(shard, id));
         }
-        let Some(files) = self.files.get_mut(&shard) else {
-            return;
-        };
-        if let Err(e) = files.adopt(dropped, put) {
-            tracing::warn!(
-                shard = shard.0,
-                "what the tier has is taken over at the next start: {e}"
-            );
+        if let Some(files) = self.files.get_mut(&shard)
+            && let Err(e) = change(files)
+        {
+            tracing::warn!(shard = shard.0, "{what}: {e}");
         }
     }
 
@@ -456,21 +462,6 @@ impl Background {
         let sending = copies.send_snapshot(files, header, (useful, tail), done);
         self.sending.retain(|(_, s)| !cluster::is_over(s));
         self.sending.extend(sending.map(|s| (shard, s)));
-    }
-
-    fn drop_settled(&mut self, shard: ShardId, segments: &[SegmentId]) {
-        for id in segments {
-            self.readers.remove(&(shard, *id));
-        }
-        let Some(files) = self.files.get_mut(&shard) else {
-            return;
-        };
-        if let Err(e) = files.drop_settled(segments) {
-            tracing::warn!(
-                shard = shard.0,
-                "expired segments are removed at the next start: {e}"
-            );
-        }
     }
 }
 

@@ -221,28 +221,24 @@ impl ShardFiles {
         put: &[(SettledMeta, Option<Tiered>)],
     ) -> Result<(), Error> {
         self.change_state(|state| state.commit_adopted(dropped, put))?;
-        for id in dropped {
-            remove_if_there(&*self.disk, &layout::settled_path(&self.dir, *id))?;
-        }
-        self.reserve.take();
-        Ok(())
+        self.remove_settled(dropped.iter().copied())
     }
 
     /// Notes that these are in the tier only, then removes their local files.
     pub(crate) fn forget_local(&mut self, notes: &[(SegmentId, Tiered)]) -> Result<(), Error> {
         self.change_state(|state| state.commit_tiered(notes))?;
-        for (id, _) in notes {
-            remove_if_there(&*self.disk, &layout::settled_path(&self.dir, *id))?;
-        }
-        self.reserve.take();
-        Ok(())
+        self.remove_settled(notes.iter().map(|(id, _)| *id))
     }
 
     /// Takes settled segments out of the manifest, then removes their files.
     pub(crate) fn drop_settled(&mut self, segments: &[SegmentId]) -> Result<(), Error> {
         self.change_state(|state| state.commit_settled(None, &[], segments))?;
-        for id in segments {
-            remove_if_there(&*self.disk, &layout::settled_path(&self.dir, *id))?;
+        self.remove_settled(segments.iter().copied())
+    }
+
+    fn remove_settled(&mut self, ids: impl Iterator<Item = SegmentId>) -> Result<(), Error> {
+        for id in ids {
+            remove_if_there(&*self.disk, &layout::settled_path(&self.dir, id))?;
         }
         self.reserve.take();
         Ok(())

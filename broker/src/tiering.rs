@@ -242,7 +242,7 @@ impl Tiering {
         &self,
         disk: Arc<dyn Disk>,
         shard_dir: PathBuf,
-        (scope, term): (Scope, u64),
+        leads: (Scope, u64),
         job: TierJob,
         tell: impl FnOnce(TierJob, TierResult) + Send + 'static,
     ) {
@@ -250,8 +250,7 @@ impl Tiering {
             task: Task {
                 disk,
                 shard_dir,
-                scope,
-                term,
+                leads,
                 job,
             },
             tell: Box::new(tell),

@@ -7,7 +7,7 @@ use crate::catalog_copy::{self, Rows};
 use crate::service::Service;
 use flowstone_core::Catalog;
 use flowstone_core::catalog::Row;
-use flowstone_tier::Scope;
+use flowstone_tier::{Scope, TierEpoch};
 use flowstone_wire::native::GroupOffset;
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
@@ -86,7 +86,9 @@ impl Backup {
             self.written_groups.clear();
             return Ok(());
         };
-        let right = self.tiering.right(&ground, Scope::Catalog, term).await;
+        let leads = (Scope::Catalog, term);
+        let right = self.tiering.right(&ground, leads, TierEpoch::default());
+        let right = right.await;
         let right = right.map_err(|e| self.tiering.noted(e))?;
         // Taken first: the copy that is read then says this, or more.
         let catalog = Some(service.catalog());

@@ -4,7 +4,7 @@ use super::{Ground, TierResult, Tiering};
 use flowstone_core::output::TierJob;
 use flowstone_storage::settled::{SegmentId, SettledMeta, SettledReader, Tiered};
 use flowstone_storage::{Disk, layout};
-use flowstone_tier::{Entry, Manifest, PutManifest, Right, Scope, TierError};
+use flowstone_tier::{Entry, Manifest, PutManifest, Right, Scope, TierEpoch, TierError};
 use flowstone_wire::PartitionId;
 use futures_util::{StreamExt, stream};
 use std::collections::HashMap;
@@ -21,9 +21,8 @@ const MANIFESTS_MAX: usize = 4096;
 pub(super) struct Task {
     pub(super) disk: Arc<dyn Disk>,
     pub(super) shard_dir: PathBuf,
-    /// What its leader leads, and since when.
-    pub(super) scope: Scope,
-    pub(super) term: u64,
+    /// What its leader leads, and its term there.
+    pub(super) leads: (Scope, u64),
     pub(super) job: TierJob,
 }
 
@@ -61,7 +60,9 @@ pub(super) async fn dispatch(tiering: Weak<Tiering>, mut work: mpsc::UnboundedRe
         tokio::spawn(async move {
             let result = match tiering.ours() {
                 Ok(ground) => {
-                    let right = tiering.right(&ground, task.scope, task.term).await;
+                    let right = tiering
+                        .right(&ground, task.leads, TierEpoch::default())
+                        .await;
                     let done = match right {
                         Ok(right) => task.run(&ground, right, &mut known).await,
                         Err(e) => Err(e),
@@ -106,11 +107,11 @@ impl Task {
         let cleared = tier.clear_garbage(&manifest, right).await?;
         let (PutManifest::Stored(manifest) | PutManifest::Conflict(manifest)) = cleared;
         // Only what the manifest names counts.
-        let named = |e: &&Entry| manifest.entries().contains(e);
-        let entries: Vec<Entry> = entries.iter().filter(named).cloned().collect();
+        let named = entries.iter().filter(|e| manifest.entries().contains(e));
+        let noted = named.map(|e| (e.segment(job.partition), e.tiered(true)));
+        let noted = noted.collect();
         *known = Some(manifest);
-        let noted = |e: &Entry| (e.segment(job.partition), e.tiered(true));
-        Ok(entries.iter().map(noted).collect())
+        Ok(noted)
     }
 
     /// Uploads a segment, unless it is damaged: a copy of damage would let the local file go, and with it
@@ -156,18 +157,18 @@ impl Task {
             }
             if let Some(first) = entries.first() {
                 // What other leaders of the cluster have uploaded is as good as what was here.
-                let of_us = |e: &Entry| !self.job.replaces && e.id.epoch >= ground.since;
+                let of_us = |e: &Entry| e.id.epoch >= ground.since;
                 // Other nodes may have let go of files for what this one does not know: what goes on
                 // behind the upload stays.
                 let last = entries.last().unwrap_or(first);
                 let behind = |e: &Entry| {
-                    let goes_on = e.id.first_offset > last.id.first_offset
-                        && e.next_offset > last.next_offset;
-                    right.scope.is_some() && !self.job.replaces && goes_on
+                    right.scope.is_some()
+                        && e.id.first_offset > last.id.first_offset
+                        && e.next_offset > last.next_offset
                 };
                 let is_kept = |e: &Entry| {
                     let named = self.job.keep.contains(&e.segment(self.job.partition));
-                    of_us(e) || behind(e) || named
+                    named || !self.job.replaces && (of_us(e) || behind(e))
                 };
                 next.give_up(first.id.first_offset, right.epoch, is_kept);
             }

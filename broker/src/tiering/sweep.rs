@@ -7,7 +7,7 @@ use crate::service::Service;
 use flowstone_core::catalog::Command;
 use flowstone_core::output::TierJob;
 use flowstone_storage::Disk;
-use flowstone_tier::Scope;
+use flowstone_tier::{Scope, TierEpoch};
 use flowstone_wire::PartitionId;
 use std::path::PathBuf;
 use std::sync::{Arc, Weak};
@@ -54,20 +54,17 @@ async fn sweep(
     let (Some(term), ground) = (service.deciding_since(), tiering.ours()?) else {
         return Ok(());
     };
-    let right = tiering.right(&ground, Scope::Catalog, term).await;
-    let right = right.map_err(|e| tiering.noted(e))?;
-    let mut newest = right.epoch;
+    let mut newest = TierEpoch::default();
     for partition in catalog.left_in_tier().flat_map(|(_, all)| all) {
         let manifest = ground.tier.manifest(*partition).await;
         newest = newest.max(manifest.map_err(|e| tiering.noted(e))?.epoch());
     }
-    if newest > right.epoch {
-        let above = tiering.right_above_all(&ground, Scope::Catalog, term);
-        above.await.map_err(|e| tiering.noted(e))?;
-    }
+    let leads = (Scope::Catalog, term);
+    let right = tiering.right(&ground, leads, newest).await;
+    right.map_err(|e| tiering.noted(e))?;
     for (topic, partitions) in catalog.left_in_tier() {
         for partition in partitions {
-            remove(tiering, disk, term, *partition).await?;
+            remove(tiering, disk, leads, *partition).await?;
         }
         let forget = Command::ForgetInTier { topic };
         let forgotten = service.clone().command(forget).await;
@@ -80,14 +77,13 @@ async fn sweep(
 async fn remove(
     tiering: &Arc<Tiering>,
     disk: &Arc<dyn Disk>,
-    term: u64,
+    leads: (Scope, u64),
     partition: PartitionId,
 ) -> Result<(), String> {
     let (sender, receiver) = oneshot::channel();
     let tell = move |_, result: TierResult| drop(sender.send(result));
     // It uploads nothing: where files would be does not matter.
     let job = TierJob::none_of(partition);
-    let leads = (Scope::Catalog, term);
     tiering.bring_up(disk.clone(), PathBuf::new(), leads, job, tell);
     match receiver.await {
         Ok(result) => result.map(drop),

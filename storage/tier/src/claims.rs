@@ -18,6 +18,14 @@ const RACES_MAX: usize = 100;
 /// The newest claim, and its number.
 type Newest = (TierEpoch, Owner);
 
+/// What becomes of the row of owners.
+enum Next {
+    /// It stays as it is.
+    Leave,
+    /// A claim of everything alone, or one that is shared.
+    Claim(Option<Joint>),
+}
+
 impl Tier {
     /// Takes the tier over, alone: every owner before this one is fenced off from here on. `who` is for
     /// people who look into the bucket, at most 256 bytes.
@@ -25,7 +33,7 @@ impl Tier {
     /// # Errors
     /// [`TierError::Unavailable`], and [`TierError::Refused`] where others take it all the time.
     pub async fn take_epoch(&self, who: &str) -> Result<TierEpoch, TierError> {
-        self.append_claim(who, |_, _| Ok(Some(None))).await
+        self.append_claim(who, |_, _| Ok(Next::Claim(None))).await
     }
 
     /// Takes part in the tier as a node of a cluster, and gives the claim with which the cluster took it
@@ -34,24 +42,17 @@ impl Tier {
     /// # Errors
     /// As of [`Self::take_epoch`].
     pub async fn join(&self, cluster: &str, who: &str) -> Result<TierEpoch, TierError> {
-        let ours = |joint: &Joint| joint.cluster == cluster;
-        if let Some((_, owner)) = self.newest_claim().await?
-            && let Some(joint) = owner.joint.filter(ours)
-        {
-            return Ok(joint.since);
-        }
         let mut since = TierEpoch(0);
         self.append_claim(who, |newest, number| {
             let joint = newest.and_then(|(_, owner)| owner.joint.as_ref());
-            if let Some(joint) = joint.filter(|j| ours(j)) {
-                // Another node of it was faster.
+            if let Some(joint) = joint.filter(|j| j.cluster == cluster) {
                 since = joint.since;
-                return Ok(None);
+                return Ok(Next::Leave);
             }
             since = number;
-            Ok(Some(Some(Joint {
+            Ok(Next::Claim(Some(Joint {
                 cluster: cluster.into(),
-                since: number,
+                since,
                 held: Vec::new(),
             })))
         })
@@ -87,7 +88,7 @@ impl Tier {
                 }
                 let epoch = number;
                 joint.hold(Held { scope, epoch, term });
-                Ok(Some(Some(joint)))
+                Ok(Next::Claim(Some(joint)))
             })
             .await?;
         // Others may have removed versions meanwhile.
@@ -96,12 +97,12 @@ impl Tier {
         Ok(Right { scope, epoch })
     }
 
-    /// Appends what `next` makes of the newest claim, and of the number that the one behind it gets;
-    /// nothing where it makes nothing. Gives the number of the newest one then.
+    /// Appends what `next` makes of the newest claim, and of the number that the one behind it gets. Gives
+    /// the number of the newest one then.
     async fn append_claim(
         &self,
         who: &str,
-        mut next: impl FnMut(Option<&Newest>, TierEpoch) -> Result<Option<Option<Joint>>, TierError>,
+        mut next: impl FnMut(Option<&Newest>, TierEpoch) -> Result<Next, TierError>,
     ) -> Result<TierEpoch, TierError> {
         if who.len() > WHO_BYTES_MAX {
             return Err(TierError::refused(format!(
@@ -111,14 +112,14 @@ impl Tier {
         }
         let row = self.names().owner_row();
         for _ in 0..RACES_MAX {
-            let newest = self.newest_claim().await?;
+            let newest = self.owner().await?;
             let known = newest.as_ref().map_or(TierEpoch(0), |(number, _)| *number);
             let Some(number) = known.0.checked_add(1).map(TierEpoch) else {
                 return Err(TierError::refused(
                     "this tier has no epochs left: use another prefix",
                 ));
             };
-            let Some(joint) = next(newest.as_ref(), number)? else {
+            let Next::Claim(joint) = next(newest.as_ref(), number)? else {
                 return Ok(known);
             };
             let (who, nonce) = (who.to_string(), nonce());
@@ -135,14 +136,6 @@ impl Tier {
         ))
     }
 
-    /// The newest epoch, and who took it; `None` where nobody ever did.
-    ///
-    /// # Errors
-    /// [`TierError::Unavailable`], [`TierError::Damaged`].
-    pub async fn owner(&self) -> Result<Option<(TierEpoch, Owner)>, TierError> {
-        self.newest_claim().await
-    }
-
     /// Whether a right still counts.
     ///
     /// # Errors
@@ -157,7 +150,7 @@ impl Tier {
                 return owner.grants(number, right);
             }
         }
-        match self.newest_claim().await? {
+        match self.owner().await? {
             Some((number, owner)) => owner.grants(number, right),
             None => Err(TierError::Fenced {
                 epoch: TierEpoch(0),
@@ -165,7 +158,11 @@ impl Tier {
         }
     }
 
-    async fn newest_claim(&self) -> Result<Option<Newest>, TierError> {
+    /// The newest epoch, and who took it; `None` where nobody ever did.
+    ///
+    /// # Errors
+    /// [`TierError::Unavailable`], [`TierError::Damaged`].
+    pub async fn owner(&self) -> Result<Option<(TierEpoch, Owner)>, TierError> {
         let row = self.names().owner_row();
         let known = self.known_claim().map_or(0, |(number, _)| number.0);
         let newest = self

@@ -213,15 +213,27 @@ impl Objects {
 
     /// A whole object of at most `bytes_max`.
     pub(crate) async fn get(&self, path: &Path, bytes_max: u64) -> Result<Bytes, TierError> {
+        let expected = |got: &GetResult| match got.meta.size {
+            size if size > bytes_max => Err(format!(
+                "it has {size} bytes, at most {bytes_max} are expected"
+            )),
+            size => Ok(size),
+        };
+        self.body(path, GetOptions::default(), expected).await
+    }
+
+    /// The body of an answer, which has as many bytes as `expected` says of the answer.
+    async fn body(
+        &self,
+        path: &Path,
+        options: GetOptions,
+        expected: impl Fn(&GetResult) -> Result<u64, String>,
+    ) -> Result<Bytes, TierError> {
         let mut tries = 1;
         loop {
-            let got = self.request(path, GetOptions::default()).await?;
-            let size = got.meta.size;
-            if size > bytes_max {
-                let what = format!("it has {size} bytes, at most {bytes_max} are expected");
-                return Err(TierError::damaged(path, what));
-            }
-            match self.collect(path, got, size).await {
+            let got = self.request(path, options.clone()).await?;
+            let bytes = expected(&got).map_err(|what| TierError::damaged(path, what))?;
+            match self.collect(path, got, bytes).await {
                 Err(e) if e.is_passing() && tries < BODY_TRIES => tries += 1,
                 other => return other,
             }
@@ -272,20 +284,16 @@ impl Objects {
             range: Some(GetRange::Bounded(range.clone())),
             ..GetOptions::default()
         };
-        let mut tries = 1;
-        loop {
-            let got = self.request(path, options.clone()).await?;
-            if got.meta.size != size || got.range != range {
+        let expected = |got: &GetResult| match got.meta.size == size && got.range == range {
+            true => Ok(range.end - range.start),
+            false => {
                 let (has, from, to) = (got.meta.size, got.range.start, got.range.end);
-                let what =
-                    format!("it has {has} bytes rather than {size}, sent were {from} to {to}");
-                return Err(TierError::damaged(path, what));
+                Err(format!(
+                    "it has {has} bytes rather than {size}, sent were {from} to {to}"
+                ))
             }
-            match self.collect(path, got, range.end - range.start).await {
-                Err(e) if e.is_passing() && tries < BODY_TRIES => tries += 1,
-                other => return other,
-            }
-        }
+        };
+        self.body(path, options, expected).await
     }
 
     /// Gives a whole object of `size` bytes to `take`, piece by piece. One request each: none takes

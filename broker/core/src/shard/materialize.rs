@@ -309,7 +309,7 @@ impl Shard {
             && !self.drained
             && !self.sync_out
             && !self.settle_out
-            && !self.rewrite_out
+            && self.rewriting.is_none()
         {
             self.drained = true;
             out.push(self.last_output());

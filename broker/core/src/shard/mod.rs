@@ -105,7 +105,6 @@ pub struct Shard {
     settle_out: bool,
     /// Segments settled in one go, at most.
     settle_segments: usize,
-    rewrite_out: bool,
     /// What is being rewritten.
     rewriting: Option<PartitionId>,
     /// After a rewriting that failed the next is not tried before this.

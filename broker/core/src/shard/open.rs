@@ -155,7 +155,6 @@ impl Shard {
             spare_after_us: 0,
             settle_out: false,
             settle_segments: super::retain::SETTLE_SEGMENTS_MAX,
-            rewrite_out: false,
             rewriting: None,
             rewrite_after_us: 0,
             tier: Tier::default(),

@@ -23,12 +23,13 @@ const RETRY_US: u64 = 60_000_000;
 impl Shard {
     /// Asks for one rewriting, if there is something to gain.
     pub(super) fn ask_for_rewrite(&mut self, now: Now, out: &mut Outbox) {
-        let busy = self.rewrite_out || self.draining || self.fenced.is_some() || !self.knows_all;
+        let busy =
+            self.rewriting.is_some() || self.draining || self.fenced.is_some() || !self.knows_all;
         if busy || now.mono_us < self.rewrite_after_us {
             return;
         }
         let file_bytes = self.config.log.segment_bytes;
-        let wanted = self.partitions.values().find_map(|p| {
+        let wanted = self.partitions.iter().find_map(|(id, p)| {
             let config = p.config.as_ref()?;
             let segments = if config.compact {
                 to_compact(p)
@@ -36,18 +37,18 @@ impl Shard {
                 to_merge(p, file_bytes / SMALL_PART)
             };
             let first = segments.first()?;
-            Some(RewriteInput {
+            let input = RewriteInput {
                 start: p.stored_start.max(first.first_offset),
                 compaction: compaction(now, config),
                 compress: self.config.compress,
                 file_bytes,
                 min_free_bytes: self.config.log.min_free_bytes,
                 segments,
-            })
+            };
+            Some((*id, input))
         });
-        if let Some(input) = wanted {
-            self.rewrite_out = true;
-            self.rewriting = input.segments.first().map(|m| m.partition);
+        if let Some((partition, input)) = wanted {
+            self.rewriting = Some(partition);
             out.push(Output::Rewrite(input));
         }
     }
@@ -58,7 +59,7 @@ impl Shard {
         result: Result<Rewritten, Error>,
         out: &mut Outbox,
     ) {
-        (self.rewrite_out, self.rewriting) = (false, None);
+        self.rewriting = None;
         match result {
             Ok(done) => self.take_rewritten(done, out),
             Err(e) => {

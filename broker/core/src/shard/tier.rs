@@ -14,13 +14,14 @@
 mod adopt;
 mod found;
 
-pub(super) use adopt::Looks;
+pub(super) use found::Looks;
 
 use super::Shard;
 use super::partition::Partition;
 use super::rewrite::SMALL_PART;
 use crate::input::{Now, PartitionConfig};
 use crate::output::{Outbox, Output, TierJob, TierStatus};
+use flowstone_storage::ShardLog;
 use flowstone_storage::settled::{SegmentId, SettledMeta, Tiered};
 use flowstone_wire::{Epoch, Offset, PartitionId};
 use std::ops::Bound;
@@ -148,10 +149,7 @@ impl Shard {
             (Some(p), Err(e)) => {
                 (p.tier_out, p.tier_stale) = (false, true);
                 // It may be another leader that was faster.
-                p.looks = Looks {
-                    must: shared,
-                    ..Looks::default()
-                };
+                p.looks = Looks::anew(shared);
                 self.tier.after_us = now.mono_us + RETRY_US;
                 self.tell_failure(now, partition, &e, out);
             }
@@ -159,11 +157,6 @@ impl Shard {
             (None, _) => {}
         }
         self.finish_drain(out);
-    }
-
-    /// Bytes of a partition that no settled segment needs to have.
-    fn hot_bytes_of(&self, id: PartitionId) -> u64 {
-        self.log.hot_runs(id).map(|r| u64::from(r.bytes)).sum()
     }
 
     /// Tells the first failure of a row of them, and then one in a while.
@@ -186,11 +179,10 @@ impl Shard {
         let shared = self.replication.is_some();
         let leads = self.leads();
         for (id, p) in &mut self.partitions {
-            if p.tiered.is_empty() && !shared {
+            if p.settled.is_empty() || p.tiered.is_empty() && !shared {
                 continue;
             }
-            let hot = self.log.hot_runs(*id).map(|r| u64::from(r.bytes)).sum();
-            let due = surplus(p, now.unix_ms, hot);
+            let due = surplus(p, now.unix_ms, hot_bytes(&self.log, *id));
             let gone = to_forget(p, due);
             // The next one may be in the tier in another shape.
             let next = p.local().next().filter(|_| gone.len() < due);
@@ -331,12 +323,6 @@ impl Partition {
         self.tiered.values().any(|t| !t.local)
     }
 
-    /// Segments with a local file, oldest first.
-    fn local(&self) -> impl Iterator<Item = &SettledMeta> {
-        let has_file = |m: &&SettledMeta| self.copy_of(m.id()).is_none_or(|t| t.local);
-        self.settled.iter().filter(has_file)
-    }
-
     /// Notes copies that were made; `shared` where other leaders have made some.
     fn take_copies(&mut self, copies: Vec<(SegmentId, Tiered)>, shared: bool) {
         let compact = self.config.as_ref().is_some_and(|c| c.compact);
@@ -372,6 +358,11 @@ fn let_go(p: &mut Partition, start: Offset, out: &mut Outbox) {
     if !dropped.is_empty() {
         out.push(Output::DropSettled(dropped));
     }
+}
+
+/// Bytes of a partition in the hot log.
+fn hot_bytes(log: &ShardLog, id: PartitionId) -> u64 {
+    log.hot_runs(id).map(|r| u64::from(r.bytes)).sum()
 }
 
 /// How many of the oldest local files are not to be kept here, once the tier has them.

@@ -67,6 +67,7 @@ impl Avro {
 }
 
 /// Reads the values of a stream.
+#[derive(Clone)]
 pub(super) struct Reader {
     avro: Avro,
     /// For each field its column, if it is read.

@@ -19,6 +19,7 @@ pub(crate) struct Decoder {
     /// Indexes of the columns that are read, in order.
     columns: Vec<usize>,
     schema: SchemaRef,
+    reader: Reader,
 }
 
 /// Records as columns.
@@ -37,10 +38,12 @@ impl Decoder {
         columns.extend(stream.watermark.map(|w| w.column));
         columns.sort_unstable();
         columns.dedup();
+        let read: Vec<_> = columns.iter().map(|c| stream.columns[*c].clone()).collect();
         let all = stream.schema();
         let fields: Vec<_> = columns.iter().map(|c| all.fields()[*c].clone()).collect();
         Self {
             stream: Arc::new(stream.clone()),
+            reader: Reader::new(&stream.format, &read),
             columns,
             schema: Arc::new(Schema::new(fields)),
         }
@@ -73,14 +76,13 @@ impl Decoder {
             Vec::with_capacity(records.len()),
             Vec::with_capacity(records.len()),
         );
-        let mut reader = Reader::new(&self.stream.format, &table.columns);
         for (row, record) in records
             .iter()
             .enumerate()
             .filter(|(_, r)| r.source == source)
         {
             let read = self
-                .read(record, &mut table, &mut reader)
+                .read(record, &mut table)
                 .and_then(|()| match event_time {
                     None => Ok((record.view.timestamp, None)),
                     Some((column, delay_ms)) => {
@@ -110,17 +112,12 @@ impl Decoder {
         })
     }
 
-    fn read(
-        &self,
-        record: &BulkRecord<'_>,
-        table: &mut Table,
-        reader: &mut Reader,
-    ) -> Result<(), String> {
+    fn read(&self, record: &BulkRecord<'_>, table: &mut Table) -> Result<(), String> {
         if self.stream.is_table() && record.view.key.is_none() {
             return Err("a record of a table needs a key: it says which row it is".into());
         }
         if let Some(value) = record.view.value {
-            match reader {
+            match &self.reader {
                 Reader::Json(json) => json.read(value, table)?,
                 Reader::Avro(avro) => avro.read(value, table)?,
                 Reader::Csv(delimiter) => {
@@ -134,6 +131,7 @@ impl Decoder {
 }
 
 /// Reads values of one format.
+#[derive(Clone)]
 enum Reader {
     Json(json::Reader),
     Avro(avro::Reader),

@@ -8,6 +8,7 @@ use std::borrow::Cow;
 use std::fmt;
 
 /// Finds columns by the names of members.
+#[derive(Clone)]
 pub(super) struct Reader {
     /// Name and place of each column, in the order of the columns.
     names: Vec<(String, usize)>,
@@ -25,7 +26,7 @@ impl Reader {
     }
 
     /// Sets the values of one row.
-    pub(super) fn read(&mut self, value: &[u8], table: &mut Table) -> Result<(), String> {
+    pub(super) fn read(&self, value: &[u8], table: &mut Table) -> Result<(), String> {
         let mut fault = None;
         let mut deserializer = serde_json::Deserializer::from_slice(value);
         let object = Object {

@@ -19,13 +19,32 @@ async fn stored(tier: &Tier, manifest: &Manifest, epoch: TierEpoch) -> Manifest 
     }
 }
 
+fn is_fenced<T: std::fmt::Debug>(result: Result<T, TierError>) {
+    assert!(
+        matches!(result, Err(TierError::Fenced { .. })),
+        "{result:?}"
+    );
+}
+
+fn is_superseded<T: std::fmt::Debug>(result: Result<T, TierError>) {
+    assert!(
+        matches!(result, Err(TierError::Superseded { .. })),
+        "{result:?}"
+    );
+}
+
+/// Two nodes at one bucket.
+async fn two(store: &Faulty, dir: &tempfile::TempDir) -> (Arc<Tier>, Arc<Tier>) {
+    (
+        tier(store, &dir.path().join("a")).await,
+        tier(store, &dir.path().join("b")).await,
+    )
+}
+
 #[tokio::test]
 async fn an_owner_that_was_superseded_is_fenced() {
     let (store, dir) = (Faulty::new(), tempfile::tempdir().unwrap());
-    let (old, new) = (
-        tier(&store, &dir.path().join("a")).await,
-        tier(&store, &dir.path().join("b")).await,
-    );
+    let (old, new) = two(&store, &dir).await;
     let first = old.take_epoch("old").await.unwrap();
     let mut manifest = old.manifest(P).await.unwrap();
     manifest.add(entry(0, 10, first)).unwrap();
@@ -58,16 +77,9 @@ async fn an_owner_that_was_superseded_is_fenced() {
 
     // From here on nothing of the old owner has an effect.
     for base in [&manifest, &late, &newest] {
-        let fenced = old.put_manifest(base, first).await;
-        assert!(
-            matches!(fenced, Err(TierError::Fenced { .. })),
-            "{fenced:?}"
-        );
+        is_fenced(old.put_manifest(base, first).await);
     }
-    assert!(matches!(
-        old.put_document("catalog", first, b"x").await,
-        Err(TierError::Fenced { .. })
-    ));
+    is_fenced(old.put_document("catalog", first, b"x").await);
     assert_eq!(new.manifest(P).await.unwrap(), newest);
 }
 
@@ -90,27 +102,9 @@ async fn an_owner_that_slept_for_long_creates_nothing_that_counts() {
         "the last two and the mark"
     );
     for base in [&empty, &early] {
-        let fenced = tier.put_manifest(base, old).await;
-        assert!(
-            matches!(fenced, Err(TierError::Fenced { .. })),
-            "{fenced:?}"
-        );
+        is_fenced(tier.put_manifest(base, old).await);
         assert_eq!(tier.manifest(P).await.unwrap(), manifest);
     }
-}
-
-fn is_fenced<T: std::fmt::Debug>(result: Result<T, TierError>) {
-    assert!(
-        matches!(result, Err(TierError::Fenced { .. })),
-        "{result:?}"
-    );
-}
-
-fn is_superseded<T: std::fmt::Debug>(result: Result<T, TierError>) {
-    assert!(
-        matches!(result, Err(TierError::Superseded { .. })),
-        "{result:?}"
-    );
 }
 
 /// Two nodes of a cluster that both believe they lead a shard: the one of the earlier term is refused,
@@ -118,10 +112,7 @@ fn is_superseded<T: std::fmt::Debug>(result: Result<T, TierError>) {
 #[tokio::test]
 async fn the_leader_of_an_earlier_term_is_refused_and_other_shards_go_on() {
     let (store, dir) = (Faulty::new(), tempfile::tempdir().unwrap());
-    let (a, b) = (
-        tier(&store, &dir.path().join("a")).await,
-        tier(&store, &dir.path().join("b")).await,
-    );
+    let (a, b) = two(&store, &dir).await;
     let since = a.join("cluster", "a").await.unwrap();
     assert_eq!(b.join("cluster", "b").await.unwrap(), since);
     let (shard, other) = (Scope::Shard(ShardId(0)), Scope::Shard(ShardId(1)));
@@ -172,10 +163,7 @@ async fn the_leader_of_an_earlier_term_is_refused_and_other_shards_go_on() {
 #[tokio::test]
 async fn who_leads_again_goes_on_with_the_newest_manifest() {
     let (store, dir) = (Faulty::new(), tempfile::tempdir().unwrap());
-    let (a, b) = (
-        tier(&store, &dir.path().join("a")).await,
-        tier(&store, &dir.path().join("b")).await,
-    );
+    let (a, b) = two(&store, &dir).await;
     let since = a.join("cluster", "a").await.unwrap();
     b.join("cluster", "b").await.unwrap();
     let shard = Scope::Shard(ShardId(0));

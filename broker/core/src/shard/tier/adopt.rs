@@ -17,19 +17,6 @@ use crate::shard::partition::Partition;
 use flowstone_storage::settled::{SegmentId, SettledMeta, Tiered};
 use flowstone_wire::Offset;
 
-/// When the tier is asked what it has of a partition.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(in crate::shard) struct Looks {
-    /// Before anything is written there: other leaders may have.
-    pub(in crate::shard) must: bool,
-    /// Local files could go for it.
-    pub(in crate::shard) wanted: bool,
-    /// Not before this, in microseconds.
-    pub(in crate::shard) after_us: u64,
-    /// How long after the last look that is, microseconds.
-    pub(super) pause_us: u64,
-}
-
 /// How rows and files change.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Adoption {
@@ -54,7 +41,12 @@ impl Partition {
     }
 
     fn has_file(&self, meta: &SettledMeta) -> bool {
-        self.copy_of(meta.id()).is_none_or(|t| t.local)
+        is_local(&self.copy_of(meta.id()))
+    }
+
+    /// Segments with a local file, oldest first.
+    pub(super) fn local(&self) -> impl Iterator<Item = &SettledMeta> {
+        self.settled.iter().filter(|m| self.has_file(m))
     }
 
     /// What of a segment is in the tier only and must be found there, from an offset on.
@@ -105,7 +97,7 @@ impl Partition {
     }
 
     fn adopted(&self, entries: &[Entry], due: usize, settling: bool) -> Option<Vec<Known>> {
-        let local: Vec<_> = self.settled.iter().filter(|m| self.has_file(m)).collect();
+        let local: Vec<_> = self.local().collect();
         let safe = local.iter().take_while(|m| self.is_covered(m)).count();
         let end = self.settled.back().map_or(Offset(0), |m| m.next_offset);
         // Settling begins behind what is settled.
@@ -152,6 +144,11 @@ fn meeting(entries: &[Entry], from: Offset, upto: Offset) -> usize {
     entries.iter().take_while(meets).count()
 }
 
+/// Whether a segment with this copy has a file here.
+fn is_local(copy: &Option<Tiered>) -> bool {
+    copy.is_none_or(|t| t.local)
+}
+
 /// The offsets of segments in order, those that meet put together.
 fn ranges(entries: &[Entry]) -> Vec<(Offset, Offset)> {
     let mut all = Vec::new();
@@ -188,14 +185,13 @@ fn same_copy(meta: &SettledMeta, entries: &[Entry]) -> Option<Tiered> {
 
 /// How rows and files change; what was there and what is are both in order.
 fn changes(before: &[Known], now: &[Known]) -> Adoption {
-    let local = |copy: &Option<Tiered>| copy.is_none_or(|t| t.local);
     let by_start = |all: &[Known], first: Offset| -> Option<usize> {
         let at = all.binary_search_by_key(&first, |(m, _)| m.first_offset);
         at.ok()
     };
     let stays = |(m, t): &&Known| {
         let at = by_start(now, m.first_offset).map(|at| &now[at]);
-        at.is_some_and(|(other, o)| other.id() == m.id() && local(o) == local(t))
+        at.is_some_and(|(other, o)| other.id() == m.id() && is_local(o) == is_local(t))
     };
     let is_new = |known: &&Known| {
         let at = by_start(before, known.0.first_offset);

@@ -1,6 +1,6 @@
 //! What is found in the tier, where there are several copies of a shard.
 
-use super::{Looks, RETRY_US, surplus};
+use super::{RETRY_US, hot_bytes, surplus};
 use crate::input::{Now, TierFound};
 use crate::output::{Outbox, Output};
 use crate::shard::Shard;
@@ -11,15 +11,25 @@ use flowstone_wire::PartitionId;
 /// Looks that change nothing are this far apart in the end: requests cost money.
 const PAUSE_US_MAX: u64 = 600_000_000;
 
+/// When the tier is asked what it has of a partition.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(in crate::shard) struct Looks {
+    /// Before anything is written there: other leaders may have.
+    pub(in crate::shard) must: bool,
+    /// Local files could go for it.
+    pub(in crate::shard) wanted: bool,
+    /// Not before this, in microseconds.
+    pub(in crate::shard) after_us: u64,
+    /// How long after the last look that is, microseconds.
+    pause_us: u64,
+}
+
 impl Shard {
     /// Others may have led: what they put into the tier is not known yet.
     pub(in crate::shard) fn distrust_tier(&mut self) {
         if self.config.tier_after_ms.is_some() {
             for p in self.partitions.values_mut() {
-                p.looks = Looks {
-                    must: true,
-                    ..Looks::default()
-                };
+                p.looks = Looks::anew(true);
             }
         }
     }
@@ -61,7 +71,7 @@ impl Shard {
         found: &TierFound,
         out: &mut Outbox,
     ) -> Result<bool, String> {
-        let (hot, leads) = (self.hot_bytes_of(partition), self.leads());
+        let (hot, leads) = (hot_bytes(&self.log, partition), self.leads());
         // What is being rewritten would come back beside what takes its place.
         let busy = self.rewriting == Some(partition);
         let Some(p) = self.partitions.get_mut(&partition).filter(|_| !busy) else {
@@ -101,6 +111,14 @@ impl Shard {
 }
 
 impl Looks {
+    /// Nothing is known of what is there; `must` where that matters.
+    pub(super) fn anew(must: bool) -> Self {
+        Self {
+            must,
+            ..Self::default()
+        }
+    }
+
     /// The next one is later, the more have changed nothing.
     fn pause(&mut self, now: Now, gained: bool) {
         let longer_us = self.pause_us.saturating_mul(2).min(PAUSE_US_MAX);

@@ -2,9 +2,9 @@
 //! of `flowstone-tier`, in small.
 
 use super::node::{Done, Live};
+use super::world::{Event, World};
 use crate::input::{Input, TierFound};
 use crate::output::{Output, TierJob};
-use crate::shard::ShardConfig;
 use flowstone_storage::Disk;
 use flowstone_storage::settled::{SegmentId, SettledMeta, SettledReader, Tiered};
 use flowstone_storage::{SimDisk, layout};
@@ -199,7 +199,51 @@ impl Live {
     }
 }
 
-/// Whether this shard has a tier, and uses it.
-pub(super) fn uses(config: &ShardConfig) -> bool {
-    config.tier_after_ms.is_some()
+impl World {
+    pub(super) fn ask_bucket(&mut self, node: usize, asked: Output) {
+        let slow = self.rng.percent(20);
+        let after_us = self
+            .rng
+            .between(1_000, if slow { 3_000_000 } else { 50_000 });
+        let boot = self.nodes[node].boot;
+        self.at(after_us, Event::Bucket { node, boot, asked });
+    }
+
+    /// The bucket does what it was asked, also for a shard that has been opened again since.
+    pub(super) fn serve(&mut self, n: usize, boot: u64, asked: Output) {
+        let node = &self.nodes[n];
+        let Some(live) = node
+            .live
+            .as_ref()
+            .filter(|_| node.boot == boot || !self.rng.percent(50))
+        else {
+            return;
+        };
+        let done = self.bucket.serve(&node.disk, &asked);
+        live.note(&done);
+        if boot == node.boot {
+            self.input(n, done);
+        }
+    }
+}
+
+/// Rare things that this work shows.
+pub(super) fn rare(work: &Output) -> Vec<&'static str> {
+    let mut all = Vec::new();
+    match work {
+        Output::ForgetLocal(_) => all.push("a local file went"),
+        Output::Adopt { dropped, put } => {
+            if !dropped.is_empty() {
+                all.push("a local file went for others");
+            }
+            if put.iter().any(|(_, t)| t.is_some_and(|t| !t.local)) {
+                all.push("what another leader has uploaded was taken over");
+            }
+        }
+        Output::ReadSettled { segment, .. } if segment.remote.is_some() => {
+            all.push("something was read from the bucket");
+        }
+        _ => {}
+    }
+    all
 }

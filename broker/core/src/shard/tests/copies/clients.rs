@@ -1,7 +1,6 @@
 //! Producers that try again until they know, and a reader that must never see anything vanish.
 
 use super::super::{A, values_of};
-use super::bucket::uses;
 use super::world::{BUSY_US, World};
 use crate::input::{Input, Ticket};
 use crate::output::Reply;
@@ -225,7 +224,8 @@ impl World {
             (None, Ok(other)) => panic!("{other:?}"),
             (None, Err(e)) => {
                 let known = [ErrorCode::NotLeader, ErrorCode::UnknownPartition];
-                let looks = e.code == ErrorCode::TierUnavailable && uses(&self.setup.config);
+                let looks = e.code == ErrorCode::TierUnavailable
+                    && self.setup.config.tier_after_ms.is_some();
                 assert!(looks || known.contains(&e.code), "a reader got {e}");
             }
         }

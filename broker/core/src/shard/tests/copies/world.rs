@@ -1,6 +1,6 @@
 //! The world of the copies: nodes, links, time, and what goes wrong.
 
-use super::bucket::Bucket;
+use super::bucket::{self, Bucket};
 use super::clients::Clients;
 use super::node::{Done, Effect, Live, Setup, Work};
 use crate::catalog::placement::Policy;
@@ -290,14 +290,7 @@ impl World {
                     self.at(after_us, Event::Reported(report));
                 }
                 Effect::Work(queue, work) => self.queue(n, queue, work),
-                Effect::Bucket(asked) => {
-                    let slow = self.rng.percent(20);
-                    let after_us = self
-                        .rng
-                        .between(1_000, if slow { 3_000_000 } else { 50_000 });
-                    let (node, boot) = (n, self.nodes[n].boot);
-                    self.at(after_us, Event::Bucket { node, boot, asked });
-                }
+                Effect::Bucket(asked) => self.ask_bucket(n, asked),
                 Effect::Told => {}
                 Effect::Reopen => {
                     self.rare.insert("a leader retired");
@@ -308,23 +301,6 @@ impl World {
             }
         }
         self.plan_tick(n);
-    }
-
-    /// The bucket does what it was asked, also for a shard that has been opened again since.
-    fn serve(&mut self, n: usize, boot: u64, asked: Output) {
-        let node = &self.nodes[n];
-        let Some(live) = node
-            .live
-            .as_ref()
-            .filter(|_| node.boot == boot || !self.rng.percent(50))
-        else {
-            return;
-        };
-        let done = self.bucket.serve(&node.disk, &asked);
-        live.note(&done);
-        if boot == node.boot {
-            self.input(n, done);
-        }
     }
 
     fn plan_tick(&mut self, n: usize) {
@@ -345,19 +321,7 @@ impl World {
         match &work {
             Work::Do(Output::Cut(_)) => drop(self.rare.insert("a log was cut")),
             Work::Do(Output::Settle(_)) => drop(self.rare.insert("a segment was settled")),
-            Work::Do(Output::ForgetLocal(_)) => drop(self.rare.insert("a local file went")),
-            Work::Do(Output::Adopt { dropped, put }) => {
-                if !dropped.is_empty() {
-                    self.rare.insert("a local file went for others");
-                }
-                if put.iter().any(|(_, t)| t.is_some_and(|t| !t.local)) {
-                    self.rare
-                        .insert("what another leader has uploaded was taken over");
-                }
-            }
-            Work::Do(Output::ReadSettled { segment, .. }) if segment.remote.is_some() => {
-                self.rare.insert("something was read from the bucket");
-            }
+            Work::Do(output) => self.rare.extend(bucket::rare(output)),
             _ => {}
         }
         let slow = self.rng.percent(3);
