@@ -169,6 +169,11 @@ impl Background {
                 let done = read.run(self.reader(shard, segment));
                 (self.done)(shard, done);
             }
+            Sorted::Other(Output::ReadState { id, wanted }) => {
+                if let Some(files) = self.files.get(&shard) {
+                    (self.done)(shard, files.read_state(id, &wanted));
+                }
+            }
             Sorted::Other(Output::Tier(job)) => self.bring_up(shard, job),
             Sorted::Other(Output::LookIntoTier(partition)) => self.look(shard, partition),
             // Another leader waits for it.

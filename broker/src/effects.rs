@@ -6,6 +6,7 @@ use flowstone_core::input::{ReplicaInput, TierFound};
 use flowstone_core::output::TierJob;
 use flowstone_core::replica::Promise;
 use flowstone_core::{Input, Output, Reply, Ticket};
+use flowstone_processor::{Found, Wanted};
 use flowstone_storage::disk::remove_if_there;
 use flowstone_storage::mark::{Mark, ReplicaMark};
 use flowstone_storage::settled::{Rewritten, SegmentId, SettledMeta, Tiered};
@@ -58,6 +59,10 @@ pub(crate) enum Done {
         partition: PartitionId,
         result: Result<Vec<bytes::Bytes>, String>,
     },
+    StateRead {
+        id: u32,
+        result: Result<Vec<Found>, String>,
+    },
     ReadGone {
         read: Box<Output>,
         why: String,
@@ -94,6 +99,7 @@ impl Done {
                 result,
             },
             Self::FoundInTier { partition, result } => Input::FoundInTier { partition, result },
+            Self::StateRead { id, result } => Input::StateRead { id, result },
             Self::ReadGone { read, why } => Input::ReadGone { read, why },
             Self::TaskBatches {
                 id,
@@ -120,6 +126,15 @@ pub(crate) enum Kept {
 }
 
 impl ShardFiles {
+    /// Reads what a task has missed of its state.
+    pub(crate) fn read_state(&self, id: u32, wanted: &[Wanted]) -> Done {
+        let found = flowstone_core::shard::read_state(&self.state, id, wanted);
+        Done::StateRead {
+            id,
+            result: found.map_err(|e| e.to_string()),
+        }
+    }
+
     /// Does upkeep that may wait for the disk.
     pub(crate) fn keep_up(&mut self, output: Output) -> Kept {
         match output {

@@ -42,6 +42,7 @@ pub mod rfc3339;
 #[path = "tests/rig.rs"]
 mod rig;
 pub mod spec;
+mod spilled;
 mod store;
 pub mod task;
 mod timers;
@@ -56,4 +57,4 @@ pub use pipeline::{NodeRef, Pipeline, PipelineBuilder, PipelineOptions, SinkRef,
 pub use processor::{ProcessError, Processor, TimeKind, Timer};
 pub use record::{Headers, Record};
 pub use spec::{PipelineSpec, StageSpec};
-pub use task::{Input, StepLimits, Task, TaskStats};
+pub use task::{Found, Input, LeftOut, StepLimits, Task, TaskStats, Wanted};

@@ -9,6 +9,10 @@
 //!            \-> changed     end of step:  changed keys --> delta, dirty
 //! ```
 
+mod evict;
+
+use crate::spilled::{Place, Spilled};
+use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::{Bound, Range};
 
@@ -20,6 +24,8 @@ const CHANGE_COST_BYTES: usize = 16;
 const SPARE_MAX: usize = 16;
 /// Larger buffers are not kept.
 const SPARE_BYTES_MAX: usize = 4 << 10;
+/// Most entries that are read at once for a scan.
+const SCAN_MOST: usize = 2048;
 
 #[derive(Debug)]
 struct Slot {
@@ -28,6 +34,26 @@ struct Slot {
     step: u64,
     /// Whether `dirty` has the key for certain.
     dirty: bool,
+    /// It was asked for since somebody last looked for what can be let go.
+    used: Cell<bool>,
+}
+
+impl Slot {
+    fn new(value: Vec<u8>, step: u64, dirty: bool) -> Self {
+        Self {
+            value,
+            step,
+            dirty,
+            used: Cell::new(true),
+        }
+    }
+}
+
+/// State of one stage.
+#[derive(Debug, Default)]
+struct Stage {
+    entries: BTreeMap<Vec<u8>, Slot>,
+    spilled: Spilled<Vec<u8>>,
 }
 
 #[derive(Debug)]
@@ -49,7 +75,7 @@ struct Changed {
 /// State of all stages of a task, by the number of their node.
 #[derive(Debug)]
 pub(crate) struct Store {
-    stages: Vec<BTreeMap<Vec<u8>, Slot>>,
+    stages: Vec<Stage>,
     size_bytes: usize,
     step: u64,
     undo: Vec<Undo>,
@@ -61,6 +87,8 @@ pub(crate) struct Store {
     /// `change_bytes` at the start of the unit.
     change_bytes_mark: usize,
     dirty: BTreeSet<(u16, Vec<u8>)>,
+    /// What may be let go; `None` where there is no store outside that has it.
+    outside: Option<evict::Outside>,
     spare: Vec<Vec<u8>>,
 }
 
@@ -71,7 +99,7 @@ fn cost(key: &[u8], value: &[u8]) -> usize {
 impl Store {
     pub(crate) fn new(nodes: usize) -> Self {
         Self {
-            stages: (0..nodes).map(|_| BTreeMap::new()).collect(),
+            stages: (0..nodes).map(|_| Stage::default()).collect(),
             size_bytes: 0,
             step: 1,
             undo: Vec::new(),
@@ -81,12 +109,17 @@ impl Store {
             change_bytes: 0,
             change_bytes_mark: 0,
             dirty: BTreeSet::new(),
+            outside: None,
             spare: Vec::new(),
         }
     }
 
     pub(crate) fn get(&self, node: u16, key: &[u8]) -> Option<&[u8]> {
-        let slot = self.stages[usize::from(node)].get(key)?;
+        let Some(slot) = self.stages[usize::from(node)].entries.get(key) else {
+            self.look_for(node, key);
+            return None;
+        };
+        slot.used.set(true);
         Some(&slot.value)
     }
 
@@ -106,10 +139,50 @@ impl Store {
         prefix: &'s [u8],
         from: &'s [u8],
     ) -> impl Iterator<Item = (&'s [u8], &'s [u8])> + use<'s> {
-        self.stages[usize::from(node)]
-            .range::<[u8], _>((Bound::Included(from), Bound::Unbounded))
+        let stage = &self.stages[usize::from(node)];
+        let unknown = self.first_unknown(node, prefix, from);
+        let end = match &unknown {
+            Some((at, _)) => Bound::Excluded(at.clone()),
+            None => Bound::Unbounded,
+        };
+        let known = stage
+            .entries
+            .range::<[u8], _>((Bound::Included(from), end.as_ref().map(|at| &at[..])))
             .take_while(move |(key, _)| key.starts_with(prefix))
-            .map(|(key, slot)| (&key[..], &slot.value[..]))
+            .map(|(key, slot)| {
+                slot.used.set(true);
+                (&key[..], &slot.value[..])
+            });
+        known.chain(std::iter::from_fn(move || {
+            // Whoever comes this far wants what is not here.
+            if let Some((from, to)) = &unknown {
+                stage.spilled.miss(from.clone(), to.clone(), SCAN_MOST);
+            }
+            None
+        }))
+    }
+
+    /// The first part of a scan that it cannot be told from memory.
+    fn first_unknown(&self, node: u16, prefix: &[u8], from: &[u8]) -> Option<(Vec<u8>, Vec<u8>)> {
+        let spilled = &self.stages[usize::from(node)].spilled;
+        if spilled.is_empty() {
+            return None;
+        }
+        spilled.first_unknown(&from.to_vec(), behind_prefix(prefix).as_ref())
+    }
+
+    /// Notes what is not in memory where the store outside may have it.
+    #[inline]
+    fn look_for(&self, node: u16, key: &[u8]) {
+        let spilled = &self.stages[usize::from(node)].spilled;
+        if spilled.is_empty() {
+            return;
+        }
+        let key = key.to_vec();
+        if spilled.is_unknown(&key) && !self.has_changed(node, &key) {
+            let behind = key.behind();
+            spilled.miss(key, behind, 1);
+        }
     }
 
     /// Cost of all entries in memory.
@@ -128,24 +201,18 @@ impl Store {
     }
 
     pub(crate) fn put(&mut self, node: u16, key: &[u8], value: &[u8]) {
-        let stage = &mut self.stages[usize::from(node)];
-        let old = match stage.get_mut(key) {
+        let entries = &mut self.stages[usize::from(node)].entries;
+        let old = match entries.get_mut(key) {
             Some(slot) if slot.value == value => return,
             Some(slot) => {
-                let fresh = Slot {
-                    value: copy(&mut self.spare, value),
-                    step: self.step,
-                    dirty: slot.dirty,
-                };
+                let fresh = Slot::new(copy(&mut self.spare, value), self.step, slot.dirty);
                 Some(std::mem::replace(slot, fresh))
             }
             None => {
-                let slot = Slot {
-                    value: copy(&mut self.spare, value),
-                    step: self.step,
-                    dirty: false,
-                };
-                stage.insert(key.to_vec(), slot);
+                let slot = Slot::new(copy(&mut self.spare, value), self.step, false);
+                entries.insert(key.to_vec(), slot);
+                // Whether it was there before decides what is undone, and what a delta says.
+                self.look_for(node, key);
                 None
             }
         };
@@ -155,9 +222,14 @@ impl Store {
     }
 
     pub(crate) fn delete(&mut self, node: u16, key: &[u8]) {
-        let Some(old) = self.stages[usize::from(node)].remove(key) else {
-            return;
+        let Some(mut old) = self.stages[usize::from(node)].entries.remove(key) else {
+            return self.look_for(node, key);
         };
+        if self.outside.is_some() && !old.dirty {
+            // It is not to be looked for outside, where it still is.
+            old.dirty = true;
+            self.dirty.insert((node, key.to_vec()));
+        }
         self.change_bytes += key.len() + CHANGE_COST_BYTES;
         self.record(node, key, Some(old));
     }
@@ -205,13 +277,13 @@ impl Store {
     pub(crate) fn roll_back_unit(&mut self) {
         while let Some(undo) = self.undo.pop() {
             let key = &self.undo_keys[undo.key];
-            let stage = &mut self.stages[usize::from(undo.node)];
+            let entries = &mut self.stages[usize::from(undo.node)].entries;
             if let Some(slot) = &undo.old {
                 self.size_bytes += cost(key, &slot.value);
             }
             let replaced = match undo.old {
-                Some(slot) => stage.insert(key.to_vec(), slot),
-                None => stage.remove(key),
+                Some(slot) => entries.insert(key.to_vec(), slot),
+                None => entries.remove(key),
             };
             if let Some(slot) = replaced {
                 self.size_bytes -= cost(key, &slot.value);
@@ -242,7 +314,7 @@ impl Store {
     }
 
     fn mark_dirty(&mut self, node: u16, key: &[u8], existed: bool) -> Option<Vec<u8>> {
-        match self.stages[usize::from(node)].get_mut(key) {
+        match self.stages[usize::from(node)].entries.get_mut(key) {
             Some(slot) => {
                 if !slot.dirty {
                     slot.dirty = true;
@@ -261,6 +333,7 @@ impl Store {
 
     /// Replays a change.
     pub(crate) fn apply(&mut self, node: u16, key: &[u8], value: Option<&[u8]>) {
+        self.note_blind(node, key);
         self.replace(node, key, value, true);
         self.dirty.insert((node, key.to_vec()));
     }
@@ -271,18 +344,13 @@ impl Store {
     }
 
     fn replace(&mut self, node: u16, key: &[u8], value: Option<&[u8]>, dirty: bool) {
-        let stage = &mut self.stages[usize::from(node)];
+        let entries = &mut self.stages[usize::from(node)].entries;
         let old = match value {
             Some(value) => {
                 self.size_bytes += cost(key, value);
-                let slot = Slot {
-                    value: value.to_vec(),
-                    step: 0,
-                    dirty,
-                };
-                stage.insert(key.to_vec(), slot)
+                entries.insert(key.to_vec(), Slot::new(value.to_vec(), 0, dirty))
             }
-            None => stage.remove(key),
+            None => entries.remove(key),
         };
         if let Some(old) = old {
             self.size_bytes -= cost(key, &old.value);
@@ -291,25 +359,38 @@ impl Store {
 
     /// The keys that changed since the last call, with their values now.
     pub(crate) fn take_dirty(&mut self, mut each: impl FnMut(u16, &[u8], Option<&[u8]>)) {
-        for (node, key) in std::mem::take(&mut self.dirty) {
-            match self.stages[usize::from(node)].get_mut(&key[..]) {
+        let dirty = std::mem::take(&mut self.dirty);
+        for (node, key) in &dirty {
+            match self.stages[usize::from(*node)].entries.get_mut(&key[..]) {
                 Some(slot) => {
                     slot.dirty = false;
-                    each(node, &key, Some(&slot.value));
+                    each(*node, key, Some(&slot.value));
                 }
-                None => each(node, &key, None),
+                None => each(*node, key, None),
             }
+        }
+        if let Some(outside) = &mut self.outside {
+            outside.on_its_way(dirty);
         }
     }
 
-    /// Every entry of every stage.
+    /// Every entry of every stage that is in memory.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (u16, &[u8], &[u8])> {
         self.stages.iter().zip(0u16..).flat_map(|(stage, node)| {
             stage
+                .entries
                 .iter()
                 .map(move |(key, slot)| (node, &key[..], &slot.value[..]))
         })
     }
+}
+
+/// What stands behind all keys that start with `prefix`; `None` where nothing can.
+fn behind_prefix(prefix: &[u8]) -> Option<Vec<u8>> {
+    let last = prefix.iter().rposition(|byte| *byte != u8::MAX)?;
+    let mut behind = prefix[..=last].to_vec();
+    behind[last] += 1;
+    Some(behind)
 }
 
 fn copy(spare: &mut Vec<Vec<u8>>, value: &[u8]) -> Vec<u8> {
@@ -320,112 +401,4 @@ fn copy(spare: &mut Vec<Vec<u8>>, value: &[u8]) -> Vec<u8> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    #[derive(Clone, Debug)]
-    enum Op {
-        Put(u8, u8),
-        Delete(u8),
-        Commit,
-        RollBack,
-        FinishStep,
-    }
-
-    fn op() -> impl Strategy<Value = Op> {
-        prop_oneof![
-            4 => (0u8..6, any::<u8>()).prop_map(|(k, v)| Op::Put(k, v)),
-            2 => (0u8..6).prop_map(Op::Delete),
-            2 => Just(Op::Commit),
-            1 => Just(Op::RollBack),
-            1 => Just(Op::FinishStep),
-        ]
-    }
-
-    fn content(store: &Store) -> BTreeMap<u8, u8> {
-        store.iter().map(|(_, k, v)| (k[0], v[0])).collect()
-    }
-
-    #[test]
-    fn a_scan_begins_at_its_place_and_ends_with_its_prefix() {
-        let mut store = Store::new(1);
-        for key in ["a", "b", "b1", "b3", "b3x", "c"] {
-            store.put(0, key.as_bytes(), b"");
-        }
-        let from = |from: &str| -> Vec<String> {
-            let entries = store.scan_from(0, b"b", from.as_bytes());
-            entries
-                .map(|(k, _)| String::from_utf8_lossy(k).into_owned())
-                .collect()
-        };
-        assert_eq!(from("b"), ["b", "b1", "b3", "b3x"]);
-        assert_eq!(from("b2"), ["b3", "b3x"]);
-        assert_eq!(from("b4"), [""; 0]);
-    }
-
-    proptest! {
-        /// Against a plain map that is copied at every commit.
-        #[test]
-        fn undo_deltas_dirt_and_size_agree_with_a_model(ops in prop::collection::vec(op(), 0..80)) {
-            let (mut store, mut replayed) = (Store::new(1), Store::new(1));
-            let (mut model, mut committed) = (BTreeMap::new(), BTreeMap::new());
-            let mut outside = BTreeMap::new();
-            for op in ops {
-                match op {
-                    Op::Put(k, v) => {
-                        store.put(0, &[k], &[v]);
-                        model.insert(k, v);
-                    }
-                    Op::Delete(k) => {
-                        store.delete(0, &[k]);
-                        model.remove(&k);
-                    }
-                    Op::Commit => {
-                        store.commit_unit();
-                        committed = model.clone();
-                    }
-                    Op::RollBack => {
-                        store.roll_back_unit();
-                        model = committed.clone();
-                    }
-                    Op::FinishStep => {
-                        store.roll_back_unit();
-                        model = committed.clone();
-                        store.finish_step(|n, k, v| replayed.apply(n, &k, v.as_deref()));
-                        prop_assert_eq!(content(&replayed), model.clone());
-                        prop_assert_eq!(replayed.size_bytes(), store.size_bytes());
-                        store.take_dirty(|_, k, v| match v {
-                            Some(v) => drop(outside.insert(k[0], v[0])),
-                            None => drop(outside.remove(&k[0])),
-                        });
-                        prop_assert_eq!(&outside, &model);
-                    }
-                }
-                prop_assert_eq!(content(&store), model.clone());
-            }
-        }
-    }
-
-    #[test]
-    fn what_came_and_went_within_a_step_is_in_no_delta() {
-        let mut store = Store::new(1);
-        store.put(0, b"k", b"v");
-        store.commit_unit();
-        store.delete(0, b"k");
-        store.commit_unit();
-        store.finish_step(|_, key, _| panic!("{key:?}"));
-        store.take_dirty(|_, key, _| panic!("{key:?}"));
-    }
-
-    #[test]
-    fn what_was_undone_is_in_no_delta() {
-        let mut store = Store::new(1);
-        store.load(0, b"k", b"old");
-        store.put(0, b"k", b"new");
-        store.put(0, b"other", b"new");
-        store.roll_back_unit();
-        store.finish_step(|_, key, _| panic!("{key:?}"));
-        assert_eq!(store.get(0, b"k"), Some(&b"old"[..]));
-    }
-}
+mod tests;

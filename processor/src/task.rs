@@ -20,6 +20,9 @@ mod replay;
 mod retries;
 mod run;
 mod stored;
+mod wanted;
+
+pub use wanted::{Found, LeftOut, Wanted};
 
 use crate::delta::Delta;
 use crate::inputs::Inputs;
@@ -32,6 +35,7 @@ use pace::Pace;
 use retries::Retries;
 use run::{Budget, Stop};
 use std::ops::ControlFlow;
+use wanted::Asked;
 
 /// A batch for a step.
 #[derive(Clone, Copy, Debug)]
@@ -91,6 +95,10 @@ pub struct Task {
     inputs: Inputs,
     retries: Retries,
     resume: Option<Resume>,
+    /// What was asked for of the store outside; nothing is done before it is there.
+    asked: Vec<Asked>,
+    /// It is there and was not used yet: nothing is let go.
+    admitted: bool,
     /// Whether a step has run; before, the first deadline is now.
     started: bool,
     /// Whether the stored watermark is another one.
@@ -114,6 +122,8 @@ impl Task {
             inputs: Inputs::new(),
             retries: Retries::default(),
             resume: None,
+            asked: Vec::new(),
+            admitted: false,
             started: false,
             watermark_dirty: false,
             clock_was_behind: false,
@@ -207,6 +217,9 @@ impl Task {
     /// When the next step is worth its while even if nothing arrives, milliseconds since 1970: a
     /// timer, another attempt, or a partition that becomes idle. A time in the past means at once.
     pub fn deadline(&self) -> Option<i64> {
+        if !self.asked.is_empty() {
+            return None;
+        }
         if let Some(at_ms) = self.retries.until_ms() {
             return Some(at_ms);
         }
@@ -230,7 +243,8 @@ impl Task {
     /// control batches are passed over. Give every partition that has something to read its share:
     /// one that gets nothing for `idle_ms` no longer holds the watermark back.
     ///
-    /// The delta must be appended before the next step; `None` if nothing changed. The first step
+    /// The delta must be appended before the next step; `None` if nothing changed, or if the task needs what
+    /// [`Self::wanted`] says. The first step
     /// gives out the positions at which the task starts.
     ///
     /// # Errors
@@ -243,7 +257,8 @@ impl Task {
         input: &[Input<'_>],
         limits: StepLimits,
     ) -> Result<Option<Delta>, Failure> {
-        if self.retries.until_ms().is_some_and(|at_ms| now_ms < at_ms) {
+        let waits = self.retries.until_ms().is_some_and(|at_ms| now_ms < at_ms);
+        if waits || !self.asked.is_empty() {
             return Ok(None);
         }
         self.start_step(now_ms, input);
@@ -253,6 +268,7 @@ impl Task {
         };
         let end = self.work(input, budget);
         let delta = self.finish_step();
+        self.ask();
         match end {
             ControlFlow::Break(Stop::Fault(failure)) if delta.is_none() => Err(failure),
             _ => Ok(delta),

@@ -1,6 +1,9 @@
 //! The timers of a task, ordered by when they are due, with an undo journal for the current unit.
 
+mod evict;
+
 use crate::processor::TimeKind;
+use crate::spilled::Spilled;
 use crate::store::ENTRY_COST_BYTES;
 use flowstone_wire::{Offset, PartitionId};
 use serde::{Deserialize, Serialize};
@@ -29,7 +32,13 @@ pub(crate) struct Origin {
     pub(crate) rekeyed: bool,
 }
 
-type Queue = BTreeMap<TimerId, Origin>;
+/// The timers of a kind.
+#[derive(Debug, Default)]
+struct Queue {
+    timers: BTreeMap<TimerId, Origin>,
+    /// Times whose timers may be outside only.
+    spilled: Spilled<i64>,
+}
 
 /// All timers of a task.
 #[derive(Debug, Default)]
@@ -44,6 +53,10 @@ pub(crate) struct Timers {
     change_bytes: usize,
     change_bytes_mark: usize,
     dirty: BTreeSet<(TimeKind, TimerId)>,
+    /// What the store outside was given and may not have yet; `None` where there is none.
+    on_its_way: Option<BTreeSet<(TimeKind, TimerId)>>,
+    /// What was let go is taken to be as much as this.
+    outside_bytes: usize,
 }
 
 fn cost(id: &TimerId) -> usize {
@@ -67,14 +80,17 @@ impl Timers {
 
     /// Sets a timer; one that is set already keeps its origin.
     pub(crate) fn set(&mut self, kind: TimeKind, id: TimerId, origin: Origin) {
-        if !self.queue(kind).contains_key(&id) {
+        if !self.queue(kind).timers.contains_key(&id) {
+            self.look_for(kind, &id);
             self.change(kind, id, Some(origin));
         }
     }
 
     pub(crate) fn cancel(&mut self, kind: TimeKind, id: TimerId) {
-        if self.queue(kind).contains_key(&id) {
+        if self.queue(kind).timers.contains_key(&id) {
             self.change(kind, id, None);
+        } else {
+            self.look_for(kind, &id);
         }
     }
 
@@ -82,6 +98,10 @@ impl Timers {
         let old = self.replace(kind, &id, origin);
         self.changed.push((kind, id.clone(), old.is_some()));
         self.change_bytes += id.key.len() + CHANGE_COST_BYTES;
+        if self.on_its_way.is_some() && old.is_some() {
+            // It is not to be looked for outside, where it still is.
+            self.dirty.insert((kind, id.clone()));
+        }
         self.undo.push((kind, id, old));
     }
 
@@ -89,9 +109,9 @@ impl Timers {
         let old = match origin {
             Some(origin) => {
                 self.size_bytes += cost(id);
-                self.queue_mut(kind).insert(id.clone(), origin)
+                self.queue_mut(kind).timers.insert(id.clone(), origin)
             }
-            None => self.queue_mut(kind).remove(id),
+            None => self.queue_mut(kind).timers.remove(id),
         };
         if old.is_some() {
             self.size_bytes -= cost(id);
@@ -102,11 +122,7 @@ impl Timers {
     /// The kind of the next timer that is due at this watermark and this time.
     #[inline]
     pub(crate) fn due(&self, watermark_ms: i64, now_ms: i64) -> Option<TimeKind> {
-        let is_due = |queue: &Queue, time_ms| {
-            queue
-                .first_key_value()
-                .is_some_and(|(id, _)| id.at_ms <= time_ms)
-        };
+        let is_due = |queue: &Queue, time_ms| queue.next_at_ms().is_some_and(|at| at <= time_ms);
         if is_due(&self.event, watermark_ms) {
             Some(TimeKind::Event)
         } else if is_due(&self.processing, now_ms) {
@@ -116,9 +132,13 @@ impl Timers {
         }
     }
 
-    /// Takes out the first timer of this kind, as part of the unit.
+    /// Takes out the first timer of this kind, as part of the unit. `None` where it is not in memory: then it was
+    /// missed.
     pub(crate) fn take_first(&mut self, kind: TimeKind) -> Option<(TimerId, Origin)> {
-        let (id, origin) = self.queue(kind).first_key_value()?;
+        if self.misses_first(kind) {
+            return None;
+        }
+        let (id, origin) = self.queue(kind).timers.first_key_value()?;
         let (id, origin) = (id.clone(), *origin);
         self.change(kind, id.clone(), None);
         Some((id, origin))
@@ -126,7 +146,7 @@ impl Timers {
 
     /// When the first timer of this kind is due.
     pub(crate) fn next_at_ms(&self, kind: TimeKind) -> Option<i64> {
-        self.queue(kind).first_key_value().map(|(id, _)| id.at_ms)
+        self.queue(kind).next_at_ms()
     }
 
     /// Cost of all timers in memory.
@@ -168,7 +188,7 @@ impl Timers {
         changed.sort_by(|a, b| (a.0, &a.1).cmp(&(b.0, &b.1)));
         changed.dedup_by(|b, a| a.0 == b.0 && a.1 == b.1);
         for (kind, id, existed) in changed.drain(..) {
-            let origin = self.queue(kind).get(&id).copied();
+            let origin = self.queue(kind).timers.get(&id).copied();
             if origin.is_some() || existed {
                 self.dirty.insert((kind, id.clone()));
                 each(kind, id, origin);
@@ -182,6 +202,7 @@ impl Timers {
 
     /// Replays a change.
     pub(crate) fn apply(&mut self, kind: TimeKind, id: TimerId, origin: Option<Origin>) {
+        self.note_blind(kind, &id);
         self.replace(kind, &id, origin);
         self.dirty.insert((kind, id));
     }
@@ -193,17 +214,22 @@ impl Timers {
 
     /// The timers that changed since the last call, with their origin if they are set.
     pub(crate) fn take_dirty(&mut self, mut each: impl FnMut(TimeKind, &TimerId, Option<&Origin>)) {
-        for (kind, id) in std::mem::take(&mut self.dirty) {
-            each(kind, &id, self.queue(kind).get(&id));
+        let dirty = std::mem::take(&mut self.dirty);
+        for (kind, id) in &dirty {
+            each(*kind, id, self.queue(*kind).timers.get(id));
+        }
+        if let Some(on_its_way) = &mut self.on_its_way {
+            on_its_way.extend(dirty);
         }
     }
 
-    /// Every timer.
+    /// Every timer in memory.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (TimeKind, &TimerId, &Origin)> {
         [TimeKind::Event, TimeKind::Processing]
             .into_iter()
             .flat_map(|kind| {
                 self.queue(kind)
+                    .timers
                     .iter()
                     .map(move |(id, origin)| (kind, id, origin))
             })
@@ -211,66 +237,4 @@ impl Timers {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn id(at_ms: i64, node: u16) -> TimerId {
-        TimerId {
-            at_ms,
-            node,
-            key: vec![1],
-        }
-    }
-
-    #[test]
-    fn an_undone_unit_leaves_no_trace() {
-        let mut timers = Timers::default();
-        timers.set(TimeKind::Event, id(5, 0), Origin::default());
-        timers.commit_unit();
-        let size_bytes = timers.size_bytes();
-        timers.take_first(TimeKind::Event).unwrap();
-        timers.set(TimeKind::Processing, id(1, 0), Origin::default());
-        timers.roll_back_unit();
-        assert_eq!(timers.size_bytes(), size_bytes);
-        assert_eq!(timers.iter().count(), 1);
-        let mut changes = Vec::new();
-        timers.finish_step(|_, id, origin| changes.push((id, origin.is_some())));
-        assert_eq!(changes, [(id(5, 0), true)]);
-    }
-
-    #[test]
-    fn event_timers_come_first_and_a_stage_before_the_ones_behind_it() {
-        let mut timers = Timers::default();
-        for (kind, at_ms, node) in [
-            (TimeKind::Processing, 1, 0),
-            (TimeKind::Event, 7, 1),
-            (TimeKind::Event, 7, 0),
-        ] {
-            timers.set(kind, id(at_ms, node), Origin::default());
-        }
-        let mut order = Vec::new();
-        while let Some(kind) = timers.due(7, 1) {
-            let (id, _) = timers.take_first(kind).unwrap();
-            order.push((kind, id.node));
-        }
-        assert_eq!(
-            order,
-            [
-                (TimeKind::Event, 0),
-                (TimeKind::Event, 1),
-                (TimeKind::Processing, 0)
-            ]
-        );
-        assert_eq!(timers.due(i64::MAX, i64::MAX), None);
-    }
-
-    #[test]
-    fn what_came_and_went_within_a_step_is_in_no_delta() {
-        let mut timers = Timers::default();
-        timers.set(TimeKind::Event, id(5, 0), Origin::default());
-        timers.cancel(TimeKind::Event, id(5, 0));
-        timers.commit_unit();
-        timers.finish_step(|_, id, _| panic!("{id:?}"));
-        assert_eq!(timers.size_bytes(), 0);
-    }
-}
+mod tests;

@@ -122,10 +122,22 @@ impl Unit {
             self.commit();
             return None;
         };
+        self.undo();
+        Some(fault)
+    }
+
+    /// Whether the unit needed something that is not in memory: what it did then counts for nothing.
+    #[inline]
+    pub(crate) fn has_missed(&self) -> bool {
+        self.store.has_missed() || self.timers.has_missed()
+    }
+
+    /// The unit never was.
+    pub(crate) fn undo(&mut self) {
+        self.fault = None;
         self.store.roll_back_unit();
         self.timers.roll_back_unit();
         self.outputs.cut_back(self.outputs_mark);
-        Some(fault)
     }
 
     #[inline]
@@ -160,6 +172,26 @@ impl Unit {
         self.store.size_bytes() + self.timers.size_bytes()
     }
 
+    fn is_over(&self, size_bytes: usize) -> bool {
+        size_bytes > self.state_bytes_max
+    }
+
+    /// Lets go of what a store outside has, where the state takes more memory than it may. Says whether it is
+    /// within its limit.
+    pub(crate) fn make_room(&mut self) -> bool {
+        let size_bytes = self.state_bytes();
+        if !self.is_over(size_bytes) || !self.store.spills() {
+            return true;
+        }
+        // A part goes at once, so that it is not looked for with every entry.
+        let excess = size_bytes - self.state_bytes_max / 4 * 3;
+        let of_timers =
+            (excess as u128 * self.timers.size_bytes() as u128 / size_bytes as u128) as usize;
+        self.store.evict(excess - of_timers);
+        self.timers.evict(of_timers);
+        !self.is_over(self.state_bytes())
+    }
+
     /// Holds a change by `node` against the limits; before it the state took `before_bytes`.
     /// What does not grow is always allowed, or a state over its limit could never shrink.
     pub(crate) fn check_state(&mut self, node: u16, before_bytes: usize) {
@@ -168,7 +200,7 @@ impl Unit {
         if change_bytes > UNIT_CHANGE_BYTES_MAX {
             let text = "one record or timer changes more than 2 MiB of state: change less at once";
             self.fail(Some(node), ProcessError::Reject(text.into()));
-        } else if size_bytes > self.state_bytes_max && size_bytes > before_bytes {
+        } else if self.is_over(size_bytes) && !self.store.spills() && size_bytes > before_bytes {
             self.fail(
                 Some(node),
                 ProcessError::Reject(format!(

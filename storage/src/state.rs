@@ -17,6 +17,7 @@ use flowstone_wire::Lsn;
 use redb::{Database, ReadableDatabase, ReadableTable, StorageBackend, TableDefinition};
 use serde::Serialize;
 use std::io::{self, IoSlice};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -264,6 +265,32 @@ impl StateStore {
             }
             tx.open_table(META)?.insert(APPLIED, applied.0)?;
             Ok(())
+        })
+    }
+
+    /// The first entries of a range of the state, in the order of their keys: at most so many, and so many bytes
+    /// and one entry. Says whether these are all.
+    ///
+    /// # Errors
+    /// [`Error::State`].
+    pub fn entries(
+        &self,
+        range: Range<Vec<u8>>,
+        most: usize,
+        most_bytes: usize,
+    ) -> Result<(Vec<Pair>, bool), Error> {
+        let (mut found, mut bytes) = (Vec::new(), 0_usize);
+        self.read(|tx| {
+            let table = tx.open_table(STATE)?;
+            for entry in table.range::<&[u8]>(&range.start[..]..&range.end[..])? {
+                if found.len() >= most || bytes >= most_bytes {
+                    return Ok((std::mem::take(&mut found), false));
+                }
+                let (key, value) = entry?;
+                bytes += key.value().len() + value.value().len();
+                found.push((key.value().to_vec(), value.value().to_vec()));
+            }
+            Ok((std::mem::take(&mut found), true))
         })
     }
 

@@ -5,6 +5,7 @@ use crate::rng::Rng;
 use crate::world::World;
 use flowstone_core::output::TierJob;
 use flowstone_core::{Input, Outbox, Output, Parcel, Reply, Shard, Ticket};
+use flowstone_processor::Wanted;
 use flowstone_storage::disk::create_dir_durably;
 use flowstone_storage::log::{LogConfig, SyncJob, allocate_spare};
 use flowstone_storage::mark::Mark;
@@ -55,6 +56,10 @@ pub(crate) enum Job {
         segment: Source,
         offset: Offset,
     },
+    ReadState {
+        id: u32,
+        wanted: Vec<Wanted>,
+    },
 }
 
 /// Jobs of one lane are done one after the other; lanes do not wait for each other. What a reader was sent
@@ -71,7 +76,10 @@ impl Job {
             Self::RemoveFiles(_) => 4,
             Self::Tier(_) | Self::Tiered(..) => 6,
             Self::DropSettled(_) | Self::ForgetLocal(_) => 7,
-            Self::Read { .. } | Self::FindTime { .. } | Self::ReadForTask { .. } => 5,
+            Self::Read { .. }
+            | Self::FindTime { .. }
+            | Self::ReadForTask { .. }
+            | Self::ReadState { .. } => 5,
         }
     }
 }
@@ -203,6 +211,7 @@ impl Host {
                 input,
             ))),
             Output::RemoveFiles(paths) => Job::RemoveFiles(paths),
+            Output::ReadState { id, wanted } => Job::ReadState { id, wanted },
             Output::Tier(job) => Job::Tier(job),
             Output::ForgetLocal(notes) => Job::ForgetLocal(notes),
             Output::ReadSettled {
@@ -284,6 +293,11 @@ impl Host {
             Job::RemoveFiles(paths) => {
                 self.remove(&paths);
                 Done::Nothing
+            }
+            Job::ReadState { id, wanted } => {
+                let found = flowstone_core::shard::read_state(&self.state, id, &wanted);
+                let result = found.map_err(|e| e.to_string());
+                Done::Input(Input::StateRead { id, result })
             }
             Job::Tier(job) => self.copy(job),
             Job::Tiered(job, notes) => self.note_copies(&job, notes),

@@ -3,6 +3,7 @@
 use crate::host::Job;
 use flowstone_core::output::TierJob;
 use flowstone_core::{Input, Parcel};
+use flowstone_processor::Found;
 use flowstone_wire::ProducerId;
 
 pub(crate) fn of(input: &Input) -> String {
@@ -97,6 +98,10 @@ pub(crate) fn of(input: &Input) -> String {
                 .map(|all| all.iter().map(|b| b.len()).sum::<usize>());
             format!("task batches {id} {partition} {bytes:?}")
         }
+        Input::StateRead { id, result } => {
+            let entries = |found: &Vec<Found>| found.iter().map(|f| f.entries.len()).sum::<usize>();
+            format!("state of {id} read {:?}", result.as_ref().map(entries))
+        }
         Input::FoundInTier { partition, .. } => format!("found in the tier of {partition}"),
         Input::Tiered {
             partition,
@@ -140,6 +145,7 @@ pub(crate) fn of_job(job: &Job) -> String {
             ticket, timestamp, ..
         } => format!("find time {ticket:?} {timestamp}"),
         Job::ReadForTask { id, offset, .. } => format!("read for task {id} {offset}"),
+        Job::ReadState { id, wanted } => format!("read {} of the state of {id}", wanted.len()),
     }
 }
 

@@ -122,6 +122,9 @@ impl Sim {
             self.trace
                 .rare("a segment was in the tier only and was read");
         }
+        if matches!(&job, Job::ReadState { .. }) {
+            self.trace.rare("state was read back");
+        }
         let Some(node) = &mut self.node else { return };
         let host = node.host(shard);
         let idle = host.lanes[lane].is_empty();

@@ -46,7 +46,8 @@ const OPTIONS: PipelineOptions = PipelineOptions {
     out_of_order_ms: 20,
     idle_ms: 1500,
     max_future_skew_ms: 60_000,
-    state_bytes_max: 1 << 20,
+    // For a few keys only: the others are on the disk.
+    state_bytes_max: 400,
 };
 
 /// A pipeline and its topics.

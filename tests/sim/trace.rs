@@ -15,7 +15,8 @@ pub(crate) struct Trace {
 }
 
 /// Rare things, each of which must happen in one run or another: else nothing was proved of it.
-pub(crate) const RARE: [&str; 19] = [
+pub(crate) const RARE: [&str; 20] = [
+    "state was read back",
     "a parcel went to a lower shard",
     "a parcel went to a higher shard",
     "a parcel came a second time",

@@ -3,7 +3,7 @@
 use crate::output::Output;
 use crate::replica::{Config, Envelope, Member};
 use bytes::Bytes;
-use flowstone_processor::Pipeline;
+use flowstone_processor::{Found, Pipeline};
 use flowstone_storage::log::CutLog;
 use flowstone_storage::settled::{Rewritten, SegmentId, SettledMeta, Tiered};
 use flowstone_storage::{DiskFile, Error};
@@ -267,6 +267,14 @@ pub enum Input {
         partition: PartitionId,
         /// Whole batches from the position on, or why not.
         result: Result<Vec<Bytes>, String>,
+    },
+    /// Answers [`crate::Output::ReadState`].
+    StateRead {
+        /// Number of the pipeline.
+        id: u32,
+        /// What was found of each, in their order, or why nothing could be read. Of those at the end there may
+        /// be nothing.
+        result: Result<Vec<Found>, String>,
     },
     /// Answers [`crate::Output::Carry`].
     Carried {

@@ -4,6 +4,7 @@ use crate::input::Ticket;
 use crate::replica::{Asked, Envelope, Header, LogId, Promise, Report};
 use crate::shard::Parcel;
 use bytes::Bytes;
+use flowstone_processor::Wanted;
 use flowstone_storage::Disk;
 use flowstone_storage::log::{CutJob, LogConfig, SyncJob};
 use flowstone_storage::settled::{
@@ -181,6 +182,13 @@ pub enum Output {
         segment: Source,
         /// The first record wanted.
         offset: Offset,
+    },
+    /// Run [`crate::shard::read_state`]; answer with [`crate::Input::StateRead`].
+    ReadState {
+        /// Number of the pipeline.
+        id: u32,
+        /// Which entries.
+        wanted: Vec<Wanted>,
     },
     /// Step [`crate::Input::Deliver`] on the shard that has the partition of the parcel's lane; answer
     /// with [`crate::Input::Carried`]. Parcels of one lane arrive in the order they were given out.

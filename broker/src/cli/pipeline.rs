@@ -136,7 +136,11 @@ fn print_numbers(p: &PipelineStatus) {
          {:.0} us (p99)",
         p.processed, p.emitted, p.late, p.failed, p.lag, p.latency_p50_us, p.latency_p99_us
     );
-    println!("event time {time}, state {}", bytes(p.state_bytes));
+    let spilled = match p.spilled_bytes {
+        0 => String::new(),
+        more => format!(", about {} more on disk only", bytes(more)),
+    };
+    println!("event time {time}, state {}{spilled}", bytes(p.state_bytes));
     if p.operators.is_empty() {
         return;
     }

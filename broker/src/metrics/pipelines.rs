@@ -7,7 +7,7 @@ use prometheus::{GaugeVec, IntGaugeVec, Opts, Registry};
 
 type Of = fn(&PipelineStatus) -> u64;
 
-const COUNTS: [(&str, &str, Of); 7] = [
+const COUNTS: [(&str, &str, Of); 8] = [
     (
         "flowstone_pipeline_lag_records",
         "Records that a pipeline has not processed.",
@@ -37,6 +37,11 @@ const COUNTS: [(&str, &str, Of); 7] = [
         "flowstone_pipeline_state_bytes",
         "Memory of state and timers.",
         |p| p.state_bytes,
+    ),
+    (
+        "flowstone_pipeline_spilled_bytes",
+        "State and timers that are on disk only, as far as they were counted.",
+        |p| p.spilled_bytes,
     ),
     (
         "flowstone_pipeline_outbound_bytes",

@@ -204,6 +204,7 @@ fn add(sum: &mut PipelineStatus, task: PipelineStatus) {
     let both = sum.watermark_ms.zip(task.watermark_ms);
     sum.watermark_ms = both.map(|(a, b)| a.min(b));
     sum.state_bytes += task.state_bytes;
+    sum.spilled_bytes += task.spilled_bytes;
     for (operator, more) in sum.operators.iter_mut().zip(task.operators) {
         operator.rows += more.rows;
     }

@@ -164,6 +164,11 @@ impl Task {
             ..Origin::default()
         });
         let (readings, readable) = self.read_and_process(gathered);
+        if self.unit.has_missed() {
+            self.inputs.restore(checkpoint);
+            self.unit.undo();
+            return ControlFlow::Break(Stop::Pause);
+        }
         if self.unit.fault.is_some() {
             self.inputs.restore(checkpoint);
             if gathered.records.len() > 1 {

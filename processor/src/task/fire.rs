@@ -26,7 +26,7 @@ impl Task {
     fn fire_first(&mut self, kind: TimeKind, watermark_ms: i64) -> ControlFlow<Stop> {
         self.unit.begin(Origin::default());
         let Some((id, origin)) = self.unit.timers.take_first(kind) else {
-            return ControlFlow::Continue(());
+            return ControlFlow::Break(Stop::Pause);
         };
         self.unit.origin = origin;
         let clock_before = self.unit.clock;
@@ -47,7 +47,11 @@ impl Task {
         match self.end_unit(|| Cause::Timer(kind, id_of(&timer, node))) {
             ControlFlow::Continue(None) => {}
             ControlFlow::Continue(Some((fault, attempts))) => {
-                self.reject_timer(&timer, node, origin, &fault, attempts);
+                let rejected = self.reject_timer(&timer, node, origin, &fault, attempts);
+                if rejected.is_break() {
+                    self.unit.clock = clock_before;
+                }
+                return rejected;
             }
             ControlFlow::Break(stop) => {
                 self.unit.clock = clock_before;
@@ -66,7 +70,7 @@ impl Task {
         origin: Origin,
         fault: &Fault,
         attempts: u32,
-    ) {
+    ) -> ControlFlow<Stop> {
         self.unit.begin(origin);
         self.unit.timers.cancel(timer.kind, id_of(timer, node));
         self.unit.muted = true;
@@ -74,6 +78,10 @@ impl Task {
             processor.on_timer_rejected(timer, ctx)
         });
         self.unit.muted = false;
+        if self.unit.has_missed() {
+            self.unit.undo();
+            return ControlFlow::Break(Stop::Pause);
+        }
         if self.unit.end().is_some() {
             // Its state could not be put in order within the limits; the timer goes anyway.
             self.unit.begin(origin);
@@ -88,6 +96,7 @@ impl Task {
             offset: origin.offset,
         };
         letter.push_timer(&mut self.unit.outputs, timer, value, self.unit.now_ms);
+        ControlFlow::Continue(())
     }
 
     /// Lets the processor of a stage act on behalf of a timer.

@@ -176,6 +176,11 @@ impl Task {
         &mut self,
         cause: impl FnOnce() -> Cause,
     ) -> ControlFlow<Stop, Option<(Fault, u32)>> {
+        if self.unit.has_missed() {
+            self.unit.undo();
+            return ControlFlow::Break(Stop::Pause);
+        }
+        self.admitted = false;
         let Some(fault) = self.unit.end() else {
             self.stats.emitted += self.unit.emitted;
             self.stats.late += self.unit.late;

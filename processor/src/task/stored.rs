@@ -33,7 +33,7 @@ fn input_value(input: &InputPartition) -> Vec<u8> {
     encoded(&(input.position, input.watermark_ms))
 }
 
-fn state_key(stage: StageId, key: &[u8]) -> Vec<u8> {
+pub(super) fn state_key(stage: StageId, key: &[u8]) -> Vec<u8> {
     let mut out = Vec::with_capacity(5 + key.len());
     out.push(STATE);
     out.extend_from_slice(&stage.0.to_be_bytes());
@@ -42,13 +42,7 @@ fn state_key(stage: StageId, key: &[u8]) -> Vec<u8> {
 }
 
 fn timer_key(kind: TimeKind, stage: StageId, id: &TimerId) -> Vec<u8> {
-    let mut out = Vec::with_capacity(14 + id.key.len());
-    out.push(TIMER);
-    out.push(match kind {
-        TimeKind::Event => 0,
-        TimeKind::Processing => 1,
-    });
-    out.extend_from_slice(&(id.at_ms as u64 ^ 1 << 63).to_be_bytes());
+    let mut out = timers_key(kind, id.at_ms);
     out.extend_from_slice(&stage.0.to_be_bytes());
     out.extend_from_slice(&id.key);
     out
@@ -58,8 +52,22 @@ fn encoded(value: &impl serde::Serialize) -> Vec<u8> {
     postcard::to_stdvec(value).expect("a vector takes any number of bytes")
 }
 
+/// What stands before all timers of a time and those behind it.
+pub(super) fn timers_key(kind: TimeKind, at_ms: i64) -> Vec<u8> {
+    let mut key = vec![TIMER, kind_byte(kind)];
+    key.extend_from_slice(&(at_ms as u64 ^ 1 << 63).to_be_bytes());
+    key
+}
+
+fn kind_byte(kind: TimeKind) -> u8 {
+    match kind {
+        TimeKind::Event => 0,
+        TimeKind::Processing => 1,
+    }
+}
+
 /// An entry, taken apart.
-enum Entry<'a> {
+pub(super) enum Entry<'a> {
     Input(PartitionId, Offset, i64),
     Watermark(i64, Option<EventClock>),
     State(StageId, &'a [u8], &'a [u8]),
@@ -67,7 +75,7 @@ enum Entry<'a> {
 }
 
 impl<'a> Entry<'a> {
-    fn parse(key: &'a [u8], value: &'a [u8]) -> Option<Self> {
+    pub(super) fn parse(key: &'a [u8], value: &'a [u8]) -> Option<Self> {
         let (&tag, mut rest) = key.split_first()?;
         Some(match tag {
             INPUT => {
@@ -134,7 +142,7 @@ impl Task {
         entries
     }
 
-    /// All entries.
+    /// All entries that are in memory.
     pub fn snapshot(&self) -> Vec<(Vec<u8>, Vec<u8>)> {
         let stage = |node: u16| self.pipeline.plan.nodes[usize::from(node)].id;
         let inputs = self
@@ -172,20 +180,20 @@ impl Task {
         let mut task = Self::new(pipeline, &[]);
         for (key, value) in entries {
             let (key, value) = (key.as_ref(), value.as_ref());
-            let entry = Entry::parse(key, value).ok_or_else(|| {
-                Failure::new(
-                    ErrorCode::Damaged,
-                    format!(
-                        "stored entry '{}' of pipeline '{}' cannot be read: restore its state",
-                        key[..key.len().min(40)].escape_ascii(),
-                        pipeline.name()
-                    ),
-                )
-            })?;
+            let entry = Entry::parse(key, value).ok_or_else(|| task.unreadable(key))?;
             task.take_entry(entry);
         }
         task.inputs.clean();
         Ok(task)
+    }
+
+    pub(super) fn unreadable(&self, key: &[u8]) -> Failure {
+        let what = format!(
+            "stored entry '{}' of pipeline '{}' cannot be read: restore its state",
+            key[..key.len().min(40)].escape_ascii(),
+            self.pipeline.name()
+        );
+        Failure::new(ErrorCode::Damaged, what)
     }
 
     fn take_entry(&mut self, entry: Entry<'_>) {

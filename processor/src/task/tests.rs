@@ -4,4 +4,5 @@ mod bulk;
 mod failure;
 mod input;
 mod replay;
+mod spill;
 mod time;

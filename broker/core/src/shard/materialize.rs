@@ -191,6 +191,10 @@ impl Shard {
     /// Takes a picture where it is time to, and hands it over when it is durable.
     pub(super) fn ask_for_materialize(&mut self, out: &mut Outbox) {
         let m = &self.materializer;
+        if m.pending.is_none() && !m.out {
+            // A picture that is under way may have rows of a pipeline that is gone.
+            self.tasks.ask_for_removals(out);
+        }
         // A follower that stops may never have all of its log in its view: once is enough.
         let viewed = self.viewed();
         let more = m.applied < viewed || viewed == self.log.written();
@@ -259,6 +263,7 @@ impl Shard {
         if let Err(e) = result {
             return self.fence(format!("the state store failed: {e}"), out);
         }
+        self.tasks.stored();
         self.materializer.applied = upto;
         self.marked = self.marked.max(upto);
         for (id, start) in std::mem::take(&mut self.materializer.starts) {
@@ -293,7 +298,8 @@ impl Shard {
 
     /// Whether the driver still works with the files of the log or the state store.
     fn is_busy(&self) -> bool {
-        self.materializer.out || self.spare_out || self.is_cutting()
+        let m = &self.materializer;
+        m.out || self.spare_out || self.is_cutting() || self.tasks.is_reading()
     }
 
     pub(super) fn finish_drain(&mut self, out: &mut Outbox) {

@@ -32,6 +32,7 @@ pub use materialize::{gap_row, group_row, partition_row};
 pub use open::{ShardConfig, ShardStart};
 pub use outbound::Parcel;
 pub use replication::{ReplicaOptions, snapshot_id};
+pub use tasks::read_state;
 
 use crate::input::{Input, Now, Ticket};
 use crate::output::{Outbox, Output, Reply};
@@ -196,6 +197,7 @@ impl Shard {
             | Input::Materialized { .. }
             | Input::Settled(_)
             | Input::TaskBatches { .. }
+            | Input::StateRead { .. }
             | Input::Rewritten(_)
             | Input::Tiered { .. }
             | Input::FoundInTier { .. }
@@ -220,6 +222,7 @@ impl Shard {
             } => {
                 self.tasks.give_cold(now, id, partition, result);
             }
+            Input::StateRead { id, result } => self.state_read(now, id, result, out),
             Input::Rewritten(result) => self.rewritten(now, result, out),
             Input::Tiered {
                 partition,

@@ -10,6 +10,9 @@ mod feed;
 mod group;
 mod latency;
 mod run;
+mod state;
+
+pub use state::read_state;
 
 use super::outbound::Outbound;
 use super::partition::Partition;
@@ -23,6 +26,7 @@ use flowstone_storage::state::Change;
 use flowstone_wire::native::{GroupOffset, OperatorRows, PipelineStatus};
 use flowstone_wire::{Failure, Lsn, PartitionId};
 use latency::Latency;
+use state::{Removal, Stored};
 use std::collections::BTreeMap;
 
 const LIMITS: StepLimits = StepLimits {
@@ -61,6 +65,12 @@ struct Running {
     stopped: bool,
     /// A step that is computed and not appended: there was no room.
     held: Option<Delta>,
+    /// State of it is being read.
+    reading: bool,
+    /// What is being read may be older than what was stored since it was asked for.
+    stale: bool,
+    /// It waits for the state store to take what has changed: its memory is used up.
+    full: bool,
     /// After an error nothing is tried before this.
     retry_at_us: Option<u64>,
     error: Option<String>,
@@ -81,12 +91,14 @@ pub(super) struct Tasks {
     /// Indexes are kept: partitions refer to them.
     running: Vec<Option<Running>>,
     /// Stored state of pipelines that do not run.
-    entries: BTreeMap<u32, Vec<Entry>>,
+    entries: BTreeMap<u32, Stored>,
     orphans: BTreeMap<u32, Vec<Orphan>>,
     /// Rows of deltas that were taken in and can go.
     folded: Vec<(u32, Lsn)>,
     /// Keys of rows that belong to nobody any more.
     gone: Vec<Vec<u8>>,
+    /// Pipelines of which more rows are to be removed.
+    removals: BTreeMap<u32, Removal>,
     /// A task stopped because too much waits for the disk.
     starved: bool,
     /// Milliseconds since 1970 and microseconds of the driver's clock, at the last step.
@@ -95,10 +107,7 @@ pub(super) struct Tasks {
 
 impl Tasks {
     pub(super) fn load_entry(&mut self, id: u32, key: &[u8], value: &[u8]) {
-        self.entries
-            .entry(id)
-            .or_default()
-            .push((key.to_vec(), value.to_vec()));
+        self.entries.entry(id).or_default().push(key, value);
     }
 
     pub(super) fn load_delta(&mut self, id: u32, lsn: Lsn, bytes: Vec<u8>, stored: bool) {
@@ -213,19 +222,18 @@ impl Tasks {
         }
     }
 
-    /// Ends the tasks of pipelines that are gone for good. What is stored of those that do not run goes; of those
-    /// that did, when the shard is opened again. Returns whether the state store has to learn something.
+    /// Ends the tasks of pipelines that are gone for good. What is stored of them goes bit by bit. Returns whether
+    /// the state store has to learn something.
     pub(super) fn forget(&mut self, is_gone: impl Fn(u32) -> bool) -> bool {
-        use super::materialize::{delta_key, task_key};
+        use super::materialize::delta_key;
         for slot in &mut self.running {
-            slot.take_if(|r| is_gone(r.config.id));
+            if let Some(r) = slot.take_if(|r| is_gone(r.config.id)) {
+                self.removals.insert(r.config.id, Removal::Ask);
+            }
         }
         let entries = self.entries.extract_if(.., |id, _| is_gone(*id));
-        let entries = entries.flat_map(|(id, all)| {
-            let keys = all.into_iter().map(|(key, _)| key);
-            keys.map(move |key| task_key(id, &key)).collect::<Vec<_>>()
-        });
-        self.gone.extend(entries);
+        self.removals
+            .extend(entries.map(|(id, _)| (id, Removal::Ask)));
         let orphans = self.orphans.extract_if(.., |id, _| is_gone(*id));
         let stored = orphans.flat_map(|(id, all)| {
             let stored = all.into_iter().filter(|o| o.stored);
@@ -275,6 +283,7 @@ impl Tasks {
             );
         }
         changes.extend(self.gone.drain(..).map(|key| (key, None)));
+        self.removals_taken();
         for (id, lsn) in self.folded.drain(..) {
             changes.push((delta_key(id, lsn), None));
         }
@@ -362,6 +371,7 @@ impl Running {
             latency_p99_us: self.latency.quantile_us(0.99),
             watermark_ms: Some(self.task.watermark()).filter(|ms| *ms != i64::MIN),
             state_bytes: self.task.state_bytes() as u64,
+            spilled_bytes: self.task.spilled_bytes() as u64,
             operators: operators(self.task.parts()),
         }
     }

@@ -6,7 +6,7 @@ mod outbound;
 mod tasks;
 mod tier;
 
-use super::{Parcel, Shard, ShardConfig};
+use super::{Parcel, Shard, ShardConfig, read_state};
 use crate::input::{Input, Now, PartitionConfig, SinkPartition, TaskConfig, Ticket};
 use crate::output::{Outbox, Output, Reply};
 use flowstone_processor::{Context, Pipeline, PipelineOptions, ProcessError, Processor, Record};
@@ -266,6 +266,10 @@ impl Rig {
                     partition,
                     result,
                 });
+            }
+            Output::ReadState { id, wanted } => {
+                let result = read_state(&self.state, id, &wanted).map_err(|e| e.to_string());
+                return Some(Input::StateRead { id, result });
             }
             Output::Tier(job) => return Some(self.bring_up(job)),
             Output::ForgetLocal(notes) => self.forget(&notes),

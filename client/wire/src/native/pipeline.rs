@@ -38,6 +38,8 @@ pub struct PipelineStatus {
     pub watermark_ms: Option<i64>,
     /// Memory of state and timers, in bytes.
     pub state_bytes: u64,
+    /// State that is on disk only, in bytes, as far as it was counted.
+    pub spilled_bytes: u64,
     /// What its operators have taken, in their order; none where it is not of SQL.
     pub operators: Vec<OperatorRows>,
 }

@@ -25,6 +25,9 @@ const END_MS: i64 = 10_000_000;
 const STREAM: &str = "CREATE STREAM t (ts TIMESTAMP, k VARCHAR, n BIGINT, x DOUBLE, \
      WATERMARK FOR ts AS ts - INTERVAL '5' SECOND);";
 
+/// Memory for a few entries of the state: the others are read back when they are needed.
+const TIGHT: &str = "WITH (state_bytes_max = 1024)";
+
 #[derive(Clone, Debug)]
 struct Row {
     ts: i64,
@@ -80,6 +83,9 @@ fn streamed(sql: &str, case: &Case) -> Vec<String> {
     let planned = plan(&format!("{STREAM} CREATE PIPELINE p AS {sql}")).remove(0);
     let partitions: Vec<(u32, u16)> = (0..case.partitions).map(|p| (1024 + p, 0)).collect();
     let whole = feed(&mut Rig::new(&planned, &partitions), &partitions, case);
+    let tight = plan(&format!("{STREAM} CREATE PIPELINE p {TIGHT} AS {sql}")).remove(0);
+    let read_back = feed(&mut Rig::new(&tight, &partitions), &partitions, case);
+    assert_eq!(read_back, whole, "with memory for less than the state");
     if let Some(spread) = &planned.spread {
         let parts = feed(&mut Shards::new(spread, &partitions, 3), &partitions, case);
         assert_eq!(
@@ -402,6 +408,14 @@ fn joined(sql: &str, case: &Case) -> Vec<String> {
     let planned = plan(&format!("{PAIR} CREATE PIPELINE p AS {sql}")).remove(0);
     let partitions = [(1024, 0), (1025, 1)];
     let whole = feed_both(&mut Rig::new(&planned, &partitions), case);
+    let tight = plan(&format!("{PAIR} CREATE PIPELINE p {TIGHT} AS {sql}")).remove(0);
+    let read_back = feed_both(&mut Rig::new(&tight, &partitions), case);
+    // Pairs come in the order in which rows of both sides are taken together.
+    assert_eq!(
+        comparable(&read_back),
+        comparable(&whole),
+        "with memory for less than the state"
+    );
     let spread = planned.spread.as_ref().unwrap();
     let parts = feed_both(&mut Shards::new(spread, &partitions, 3), case);
     assert_eq!(

@@ -1,6 +1,8 @@
 //! A planned pipeline on a log in memory, cut into steps and killed as a test wants it.
 
-use flowstone_processor::{DeltaState, Input, Pipeline, StepLimits, Task, TaskStats};
+use flowstone_processor::{
+    DeltaState, Found, Input, LeftOut, Pipeline, StepLimits, Task, TaskStats, Wanted,
+};
 use flowstone_sql::Planned;
 use flowstone_wire::batch::HEADER_BYTES;
 use flowstone_wire::{
@@ -55,7 +57,11 @@ pub(crate) struct Rig {
     batches: Vec<Batch>,
     next: BTreeMap<u32, u64>,
     sources: BTreeMap<u32, u16>,
+    /// What the task has done since the store was brought up to date.
     deltas: Vec<Vec<u8>>,
+    store: BTreeMap<Vec<u8>, Vec<u8>>,
+    /// How often the task had to be told of its own state.
+    pub(crate) asked: usize,
     pub(crate) outs: Vec<Out>,
     pub(crate) exchanged: Vec<Exchanged>,
     pub(crate) limits: StepLimits,
@@ -80,13 +86,37 @@ impl Rig {
             next: BTreeMap::new(),
             sources: partitions.iter().copied().collect(),
             deltas: Vec::new(),
+            store: BTreeMap::new(),
+            asked: 0,
             outs: Vec::new(),
             exchanged: Vec::new(),
             limits: StepLimits::default(),
             now_ms: 4_000_000_000_000,
         };
+        rig.task.spill();
         rig.set_sources();
         rig
+    }
+
+    /// Brings the store up to date.
+    fn keep(&mut self) {
+        for (key, value) in self.task.take_dirty() {
+            match value {
+                Some(value) => drop(self.store.insert(key, value)),
+                None => drop(self.store.remove(&key)),
+            }
+        }
+        self.deltas.clear();
+        self.task.stored();
+    }
+
+    fn find(&self, wanted: &Wanted) -> Found {
+        let range = self.store.range(wanted.from.clone()..wanted.to.clone());
+        let entries = range.clone().take(wanted.most);
+        Found {
+            entries: entries.map(|(k, v)| (k.clone(), v.clone())).collect(),
+            complete: range.count() <= wanted.most,
+        }
     }
 
     fn set_sources(&mut self) {
@@ -139,6 +169,22 @@ impl Rig {
 
     /// One step over all that was sent; says whether it did something.
     pub(crate) fn step(&mut self) -> bool {
+        if !self.task.has_room() {
+            self.keep();
+            assert!(self.task.has_room(), "what is stored can be let go");
+        }
+        let mut did = self.compute();
+        while !self.task.wanted().is_empty() {
+            let wanted = self.task.wanted();
+            let found: Vec<Found> = wanted.iter().map(|w| self.find(w)).collect();
+            self.asked += found.len();
+            self.task.admit(&found).unwrap();
+            did |= self.compute();
+        }
+        did
+    }
+
+    fn compute(&mut self) -> bool {
         let input: Vec<Input<'_>> = self
             .batches
             .iter()
@@ -183,9 +229,13 @@ impl Rig {
         while self.step() {}
     }
 
-    /// The process dies: all that is left is what was appended.
+    /// The process dies: all that is left is what was appended, and what was stored, of which no state is loaded.
     pub(crate) fn crash(&mut self) {
-        self.task = Task::new(&self.pipeline, &[]);
+        let mut left_out = LeftOut::default();
+        let all = self.store.iter();
+        let loaded: Vec<_> = all.filter(|(k, v)| !left_out.note(k, v)).collect();
+        self.task = Task::load(&self.pipeline, loaded).unwrap();
+        self.task.leave_out(&left_out);
         for bytes in &self.deltas {
             self.task.apply(&DeltaState::decode(bytes).unwrap());
         }

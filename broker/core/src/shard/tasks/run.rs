@@ -21,12 +21,13 @@ impl Shard {
         if self.tasks.resume(&config) {
             return;
         }
-        let entries = self.tasks.entries.remove(&config.id).unwrap_or_default();
-        let entries = entries.iter().map(|(k, v)| (&k[..], &v[..]));
+        let stored = self.tasks.entries.remove(&config.id).unwrap_or_default();
+        let entries = stored.entries.iter().map(|(k, v)| (&k[..], &v[..]));
         let mut task = match Task::load(&config.pipeline, entries) {
             Ok(task) => task,
             Err(e) => return refuse(&config, &e, out),
         };
+        task.leave_out(&stored.left_out);
         for (partition, _) in &config.inputs {
             let start = self
                 .partitions
@@ -62,6 +63,9 @@ impl Shard {
             ready: true,
             stopped: false,
             held: None,
+            reading: false,
+            stale: false,
+            full: false,
             retry_at_us: None,
             error: None,
             latency: Latency::default(),
@@ -118,18 +122,29 @@ impl Shard {
             self.tasks.starved = true;
             return false;
         }
+        if r.reading {
+            return false;
+        }
+        if r.held.is_none() && !r.has_room() {
+            self.materializer.wanted = true;
+            return false;
+        }
         r.retry_at_us = None;
         let held = r.held.take();
         let fresh = held.is_none();
         let delta = match held {
             Some(delta) => Some(delta),
-            None => match self.compute(now, r, out) {
-                Ok(delta) => delta,
-                Err(e) => {
-                    r.fail(now, e);
-                    return false;
+            None => {
+                let computed = self.compute(now, r, out);
+                r.ask_for_state(out);
+                match computed {
+                    Ok(delta) => delta,
+                    Err(e) => {
+                        r.fail(now, e);
+                        return false;
+                    }
                 }
-            },
+            }
         };
         let Some(delta) = delta else { return false };
         if let Err(why) = self.append_group(now, &r.config, &delta, out) {

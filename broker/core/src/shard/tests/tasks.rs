@@ -25,6 +25,59 @@ fn a_task_goes_on_where_it_was_and_what_fails_is_kept() {
     }
 }
 
+/// Counts each value that it has seen.
+struct Tally;
+
+impl Processor for Tally {
+    fn process(&mut self, record: &Record<'_>, ctx: &mut Context<'_>) -> Result<(), ProcessError> {
+        let value = record.value.unwrap_or_default();
+        let count = ctx.get(value).map_or(0, |n| n[0]) + 1;
+        ctx.put(value, &[count]);
+        let text = format!("{} {count}", value.escape_ascii());
+        ctx.emit(
+            record.timestamp,
+            record.key,
+            Some(text.as_bytes()),
+            record.headers,
+        );
+        Ok(())
+    }
+}
+
+#[test]
+fn a_state_that_is_larger_than_its_memory_is_read_when_it_is_needed() {
+    let mut rig = Rig::new(CONFIG);
+    let options = PipelineOptions {
+        state_bytes_max: 2_000,
+        ..PipelineOptions::default()
+    };
+    let chain = Pipeline::chain("numbers", "a")
+        .stage("n", || Box::new(Tally))
+        .to("b");
+    rig.task = Some(TaskConfig {
+        pipeline: chain.options(options).build().unwrap(),
+        ..numbers(B)
+    });
+    let mut rig = rig.reopen();
+    let mut wanted = Vec::new();
+    for round in 1..=4 {
+        for key in 0..80 {
+            rig.produce(plain(&format!("{key}"), 1), Acks::Durable)
+                .unwrap();
+            wanted.push(format!("{key} {round}"));
+        }
+        let Ok(Reply::Status(status)) = rig.get(|ticket| Input::Status { ticket }) else {
+            panic!()
+        };
+        let task = &status.tasks[0];
+        assert!(task.state_bytes <= 2_000, "{task:?}");
+        assert!(task.spilled_bytes > 3_000, "{task:?}");
+        rig = rig.power_cut();
+        rig.advance(10_000);
+    }
+    assert_eq!(rig.values(B, Offset(0)), wanted);
+}
+
 #[test]
 fn of_a_pipeline_that_is_gone_nothing_stays() {
     let mut rig = Rig::new(ShardConfig {
@@ -57,6 +110,8 @@ fn of_a_pipeline_that_is_gone_nothing_stays() {
     rig.step(others(id + 1));
     rig.produce(plain("z", 1), Acks::Durable).unwrap();
     assert_eq!(rig.values(B, Offset(0)), ["1", "2"]);
+    rig.advance(10_000);
+    assert_eq!(stored(&rig), 0, "of one that ran");
     rig.task = None;
     let mut rig = rig.reopen();
     rig.step(others(id + 1));

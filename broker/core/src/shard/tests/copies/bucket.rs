@@ -243,6 +243,7 @@ pub(super) fn rare(work: &Output) -> Vec<&'static str> {
         Output::ReadSettled { segment, .. } if segment.remote.is_some() => {
             all.push("something was read from the bucket");
         }
+        Output::ReadState { .. } => all.push("state was read back"),
         _ => {}
     }
     all

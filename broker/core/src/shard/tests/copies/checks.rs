@@ -36,6 +36,11 @@ pub(super) fn setup(rng: &mut Rng) -> Setup {
     let chain = Pipeline::chain("tally", "a")
         .stage("n", || Box::new(Tally))
         .to("b");
+    let options = PipelineOptions {
+        // None of the state fits, or all of it.
+        state_bytes_max: rng.pick(&[10, 1 << 20]),
+        ..PipelineOptions::default()
+    };
     let local = |id| vec![SinkPartition { id, local: true }];
     Setup {
         config: ShardConfig {
@@ -57,7 +62,7 @@ pub(super) fn setup(rng: &mut Rng) -> Setup {
         },
         task: TaskConfig {
             id: 1,
-            pipeline: chain.options(PipelineOptions::default()).build().unwrap(),
+            pipeline: chain.options(options).build().unwrap(),
             inputs: vec![(A, 0)],
             sources: vec![0],
             sinks: vec![local(DLQ), local(LATE), local(B)],
@@ -132,6 +137,12 @@ impl World {
             let wanted: Vec<String> = (0..count).map(|s| value(n, s)).collect();
             assert_eq!(mine.copied().collect::<Vec<_>>(), wanted, "of producer {n}");
         }
+        // It may wait for the state store.
+        let end = Offset(seen.len() as u64);
+        self.until("the task does not end", |w| {
+            let live = w.nodes[leader].live.as_ref();
+            live.is_some_and(|l| l.shard.partitions[&B].next >= end) && w.is_whole()
+        });
         self.check_task(leader, &seen);
         self.check_copies();
         self.check_bucket();

@@ -4,7 +4,7 @@ use super::bucket::Bucket;
 use crate::input::{Input, Now, PartitionConfig, ReplicaInput, TaskConfig};
 use crate::output::{Outbox, Output};
 use crate::replica::{Asked, Envelope, Limits, Message, Report};
-use crate::shard::{ReplicaOptions, Shard, ShardConfig, snapshot_id};
+use crate::shard::{ReplicaOptions, Shard, ShardConfig, read_state, snapshot_id};
 use crate::{Reply, Ticket};
 use bytes::Bytes;
 use flowstone_storage::log::allocate_spare;
@@ -223,6 +223,10 @@ impl Live {
                     partition: segment.id.partition,
                     result: reader(disk, bucket, segment).map(read),
                 }
+            }
+            Output::ReadState { id, wanted } => {
+                let result = read_state(&self.state, id, &wanted).map_err(text);
+                Input::StateRead { id, result }
             }
             gone @ (Output::Adopt { .. } | Output::ForgetLocal(_) | Output::DropSettled(_)) => {
                 return self.let_go(disk, gone);

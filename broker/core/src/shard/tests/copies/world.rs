@@ -436,7 +436,7 @@ impl World {
     }
 
     /// Whether everything was sent, and is everywhere.
-    fn is_whole(&self) -> bool {
+    pub(super) fn is_whole(&self) -> bool {
         let config = &self.catalog.config;
         let all = || self.nodes.iter().map(|n| n.live.as_ref());
         let Some(Some(leader)) = all().nth(config.leader.node.0 as usize) else {
