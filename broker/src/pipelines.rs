@@ -1,9 +1,9 @@
 //! Deploying pipelines on a running node: numbers, topics, and a task on every shard.
 
 use crate::service::Service;
-use flowstone_core::Input;
-use flowstone_core::catalog::{Command, Event};
+use flowstone_core::catalog::{Command, Event, Starts};
 use flowstone_core::input::{SinkPartition, TaskConfig};
+use flowstone_core::{Catalog, Input};
 use flowstone_processor::Pipeline;
 use flowstone_wire::error::Retry;
 use flowstone_wire::native::{Topic, TopicSettings};
@@ -36,10 +36,10 @@ impl Service {
                 "the catalog gave no number",
             ));
         };
-        self.start_pipeline(id, pipeline).await
+        self.start_pipeline(id, pipeline, Starts::new()).await
     }
 
-    /// Starts the tasks of a pipeline. Topics that are not there are made, as [`Self::topics_of`] says.
+    /// Starts the tasks of a pipeline, which begins at these offsets where it has not read before. Topics that are not there are made, as [`Self::topics_of`] says.
     ///
     /// # Errors
     /// What the catalog says.
@@ -47,16 +47,29 @@ impl Service {
         self: Arc<Self>,
         id: u32,
         pipeline: Pipeline,
+        starts: Starts,
     ) -> Result<(), Failure> {
-        let (sources, sinks) = self.clone().topics_of(&pipeline).await?;
+        let topics = self.clone().topics_of(&pipeline).await?;
+        self.start_tasks(id, &pipeline, &starts, &topics);
+        Ok(())
+    }
+
+    /// Starts the tasks of a pipeline with these sources and sinks.
+    pub(crate) fn start_tasks(
+        &self,
+        id: u32,
+        pipeline: &Pipeline,
+        starts: &Starts,
+        (sources, sinks): &(Vec<Topic>, Vec<Topic>),
+    ) {
         for shard in self.all_shards() {
-            let config = task_config(id, &pipeline, shard, &sources, &sinks);
+            let mut config = task_config(id, pipeline, shard, sources, sinks);
+            config.starts.clone_from(starts);
             if !config.inputs.is_empty() {
                 self.remember_task(shard, &config);
                 self.tell_shard(shard, Input::StartTask(Box::new(config)));
             }
         }
-        Ok(())
     }
 
     /// The topics of a pipeline, its sources and its sinks. Those that are not there are made: sources with
@@ -161,6 +174,18 @@ impl Service {
     }
 }
 
+/// The sources and sinks of a pipeline, if this catalog has all of them.
+pub(crate) fn topics_in(
+    catalog: &Catalog,
+    pipeline: &Pipeline,
+) -> Option<(Vec<Topic>, Vec<Topic>)> {
+    let of = |names: &[String]| {
+        let topics = names.iter().map(|name| catalog.topic(name).ok().cloned());
+        topics.collect::<Option<Vec<Topic>>>()
+    };
+    of(pipeline.sources()).zip(of(pipeline.sinks()))
+}
+
 /// What the task of a pipeline on one shard must know.
 pub(crate) fn task_config(
     id: u32,
@@ -189,6 +214,7 @@ pub(crate) fn task_config(
         pipeline: pipeline.clone(),
         inputs,
         sources: of_source,
+        starts: Starts::new(),
         sinks: sinks.iter().map(sink).collect(),
         share: share(pipeline, shard, sources, sinks),
     }

@@ -11,6 +11,7 @@ mod describe;
 mod hand_over;
 mod native_requests;
 mod queries;
+mod replay;
 mod shards;
 mod sql;
 mod topics;

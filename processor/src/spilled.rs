@@ -16,7 +16,7 @@ use std::collections::BTreeMap;
 
 /// Most ranges that one unit notes as missed; the others are missed again by the next attempt.
 const MISSED_MAX: usize = 4096;
-/// Most parts of gaps that are remembered as read.
+/// Most parts of gaps that are remembered as read from one unit to the next.
 const KNOWN_MAX: usize = 1 << 14;
 
 /// A place in the order of a map.
@@ -31,9 +31,10 @@ impl Place for Vec<u8> {
     }
 }
 
+#[cfg(test)]
 impl Place for i64 {
     fn behind(&self) -> Self {
-        self.saturating_add(1)
+        self + 1
     }
 }
 
@@ -158,10 +159,6 @@ impl<K: Place> Spilled<K> {
         if from >= to {
             return;
         }
-        if self.known.len() >= KNOWN_MAX {
-            // What is forgotten is asked for again.
-            self.known.clear();
-        }
         match around(&self.gaps, &from) {
             // A hole in a gap is not worth two gaps: nothing may be left of it.
             Some((start, end)) if *start < from && *end > to => {
@@ -173,6 +170,13 @@ impl<K: Place> Spilled<K> {
                 self.learn(end, to);
             }
             _ => self.close_from(from, to),
+        }
+    }
+
+    /// Forgets what was read of gaps where that is much. Not before the unit that has missed it is kept.
+    pub(crate) fn trim(&mut self) {
+        if self.known.len() > KNOWN_MAX {
+            self.known.clear();
         }
     }
 

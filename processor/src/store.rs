@@ -62,6 +62,8 @@ struct Undo {
     /// In `undo_keys`.
     key: Range<usize>,
     old: Option<Slot>,
+    /// `dirty` has the key because of this.
+    marked: bool,
 }
 
 /// A key touched in this step. The first one of a key says whether it was there before the step.
@@ -218,23 +220,21 @@ impl Store {
         };
         self.size_bytes += cost(key, value);
         self.change_bytes += key.len() + value.len() + CHANGE_COST_BYTES;
-        self.record(node, key, old);
+        self.record(node, key, old, false);
     }
 
     pub(crate) fn delete(&mut self, node: u16, key: &[u8]) {
-        let Some(mut old) = self.stages[usize::from(node)].entries.remove(key) else {
+        let Some(old) = self.stages[usize::from(node)].entries.remove(key) else {
             return self.look_for(node, key);
         };
-        if self.outside.is_some() && !old.dirty {
-            // It is not to be looked for outside, where it still is.
-            old.dirty = true;
-            self.dirty.insert((node, key.to_vec()));
-        }
+        // It is not to be looked for outside, where it still is.
+        let is_new = self.outside.is_some() && !old.dirty;
+        let marked = is_new && self.dirty.insert((node, key.to_vec()));
         self.change_bytes += key.len() + CHANGE_COST_BYTES;
-        self.record(node, key, Some(old));
+        self.record(node, key, Some(old), marked);
     }
 
-    fn record(&mut self, node: u16, key: &[u8], old: Option<Slot>) {
+    fn record(&mut self, node: u16, key: &[u8], old: Option<Slot>, marked: bool) {
         if let Some(old) = &old {
             self.size_bytes -= cost(key, &old.value);
         }
@@ -251,6 +251,7 @@ impl Store {
             node,
             key: start..self.undo_keys.len(),
             old,
+            marked,
         });
     }
 
@@ -277,6 +278,9 @@ impl Store {
     pub(crate) fn roll_back_unit(&mut self) {
         while let Some(undo) = self.undo.pop() {
             let key = &self.undo_keys[undo.key];
+            if undo.marked {
+                self.dirty.remove(&(undo.node, key.to_vec()));
+            }
             let entries = &mut self.stages[usize::from(undo.node)].entries;
             if let Some(slot) = &undo.old {
                 self.size_bytes += cost(key, &slot.value);

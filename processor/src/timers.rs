@@ -36,8 +36,8 @@ pub(crate) struct Origin {
 #[derive(Debug, Default)]
 struct Queue {
     timers: BTreeMap<TimerId, Origin>,
-    /// Times whose timers may be outside only.
-    spilled: Spilled<i64>,
+    /// Where timers may be outside only.
+    spilled: Spilled<TimerId>,
 }
 
 /// All timers of a task.
@@ -46,7 +46,7 @@ pub(crate) struct Timers {
     event: Queue,
     processing: Queue,
     size_bytes: usize,
-    undo: Vec<(TimeKind, TimerId, Option<Origin>)>,
+    undo: Vec<Undo>,
     /// The first one of an id says whether it was there before the step.
     changed: Vec<(TimeKind, TimerId, bool)>,
     changed_mark: usize,
@@ -57,6 +57,17 @@ pub(crate) struct Timers {
     on_its_way: Option<BTreeSet<(TimeKind, TimerId)>>,
     /// What was let go is taken to be as much as this.
     outside_bytes: usize,
+    /// Stages are not ordered as outside: gaps begin and end between milliseconds.
+    whole_ms: bool,
+}
+
+#[derive(Debug)]
+struct Undo {
+    kind: TimeKind,
+    id: TimerId,
+    old: Option<Origin>,
+    /// `dirty` has the timer because of this.
+    marked: bool,
 }
 
 fn cost(id: &TimerId) -> usize {
@@ -98,11 +109,15 @@ impl Timers {
         let old = self.replace(kind, &id, origin);
         self.changed.push((kind, id.clone(), old.is_some()));
         self.change_bytes += id.key.len() + CHANGE_COST_BYTES;
-        if self.on_its_way.is_some() && old.is_some() {
-            // It is not to be looked for outside, where it still is.
-            self.dirty.insert((kind, id.clone()));
-        }
-        self.undo.push((kind, id, old));
+        // It is not to be looked for outside, where it still is.
+        let is_gone = self.on_its_way.is_some() && old.is_some();
+        let marked = is_gone && self.dirty.insert((kind, id.clone()));
+        self.undo.push(Undo {
+            kind,
+            id,
+            old,
+            marked,
+        });
     }
 
     fn replace(&mut self, kind: TimeKind, id: &TimerId, origin: Option<Origin>) -> Option<Origin> {
@@ -174,8 +189,11 @@ impl Timers {
 
     /// The changes of the unit never were.
     pub(crate) fn roll_back_unit(&mut self) {
-        while let Some((kind, id, old)) = self.undo.pop() {
-            self.replace(kind, &id, old);
+        while let Some(undo) = self.undo.pop() {
+            self.replace(undo.kind, &undo.id, undo.old);
+            if undo.marked {
+                self.dirty.remove(&(undo.kind, undo.id));
+            }
         }
         self.changed.truncate(self.changed_mark);
         self.change_bytes = self.change_bytes_mark;

@@ -176,20 +176,22 @@ impl Unit {
         size_bytes > self.state_bytes_max
     }
 
-    /// Lets go of what a store outside has, where the state takes more memory than it may. Says whether it is
-    /// within its limit.
+    /// Lets go of what a store outside has, where the state takes more memory than it may. Says whether that was
+    /// enough: not where most of it has changed since the store took changes.
     pub(crate) fn make_room(&mut self) -> bool {
         let size_bytes = self.state_bytes();
         if !self.is_over(size_bytes) || !self.store.spills() {
             return true;
         }
         // A part goes at once, so that it is not looked for with every entry.
-        let excess = size_bytes - self.state_bytes_max / 4 * 3;
+        let target = self.state_bytes_max / 4 * 3;
+        let excess = size_bytes - target;
         let of_timers =
             (excess as u128 * self.timers.size_bytes() as u128 / size_bytes as u128) as usize;
         self.store.evict(excess - of_timers);
         self.timers.evict(of_timers);
-        !self.is_over(self.state_bytes())
+        // Else the next entry would have all of it looked through again.
+        self.state_bytes() <= target
     }
 
     /// Holds a change by `node` against the limits; before it the state took `before_bytes`.

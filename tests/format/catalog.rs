@@ -1,12 +1,15 @@
 //! Commands and rows of the catalog are in the logs of clusters: their bytes stay what they are.
 
 use flowstone_core::catalog::{
-    Addresses, Appointment, Authority, Catalog, ClusterCommand, Command, NodeCommand, NodeSpec,
-    NodeState, Role, ShardCommand, Token,
+    Addresses, Appointment, Authority, Catalog, ClusterCommand, Command, Deployed, NodeCommand,
+    NodeSpec, NodeState, Role, ShardCommand, Token,
 };
 use flowstone_core::replica::Member;
 use flowstone_wire::native::{TopicSettings, Visibility};
-use flowstone_wire::{ConfigVersion, Epoch, Incarnation, NodeId, PartitionId, ShardId, TopicId};
+use flowstone_wire::{
+    ConfigVersion, Epoch, Incarnation, NodeId, Offset, PartitionId, ShardId, TopicId,
+};
+use std::collections::BTreeMap;
 use std::fmt::Write;
 
 fn spec(name: &str) -> NodeSpec {
@@ -140,6 +143,47 @@ fn of_shards() -> Vec<Command> {
     all.into_iter().map(Command::Shard).collect()
 }
 
+/// Pipelines of SQL; the last of the commands of a catalog, which other ones stand before already.
+fn of_pipelines() -> Vec<Command> {
+    let deployed = |plan: &str| Deployed {
+        streams: [("s".into(), "CREATE STREAM s".into())].into(),
+        statement: "CREATE PIPELINE p".into(),
+        plan: plan.into(),
+        paused: false,
+    };
+    let topic = |name: &str| Command::CreateTopic {
+        name: name.into(),
+        partitions: 1,
+        settings: TopicSettings::default(),
+    };
+    let rename = |from: &str, to: &str| (from.to_string(), to.to_string());
+    vec![
+        Command::Deploy {
+            streams: [("s".into(), "CREATE STREAM s".into())].into(),
+            pipelines: vec![("p".into(), deployed("one"))],
+        },
+        Command::Upgrade {
+            streams: BTreeMap::new(),
+            pipelines: vec![("p".into(), "one".into(), deployed("two"))],
+        },
+        Command::PausePipeline {
+            name: "p".into(),
+            paused: true,
+        },
+        Command::Replay {
+            pipelines: vec![("p.replay".into(), deployed("two"))],
+            starts: [(PartitionId(2000), Offset(300))].into(),
+        },
+        topic("p"),
+        topic("p.replay"),
+        Command::Switch {
+            pipelines: vec![("p.replay".into(), "p".into(), deployed("three"))],
+            topics: vec![rename("p", "p.before"), rename("p.replay", "p")],
+        },
+        Command::ForgetPipeline { name: "p".into() },
+    ]
+}
+
 fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|b| format!("{b:02x}")).collect()
 }
@@ -148,7 +192,7 @@ fn hex(bytes: &[u8]) -> String {
 fn commands_and_rows_of_the_catalog_are_what_they_always_were() {
     let mut told = String::new();
     let mut catalog = Catalog::new(2);
-    for command in [of_topics(), of_nodes(), of_shards()].concat() {
+    for command in [of_topics(), of_nodes(), of_shards(), of_pipelines()].concat() {
         let bytes = postcard::to_stdvec(&command).expect("it is plain data");
         let again: Command = postcard::from_bytes(&bytes).expect("it is what was written");
         assert_eq!(again, command);

@@ -51,6 +51,7 @@ mod slow_disk;
 mod slow_readers;
 mod sql;
 mod sql_data;
+mod sql_replay;
 mod sql_spread;
 mod sql_upgrade;
 mod sync_failure;

@@ -14,7 +14,7 @@ use std::collections::BTreeMap;
 const START_MS: i64 = 1_600_000_000_000;
 const WINDOW_MS: i64 = 10_000;
 const PARTITIONS: u32 = 6;
-const SETTINGS: &str = "[node]\nshards = 4\nworkers = 2";
+pub(crate) const SETTINGS: &str = "[node]\nshards = 4\nworkers = 2";
 
 const SQL: &str = "
 CREATE STREAM logins (ts TIMESTAMP, ip VARCHAR, WATERMARK FOR ts AS ts - INTERVAL '1' SECOND);
@@ -38,7 +38,7 @@ fn inputs() -> Vec<(u32, i64, String)> {
     all
 }
 
-fn counted() -> BTreeMap<(String, i64), i64> {
+pub(crate) fn counted() -> BTreeMap<(String, i64), i64> {
     let mut counts = BTreeMap::new();
     for (_, ts, ip) in inputs().into_iter().filter(|(_, _, ip)| ip != "end") {
         *counts
@@ -49,7 +49,7 @@ fn counted() -> BTreeMap<(String, i64), i64> {
 }
 
 /// What came out, each window as often as it did.
-async fn results(client: &Client) -> Vec<((String, i64), i64)> {
+pub(crate) async fn results(client: &Client) -> Vec<((String, i64), i64)> {
     let all = read_all(client, "attempts").await;
     let row = |value: Vec<u8>| {
         let row: Value = serde_json::from_slice(&value).unwrap();
@@ -65,14 +65,14 @@ async fn results(client: &Client) -> Vec<((String, i64), i64)> {
 }
 
 /// The inputs as records of their partitions.
-fn records() -> Vec<Record<'static>> {
+pub(crate) fn records() -> Vec<Record<'static>> {
     let record = |(partition, ts, ip): (u32, i64, String)| {
         Record::new(json!({"ts": ts, "ip": ip}).to_string()).partition(partition)
     };
     inputs().into_iter().map(record).collect()
 }
 
-async fn begin(site: &Site) -> (Server, Client) {
+pub(crate) async fn begin(site: &Site) -> (Server, Client) {
     let server = site.start();
     let client = Client::connect(&site.unix_url()).await.unwrap();
     let settings = TopicSettings::default();

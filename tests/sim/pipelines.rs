@@ -79,6 +79,7 @@ impl Deployed {
             pipeline: self.pipeline.clone(),
             inputs,
             sources: Vec::new(),
+            starts: BTreeMap::new(),
             sinks: sinks.collect(),
             share: 0..0,
         })

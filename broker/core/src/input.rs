@@ -1,5 +1,6 @@
 //! Everything that can happen to a shard.
 
+use crate::catalog::Starts;
 use crate::output::Output;
 use crate::replica::{Config, Envelope, Member};
 use bytes::Bytes;
@@ -57,6 +58,9 @@ pub struct TaskConfig {
     /// For each input the source that it belongs to, an index into the pipeline's sources; shorter
     /// where the rest belongs to the first.
     pub sources: Vec<u16>,
+    /// Where it begins to read those of its inputs that it has not read before; where nothing is said, at
+    /// the start of what there is.
+    pub starts: Starts,
     /// For each sink, the partitions of its topic, in order of their index.
     pub sinks: Vec<Vec<SinkPartition>>,
     /// Which partitions of its pipeline's exchange are this task's.

@@ -1,5 +1,6 @@
-//! `flowstone pipeline`: deploy, list, describe, pause, resume, delete.
+//! `flowstone pipeline`: deploy, list, describe, pause, resume, delete, do again.
 
+mod replay;
 mod trial;
 
 use super::connect::{Options, block_on};
@@ -38,6 +39,15 @@ pub(super) enum Command {
     /// Let a pipeline go on.
     Resume {
         /// Its name.
+        name: String,
+        #[command(flatten)]
+        options: Options,
+    },
+    /// Do a pipeline again over what was written, and put the result in its place.
+    Replay(replay::Replay),
+    /// Put a replay in the place of its pipeline, if it has read as far.
+    Switch {
+        /// Name of the pipeline.
         name: String,
         #[command(flatten)]
         options: Options,
@@ -91,6 +101,8 @@ pub(super) fn run(command: Command) -> Outcome {
             Command::Resume { name, options } => {
                 control(&name, PipelineAction::Resume, &options).await
             }
+            Command::Replay(args) => replay::run(&args).await,
+            Command::Switch { name, options } => replay::switch(&name, &options).await,
             Command::Delete { name, options } => {
                 control(&name, PipelineAction::Delete, &options).await
             }

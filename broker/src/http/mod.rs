@@ -14,6 +14,7 @@ mod sql;
 mod status;
 mod topics;
 
+pub(crate) use pipelines::replay_from;
 pub(crate) use read::{parse_place, row as record_as_json};
 
 use crate::service::Service;
@@ -91,6 +92,14 @@ fn router(door: Arc<Door>) -> Router {
             get(pipelines::describe).delete(pipelines::delete),
         )
         .route("/api/v1/pipelines/{pipeline}/pause", post(pipelines::pause))
+        .route(
+            "/api/v1/pipelines/{pipeline}/replay",
+            post(pipelines::replay),
+        )
+        .route(
+            "/api/v1/pipelines/{pipeline}/switch",
+            post(pipelines::switch),
+        )
         .route(
             "/api/v1/pipelines/{pipeline}/resume",
             post(pipelines::resume),

@@ -1,13 +1,15 @@
-//! `/api/v1/pipelines`: deploy, describe, pause, resume, delete.
+//! `/api/v1/pipelines`: deploy, describe, pause, resume, delete, do again.
 
 use super::Shared;
-use super::problem::Answer;
+use super::problem::{Answer, Problem};
+use super::read::parse_place;
 use axum::Json;
 use axum::extract::rejection::{JsonRejection, PathRejection};
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::response::IntoResponse;
-use flowstone_wire::native::{DeployPipelines, PipelineAction, TryPipelines};
+use flowstone_wire::ErrorCode;
+use flowstone_wire::native::{DeployPipelines, PipelineAction, Place, TryPipelines};
 use serde::Deserialize;
 
 #[derive(Deserialize)]
@@ -89,6 +91,44 @@ pub(super) async fn pause(door: Shared, pipeline: Result<Path<String>, PathRejec
 
 pub(super) async fn resume(door: Shared, pipeline: Result<Path<String>, PathRejection>) -> Answer {
     control(door, pipeline, PipelineAction::Resume).await
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Replay {
+    /// `start`, or `@` and a time.
+    #[serde(default = "start")]
+    from: String,
+}
+
+fn start() -> String {
+    "start".into()
+}
+
+pub(super) async fn replay(
+    door: Shared,
+    pipeline: Result<Path<String>, PathRejection>,
+    body: Result<Json<Replay>, JsonRejection>,
+) -> Answer {
+    let Json(r) = body?;
+    let from_ms = replay_from(&r.from)?;
+    control(door, pipeline, PipelineAction::Replay { from_ms }).await
+}
+
+/// The time from which a pipeline is done again; `None` for the start.
+pub(crate) fn replay_from(text: &str) -> Result<Option<i64>, Problem> {
+    match parse_place(text)? {
+        Err(Place::Start) => Ok(None),
+        Err(Place::Time(ms)) => Ok(Some(ms)),
+        _ => {
+            let what = "a pipeline is done again from start, or from @ and a time";
+            Err(Problem::new(ErrorCode::InvalidRequest, what))
+        }
+    }
+}
+
+pub(super) async fn switch(door: Shared, pipeline: Result<Path<String>, PathRejection>) -> Answer {
+    control(door, pipeline, PipelineAction::Switch).await
 }
 
 async fn control(

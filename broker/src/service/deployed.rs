@@ -3,9 +3,10 @@
 
 use super::Service;
 use super::sql::plan;
-use flowstone_core::catalog::Deployed;
+use crate::pipelines::topics_in;
+use flowstone_core::catalog::{Deployed, Starts};
 use flowstone_core::{Catalog, Input};
-use flowstone_wire::Failure;
+use flowstone_wire::{ErrorCode, Failure};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -18,8 +19,8 @@ const AGAIN_AFTER: Duration = Duration::from_secs(1);
 pub(crate) struct Following {
     /// The pipelines that the shards were told to be all; `None` before they were told anything.
     told: Option<BTreeSet<u32>>,
-    /// Those whose tasks were started, by number, as they were said.
-    running: BTreeMap<u32, Deployed>,
+    /// Those whose tasks were started, by number, with their names and as they were said.
+    running: BTreeMap<u32, (String, Deployed)>,
     /// What was said of those that could not be, so that it is said once.
     failed: BTreeMap<u32, String>,
 }
@@ -42,8 +43,9 @@ impl Service {
             .filter_map(|(name, d)| Some((catalog.pipeline(name)?, (name, d))))
             .collect();
         following.failed.retain(|id, _| wanted.contains_key(id));
-        let is_gone = |(id, as_said): &(&u32, &Deployed)| {
-            wanted.get(id).is_none_or(|(_, wanted)| wanted != as_said)
+        let is_gone = |(id, (name, as_said)): &(&u32, &(String, Deployed))| {
+            let wanted = wanted.get(id);
+            wanted.is_none_or(|(wanted_name, wanted)| wanted_name != name || *wanted != as_said)
         };
         let gone = following.running.iter().filter(is_gone);
         let gone: Vec<u32> = gone.map(|(id, _)| *id).collect();
@@ -55,9 +57,15 @@ impl Service {
             if following.running.contains_key(&id) {
                 continue;
             }
-            match self.clone().start_deployed(id, deployed.clone()).await {
+            let starts = catalog.starts_of(name).cloned().unwrap_or_default();
+            let as_said = (name.to_string(), deployed.clone());
+            match self
+                .clone()
+                .start_deployed(id, as_said.clone(), starts)
+                .await
+            {
                 Ok(()) => {
-                    following.running.insert(id, deployed.clone());
+                    following.running.insert(id, as_said);
                     following.failed.remove(&id);
                 }
                 Err(failure) => {
@@ -104,9 +112,30 @@ impl Service {
         }
     }
 
-    async fn start_deployed(self: Arc<Self>, id: u32, deployed: Deployed) -> Result<(), Failure> {
-        let planned = self.aside(move || plan(&deployed)).await?;
-        self.start_pipeline(id, planned.pipeline).await
+    async fn start_deployed(
+        self: Arc<Self>,
+        id: u32,
+        (name, deployed): (String, Deployed),
+        starts: Starts,
+    ) -> Result<(), Failure> {
+        let (of, as_said) = (name.clone(), deployed.clone());
+        let planned = self.aside(move || plan(&of, &as_said)).await?;
+        // Names of topics are those of the catalog that has the pipeline so.
+        let catalog = self.catalog();
+        let is_as_said = catalog.pipeline(&name) == Some(id)
+            && catalog.deployed_as(&name).is_ok_and(|d| *d == deployed);
+        if !is_as_said {
+            let what = format!("pipeline '{name}' has changed meanwhile");
+            return Err(Failure::new(ErrorCode::Stale, what));
+        }
+        match topics_in(&catalog, &planned.pipeline) {
+            Some(topics) => {
+                self.follow_catalog();
+                self.start_tasks(id, &planned.pipeline, &starts, &topics);
+                Ok(())
+            }
+            None => self.start_pipeline(id, planned.pipeline, starts).await,
+        }
     }
 
     fn stop_tasks(&self, id: u32) {

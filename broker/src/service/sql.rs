@@ -274,7 +274,7 @@ impl Service {
 
     fn describe_planned(&self, name: Option<&str>) -> Result<Vec<PipelineDescription>, Failure> {
         let catalog = self.catalog();
-        let one = |name: &str, deployed: &Deployed| match plan(deployed) {
+        let one = |name: &str, deployed: &Deployed| match plan(name, deployed) {
             Ok(part) => {
                 let state = if deployed.paused { "paused" } else { "running" };
                 describe(&part, &deployed.statement, state)
@@ -294,46 +294,53 @@ impl Service {
         }
     }
 
-    /// Pauses, resumes or deletes a pipeline that was deployed.
+    /// Pauses, resumes or deletes a pipeline that was deployed, or has it done again.
     ///
     /// # Errors
-    /// [`ErrorCode::InvalidRequest`] if there is none of this name.
+    /// [`ErrorCode::InvalidRequest`] if there is none of this name; as [`Self::replay_sql`] and
+    /// [`Self::switch_sql`].
     pub(crate) async fn control_sql(
         self: Arc<Self>,
         name: String,
         action: PipelineAction,
     ) -> Result<(), Failure> {
+        let parts = self.parts_of_deployed(&name)?;
+        let command: fn(String) -> Command = match action {
+            PipelineAction::Pause => |name| Command::PausePipeline { name, paused: true },
+            PipelineAction::Resume => |name| Command::PausePipeline {
+                name,
+                paused: false,
+            },
+            PipelineAction::Delete => |name| Command::ForgetPipeline { name },
+            PipelineAction::Replay { from_ms } => return self.replay_sql(name, from_ms).await,
+            PipelineAction::Switch => return self.switch_sql(name).await,
+        };
+        for name in parts.clone() {
+            self.clone().command(command(name)).await?;
+        }
+        self.follow_deployed().await;
+        if parts.len() > 1 && action == PipelineAction::Delete {
+            // Its rows mean nothing to another plan.
+            self.delete_topic(front_name(&name)).await?;
+        }
+        Ok(())
+    }
+
+    /// The names of the parts of a pipeline that was deployed, the one that sends first: what it has sent is
+    /// still taken.
+    pub(super) fn parts_of_deployed(&self, name: &str) -> Result<Vec<String>, Failure> {
         let catalog = self.catalog();
-        catalog.deployed_as(&name)?;
-        let whole = back_name(&name).filter(|back| catalog.deployed_as(back).is_ok());
+        let own = &catalog.deployed_as(name)?.statement;
+        let is_back = |d: &Deployed| d.statement == *own;
+        let whole = back_name(name).filter(|b| catalog.deployed_as(b).is_ok_and(is_back));
         if let Some(whole) = whole {
             let what = format!("'{name}' is a part of pipeline '{whole}': say that");
             return Err(Failure::new(ErrorCode::InvalidRequest, what));
         }
-        let front = front_name(&name);
-        let is_spread = catalog.deployed_as(&front).is_ok();
-        // The part that sends first: what it has sent is still taken.
-        let mut parts = vec![name];
-        if is_spread {
-            parts.insert(0, front.clone());
-        }
-        for name in parts {
-            let command = match action {
-                PipelineAction::Pause => Command::PausePipeline { name, paused: true },
-                PipelineAction::Resume => Command::PausePipeline {
-                    name,
-                    paused: false,
-                },
-                PipelineAction::Delete => Command::ForgetPipeline { name },
-            };
-            self.clone().command(command).await?;
-        }
-        self.follow_deployed().await;
-        if is_spread && matches!(action, PipelineAction::Delete) {
-            // Its rows mean nothing to another plan.
-            self.delete_topic(front).await?;
-        }
-        Ok(())
+        let is_front = |d: &Deployed| d.statement == *own;
+        let front = Some(front_name(name));
+        let front = front.filter(|front| catalog.deployed_as(front).is_ok_and(is_front));
+        Ok(front.into_iter().chain([name.to_string()]).collect())
     }
 }
 
@@ -391,24 +398,41 @@ pub(super) fn parts_of(planned: &Planned, shards: usize) -> Vec<Part> {
     }
 }
 
-/// The pipeline that was deployed, or the part of it, planned anew.
-pub(super) fn plan(deployed: &Deployed) -> Result<Part, Failure> {
+/// The pipeline that was deployed under this name, or the part of one, planned anew.
+pub(super) fn plan(name: &str, deployed: &Deployed) -> Result<Part, Failure> {
+    // Whether it is spread was decided when it was deployed; the plan that was kept says it.
+    let mut failed = None;
+    for whole in [Some(name), back_name(name)].into_iter().flatten() {
+        let planned = match plan_as(whole, deployed) {
+            Ok(planned) => planned,
+            // Only one of both is its name; the other may be too long.
+            Err(e) => {
+                failed = Some(e);
+                continue;
+            }
+        };
+        let parts = parts_of(&planned, 1).into_iter();
+        let mut parts = parts.chain(parts_of(&planned, usize::MAX));
+        let is_it = |p: &Part| p.explained == deployed.plan && p.pipeline.name() == name;
+        if let Some(part) = parts.find(is_it) {
+            return Ok(part);
+        }
+    }
+    let what = "this version plans it otherwise, and its state is of the old plan: delete it and deploy it \
+                again";
+    Err(failed.unwrap_or_else(|| Failure::new(ErrorCode::InvalidRequest, what)))
+}
+
+/// What was deployed, as a pipeline of this name; its statement may have another one.
+pub(super) fn plan_as(name: &str, deployed: &Deployed) -> Result<Planned, Failure> {
     let streams = known(&deployed.streams, &[])?;
     match statement::parse(&deployed.statement)?.pop() {
         Some(Parsed {
-            statement: Statement::CreatePipeline(pipeline),
+            statement: Statement::CreatePipeline(mut pipeline),
             ..
         }) => {
-            let planned = streams.plan(&pipeline)?;
-            // Whether it is spread was decided when it was deployed; the plan that was kept says it.
-            let parts = parts_of(&planned, 1).into_iter();
-            let mut parts = parts.chain(parts_of(&planned, usize::MAX));
-            let part = parts.find(|p| p.explained == deployed.plan);
-            part.ok_or_else(|| {
-                let what = "this version plans it otherwise, and its state is of the old plan: delete \
-                            it and deploy it again";
-                Failure::new(ErrorCode::InvalidRequest, what)
-            })
+            pipeline.name = name.into();
+            Ok(streams.plan(&pipeline)?)
         }
         _ => Err(Failure::new(
             ErrorCode::InvalidRequest,

@@ -65,7 +65,7 @@ impl Service {
         }
         let next = parts.into_iter().map(|part| {
             let deployed = catalog.deployed_as(part.pipeline.name())?;
-            let before = plan(deployed)?;
+            let before = plan(part.pipeline.name(), deployed)?;
             fits(name, &before, &part)?;
             Ok((part, deployed.plan.clone()))
         });

@@ -72,8 +72,16 @@ pub(crate) fn operator(operator: &Operator) -> String {
                 (false, Some(_)) => "when the window closes".into(),
                 (false, None) => "when a group is new".to_string(),
             };
+            let kept = match a.ttl {
+                None => String::new(),
+                Some(ttl) => format!(
+                    "; forgotten {} ms of {} behind its last row",
+                    ttl.ms,
+                    time(ttl.event_time)
+                ),
+            };
             format!(
-                "group: {}; gives out {when}",
+                "group: {}; gives out {when}{kept}",
                 columns(&a.columns, &a.schema)
             )
         }
@@ -96,11 +104,7 @@ pub(crate) fn operator(operator: &Operator) -> String {
             )
         }
         Operator::Every(e) => {
-            let time = if e.event_time {
-                "event time"
-            } else {
-                "the clock"
-            };
+            let time = time(e.event_time);
             format!("changes every {} ms of {time}", e.interval_ms)
         }
         Operator::Counted(c) => format!(
@@ -166,6 +170,13 @@ fn joining(operator: &Operator) -> String {
         }
         Operator::Exchange(_) => "exchange".into(),
         _ => "sink".into(),
+    }
+}
+
+fn time(is_event_time: bool) -> &'static str {
+    match is_event_time {
+        true => "event time",
+        false => "the clock",
     }
 }
 

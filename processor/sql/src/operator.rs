@@ -3,7 +3,7 @@
 //! An operator keeps nothing between two units except room to work in: what must last is in the
 //! state and the timers of the task, under keys that begin with the number of the operator.
 
-mod aggregate;
+pub(crate) mod aggregate;
 pub(crate) mod asof;
 pub(crate) mod counted;
 pub(crate) mod dedup;

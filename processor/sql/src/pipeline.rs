@@ -2,6 +2,8 @@
 
 use crate::contained::Contained;
 use crate::error::{Error, Result};
+use crate::flow::Node;
+use crate::operator::Operator;
 use crate::plan::{self, EmitRules, Translated, literal};
 use crate::program::Program;
 use crate::signature::signature;
@@ -14,6 +16,8 @@ use flowstone_wire::Failure;
 
 /// Name of the one stage of a pipeline of SQL.
 const STAGE: &str = "sql";
+/// The longest that a group is kept behind its last row: a hundred years.
+const TTL_MS_MAX: i64 = 100 * 365 * 86_400_000;
 /// Name of a query that is no pipeline.
 const LIVE: &str = "query";
 
@@ -144,7 +148,9 @@ impl Streams {
         options: impl FnOnce(&Translated) -> Result<(OutputFormat, PipelineOptions)>,
     ) -> Result<Planned> {
         let query = &statement.query;
-        let emit = emit_rules(query)?;
+        let mut emit = emit_rules(query)?;
+        let mut given = statement.options.clone();
+        emit.ttl_ms = given.take_number("state_ttl_ms", 1..=TTL_MS_MAX)?;
         let logical = plan::logical(query, &self.known)?;
         let translated = plan::translate(&logical, &self.known, emit)
             .map_err(|e| Error::planning(&e, query.place))?;
@@ -290,6 +296,7 @@ fn emit_rules(query: &QueryStatement) -> Result<EmitRules> {
         changes,
         every_ms,
         lateness_ms,
+        ttl_ms: None,
     })
 }
 
@@ -327,7 +334,14 @@ fn options(
     if let Some(bytes) = given.take_number("state_bytes_max", 1 << 10..=1 << 40)? {
         options.state_bytes_max = bytes as usize;
     }
-    given.finish("format, idle_ms, max_future_skew_ms and state_bytes_max")?;
+    let ttl_ms = given.take_number("state_ttl_ms", 1..=TTL_MS_MAX)?;
+    let lasts = |n: &Node| matches!(&n.operator, Operator::Aggregate(a) if a.ttl.is_some());
+    if ttl_ms.is_some() && !translated.nodes.iter().any(lasts) {
+        let text = "state_ttl_ms in a query without GROUP BY or DISTINCT that has no window: other state ends by \
+                    itself";
+        return Err(Error::at(statement.query.place, text));
+    }
+    given.finish("format, idle_ms, max_future_skew_ms, state_bytes_max and state_ttl_ms")?;
     let fields = translated.schema.fields();
     let fits =
         fields.len() == 1 && matches!(fields[0].data_type(), DataType::Utf8 | DataType::Binary);

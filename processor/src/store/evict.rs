@@ -66,11 +66,11 @@ impl Store {
     }
 
     /// Whether memory is ahead of what is certainly outside.
-    pub(super) fn has_changed(&self, node: u16, key: &Vec<u8>) -> bool {
+    pub(super) fn has_changed(&self, node: u16, key: &[u8]) -> bool {
         let Some(outside) = &self.outside else {
             return true;
         };
-        let key = (node, key.clone());
+        let key = (node, key.to_vec());
         self.dirty.contains(&key) || outside.on_its_way.contains(&key)
     }
 
@@ -109,10 +109,17 @@ impl Store {
         missed.collect()
     }
 
+    /// Forgets what was read of gaps where that is much; what is needed of it is read again.
+    pub(crate) fn trim(&mut self) {
+        self.stages
+            .iter_mut()
+            .for_each(|stage| stage.spilled.trim());
+    }
+
     /// Takes in an entry that the store outside had, unless memory knows better.
     pub(crate) fn admit(&mut self, node: u16, key: &[u8], value: &[u8]) {
         let known = self.stages[usize::from(node)].entries.contains_key(key);
-        if known || self.has_changed(node, &key.to_vec()) {
+        if known || self.has_changed(node, key) {
             return;
         }
         self.load(node, key, value);
@@ -179,8 +186,10 @@ impl Store {
                 outside.hand.1.clone_from(key);
                 break;
             }
-            let id = (node, key.clone());
-            if slot.dirty || slot.used.replace(false) || outside.on_its_way.contains(&id) {
+            let is_used = slot.used.replace(false);
+            let stays = slot.dirty || is_used;
+            let id = (node, if stays { Vec::new() } else { key.clone() });
+            if stays || outside.on_its_way.contains(&id) {
                 if let Some(run) = runs.last_mut() {
                     run.kept += 1;
                 }

@@ -221,3 +221,24 @@ fn what_was_not_used_goes_first_and_changes_stay() {
     store.evict(usize::MAX);
     assert_eq!(store.iter().count(), 0);
 }
+
+#[test]
+fn what_a_unit_that_is_undone_has_deleted_is_not_taken_for_gone() {
+    // Put without looking and deleted again, in a gap.
+    let mut store = in_a_gap();
+    store.put(0, b"aa", b"new");
+    store.delete(0, b"aa");
+    store.roll_back_unit();
+    store.take_missed();
+    store.admit(0, b"aa", b"old");
+    assert_eq!(store.get(0, b"aa"), Some(&b"old"[..]));
+    // Put and deleted where it is in memory: it can be let go, and is not deleted outside.
+    store.put(0, b"b", b"new");
+    store.delete(0, b"b");
+    store.roll_back_unit();
+    store.finish_step(|_, key, _| panic!("{key:?}"));
+    store.take_dirty(|_, key, _| panic!("{key:?}"));
+    store.evict(usize::MAX);
+    assert_eq!(store.get(0, b"b"), None);
+    assert!(store.has_missed());
+}

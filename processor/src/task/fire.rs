@@ -80,6 +80,9 @@ impl Task {
         self.unit.muted = false;
         if self.unit.has_missed() {
             self.unit.undo();
+            // It fails once more when that is there; nothing that it needed is let go until then.
+            self.stats.failed -= 1;
+            self.admitted = true;
             return ControlFlow::Break(Stop::Pause);
         }
         if self.unit.end().is_some() {

@@ -41,7 +41,7 @@ pub(super) fn state_key(stage: StageId, key: &[u8]) -> Vec<u8> {
     out
 }
 
-fn timer_key(kind: TimeKind, stage: StageId, id: &TimerId) -> Vec<u8> {
+pub(super) fn timer_key(kind: TimeKind, stage: StageId, id: &TimerId) -> Vec<u8> {
     let mut out = timers_key(kind, id.at_ms);
     out.extend_from_slice(&stage.0.to_be_bytes());
     out.extend_from_slice(&id.key);

@@ -7,10 +7,11 @@
 //! A task that nobody keeps a store for has all of its state in memory.
 
 use super::Task;
-use super::stored::{Entry, state_key, timers_key};
+use super::stored::{Entry, state_key, timer_key, timers_key};
 use crate::pipeline::StageId;
 use crate::processor::TimeKind;
 use crate::spilled::{Missed, Place};
+use crate::timers::TimerId;
 use flowstone_wire::Failure;
 use std::collections::BTreeMap;
 
@@ -38,7 +39,7 @@ pub struct Found {
 #[derive(Debug)]
 pub(super) enum Asked {
     State(u16, Missed<Vec<u8>>),
-    Timers(TimeKind, Missed<i64>),
+    Timers(TimeKind, Missed<TimerId>),
 }
 
 /// A range of entries that were not loaded.
@@ -89,12 +90,6 @@ impl LeftOut {
     }
 }
 
-fn time_of(timer_key: &[u8]) -> i64 {
-    let bytes = timer_key.get(2..10).and_then(|b| b.try_into().ok());
-    let at = u64::from_be_bytes(bytes.expect("the keys of timers have a time"));
-    (at ^ 1 << 63) as i64
-}
-
 fn stage_of(state_key: &[u8]) -> StageId {
     let bytes = state_key.get(1..5).and_then(|b| b.try_into().ok());
     StageId(u32::from_be_bytes(
@@ -107,7 +102,7 @@ impl Task {
     /// loaded: state that does not fit into memory stays there alone.
     pub fn spill(&mut self) {
         self.unit.store.spill();
-        self.unit.timers.spill();
+        self.unit.timers.spill(self.pipeline.plan.nodes.len());
     }
 
     /// The store has these entries as well. To be said before [`Self::apply`] and the first step.
@@ -120,8 +115,9 @@ impl Task {
                     0 => TimeKind::Event,
                     _ => TimeKind::Processing,
                 };
-                let times = (time_of(first), time_of(last));
-                self.unit.timers.leave_out(kind, times, range.bytes);
+                if let Some(both) = self.timer_of(first).zip(self.timer_of(last)) {
+                    self.unit.timers.leave_out(kind, both, range.bytes);
+                }
             } else if let Some(node) = self.pipeline.plan.node_of(stage_of(first)) {
                 let counts = (range.entries, range.bytes);
                 let store = &mut self.unit.store;
@@ -142,8 +138,8 @@ impl Task {
                 most: missed.most,
             },
             Asked::Timers(kind, missed) => Wanted {
-                from: timers_key(*kind, missed.from),
-                to: timers_key(*kind, missed.to),
+                from: self.timer_place(*kind, &missed.from),
+                to: self.timer_place(*kind, &missed.to),
                 most: missed.most,
             },
         };
@@ -169,7 +165,7 @@ impl Task {
                     Some(Entry::Timer(kind, at_ms, stage, timer, origin)) => {
                         if let Some(node) = self.pipeline.plan.node_of(stage) {
                             let key = timer.to_vec();
-                            let id = crate::timers::TimerId { at_ms, node, key };
+                            let id = TimerId { at_ms, node, key };
                             self.unit.timers.admit(kind, &id, origin);
                         }
                     }
@@ -195,14 +191,41 @@ impl Task {
                 self.unit.store.learn(node, missed.from, upto);
             }
             Asked::Timers(kind, missed) => {
-                let upto = match last {
-                    _ if complete => missed.to,
-                    // There may be more of its time.
-                    Some(last) => time_of(last),
+                let last = match last {
+                    _ if complete => None,
+                    Some(last) => match self.timer_of(last) {
+                        Some(last) => Some(last),
+                        None => return,
+                    },
                     None => return,
                 };
-                self.unit.timers.learn(kind, missed.from, upto);
+                let Missed { from, to, .. } = missed;
+                self.unit.timers.learn(kind, from, to, last);
             }
+        }
+    }
+
+    /// Where the timers from this one on are outside.
+    fn timer_place(&self, kind: TimeKind, id: &TimerId) -> Vec<u8> {
+        if id.key.is_empty() && id.node == 0 {
+            return timers_key(kind, id.at_ms);
+        }
+        let stage = self.pipeline.plan.nodes[usize::from(id.node)].id;
+        timer_key(kind, stage, id)
+    }
+
+    /// The timer of a key; of one of a stage that the pipeline does not have, its time.
+    fn timer_of(&self, key: &[u8]) -> Option<TimerId> {
+        let at = key.get(2..10)?.try_into().ok()?;
+        let at_ms = (u64::from_be_bytes(at) ^ 1 << 63) as i64;
+        let stage = StageId(u32::from_be_bytes(key.get(10..14)?.try_into().ok()?));
+        match self.pipeline.plan.node_of(stage) {
+            Some(node) => Some(TimerId {
+                at_ms,
+                node,
+                key: key.get(14..)?.to_vec(),
+            }),
+            None => Some(TimerId::first_at(at_ms)),
         }
     }
 
@@ -220,8 +243,13 @@ impl Task {
     /// Whether the state is within its memory; what the store has is let go of for that. Where it is not, the
     /// driver stores what [`Self::take_dirty`] gives before the next step.
     pub fn has_room(&mut self) -> bool {
-        // What was read for the next unit is not to be read again.
-        self.admitted || self.unit.make_room()
+        if self.admitted {
+            // What was read for the next unit is not to be read again.
+            return true;
+        }
+        self.unit.store.trim();
+        self.unit.timers.trim();
+        self.unit.make_room()
     }
 
     /// State that is in the store outside only, in bytes, as far as it was counted.

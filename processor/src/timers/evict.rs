@@ -1,32 +1,59 @@
 //! Letting go of the timers that are due last, and taking them in again.
 //!
-//! Gaps are told by times: all timers of a millisecond are in memory, or none is certain to be. So a timer never
-//! fires before another one of its time that should come first.
+//! Where a task has several stages, the store outside has the timers of a millisecond in another order than they
+//! fire: there all timers of a millisecond are in memory, or none is certain to be.
 
 use super::{Queue, TimerId, Timers, cost};
 use crate::processor::TimeKind;
 use crate::spilled::{Missed, Place};
 use crate::timers::Origin;
 
-/// Most timers behind the next ones that are read with them.
-const AHEAD_MOST: usize = 1024;
+/// Most timers that are read at once.
+const AHEAD_MOST: usize = 4096;
+
+impl Place for TimerId {
+    fn behind(&self) -> Self {
+        Self {
+            key: self.key.behind(),
+            ..*self
+        }
+    }
+}
+
+impl TimerId {
+    /// What comes before all timers of a time.
+    pub(crate) fn first_at(at_ms: i64) -> Self {
+        Self {
+            at_ms,
+            node: 0,
+            key: Vec::new(),
+        }
+    }
+}
 
 impl Queue {
+    /// The first place at which a timer may be outside, and where that ends.
+    fn first_unknown(&self) -> Option<(TimerId, TimerId)> {
+        if self.spilled.is_empty() {
+            return None;
+        }
+        self.spilled
+            .first_unknown(&TimerId::first_at(i64::MIN), None)
+    }
+
     /// When the first one is due, as far as can be told: that of a gap may be gone.
     pub(super) fn next_at_ms(&self) -> Option<i64> {
         let known = self.timers.first_key_value().map(|(id, _)| id.at_ms);
-        if self.spilled.is_empty() {
-            return known;
-        }
-        let unknown = self.spilled.first_unknown(&i64::MIN, None);
-        known.into_iter().chain(unknown.map(|(at, _)| at)).min()
+        let unknown = self.first_unknown().map(|(id, _)| id.at_ms);
+        known.into_iter().chain(unknown).min()
     }
 }
 
 impl Timers {
     /// From now on the store outside has what [`Self::take_dirty`] gives.
-    pub(crate) fn spill(&mut self) {
+    pub(crate) fn spill(&mut self, stages: usize) {
         self.on_its_way.get_or_insert_default();
+        self.whole_ms = stages > 1;
     }
 
     /// What is outside only, as far as it was counted.
@@ -40,11 +67,23 @@ impl Timers {
         self.dirty.contains(&id) || on_its_way.is_none_or(|ids| ids.contains(&id))
     }
 
+    /// From here to before there, as gaps may begin and end.
+    fn range(&self, from: &TimerId, to: &TimerId) -> (TimerId, TimerId) {
+        match self.whole_ms {
+            true => {
+                let behind = to.at_ms.max(from.at_ms).saturating_add(1);
+                (TimerId::first_at(from.at_ms), TimerId::first_at(behind))
+            }
+            false => (from.clone(), to.clone()),
+        }
+    }
+
     /// Notes what is not in memory where the store outside may have it.
     pub(super) fn look_for(&self, kind: TimeKind, id: &TimerId) {
         let spilled = &self.queue(kind).spilled;
-        if !spilled.is_empty() && spilled.is_unknown(&id.at_ms) && !self.has_changed(kind, id) {
-            spilled.miss(id.at_ms, id.at_ms.behind(), usize::MAX);
+        if !spilled.is_empty() && spilled.is_unknown(id) && !self.has_changed(kind, id) {
+            let (from, to) = self.range(id, &id.behind());
+            spilled.miss(from, to, usize::MAX);
         }
     }
 
@@ -54,27 +93,29 @@ impl Timers {
         if queue.spilled.is_empty() || queue.timers.contains_key(id) {
             return;
         }
-        if queue.spilled.is_unknown(&id.at_ms) && !self.has_changed(kind, id) {
+        if queue.spilled.is_unknown(id) && !self.has_changed(kind, id) {
             self.outside_bytes = self.outside_bytes.saturating_sub(cost(id));
         }
     }
 
-    /// Whether an earlier timer than the first one in memory, or one of its time, may be outside; notes it then.
+    /// Whether an earlier timer than the first one in memory may be outside; notes it then.
     pub(super) fn misses_first(&self, kind: TimeKind) -> bool {
         let queue = self.queue(kind);
-        if queue.spilled.is_empty() {
-            return false;
-        }
-        let Some((from, to)) = queue.spilled.first_unknown(&i64::MIN, None) else {
+        let Some((from, to)) = queue.first_unknown() else {
             return false;
         };
         let first = queue.timers.first_key_value();
-        if first.is_some_and(|(id, _)| id.at_ms < from) {
+        if first.is_some_and(|(id, _)| *id < from) {
             return false;
         }
-        queue.spilled.miss(from, from.behind(), usize::MAX);
-        if from.behind() < to {
-            queue.spilled.miss(from.behind(), to, AHEAD_MOST);
+        if self.whole_ms {
+            let (from, behind) = self.range(&from, &from);
+            if behind < to {
+                queue.spilled.miss(behind.clone(), to, AHEAD_MOST);
+            }
+            queue.spilled.miss(from, behind, usize::MAX);
+        } else {
+            queue.spilled.miss(from, to, AHEAD_MOST);
         }
         true
     }
@@ -85,13 +126,19 @@ impl Timers {
         self.event.spilled.has_missed() || self.processing.spilled.has_missed()
     }
 
-    pub(crate) fn take_missed(&mut self) -> Vec<(TimeKind, Missed<i64>)> {
+    pub(crate) fn take_missed(&mut self) -> Vec<(TimeKind, Missed<TimerId>)> {
         let mut missed = Vec::new();
         for kind in [TimeKind::Event, TimeKind::Processing] {
             let of = self.queue_mut(kind).spilled.take_missed();
             missed.extend(of.map(|missed| (kind, missed)));
         }
         missed
+    }
+
+    /// Forgets what was read of gaps where that is much; what is needed of it is read again.
+    pub(crate) fn trim(&mut self) {
+        self.event.spilled.trim();
+        self.processing.spilled.trim();
     }
 
     /// Takes in a timer that the store outside had, unless memory knows better.
@@ -102,14 +149,33 @@ impl Timers {
         }
     }
 
-    /// All timers of these times were given to [`Self::admit`].
-    pub(crate) fn learn(&mut self, kind: TimeKind, from_ms: i64, to_ms: i64) {
-        self.queue_mut(kind).spilled.learn(from_ms, to_ms);
+    /// All timers from `from` to before `to`, or the first ones of them up to `last`, were given to
+    /// [`Self::admit`].
+    pub(crate) fn learn(
+        &mut self,
+        kind: TimeKind,
+        from: TimerId,
+        to: TimerId,
+        last: Option<TimerId>,
+    ) {
+        let to = match last {
+            None => to,
+            // There may be more of its time.
+            Some(last) if self.whole_ms => TimerId::first_at(last.at_ms),
+            Some(last) => last.behind(),
+        };
+        self.queue_mut(kind).spilled.learn(from, to);
     }
 
-    /// Timers that were not loaded, of the first time to the last one.
-    pub(crate) fn leave_out(&mut self, kind: TimeKind, (first, last): (i64, i64), bytes: usize) {
-        self.queue_mut(kind).spilled.open(first, last.behind());
+    /// Timers that were not loaded, from the first to the last one.
+    pub(crate) fn leave_out(
+        &mut self,
+        kind: TimeKind,
+        (first, last): (TimerId, TimerId),
+        bytes: usize,
+    ) {
+        let (from, to) = self.range(&first, &last.behind());
+        self.queue_mut(kind).spilled.open(from, to);
         self.outside_bytes += bytes;
     }
 
@@ -132,12 +198,14 @@ impl Timers {
         let mut gone: Vec<TimerId> = Vec::new();
         let mut freed = 0;
         for id in self.queue(kind).timers.keys().rev() {
-            // Whole milliseconds only.
-            let ends = gone.last().is_none_or(|last| last.at_ms != id.at_ms);
-            if ends && self.size_bytes.saturating_sub(freed) <= upto {
+            let same_ms = gone.last().is_some_and(|last| last.at_ms == id.at_ms);
+            let may_end = !(self.whole_ms && same_ms);
+            if may_end && self.size_bytes.saturating_sub(freed) <= upto {
                 break;
             }
-            if !self.has_changed(kind, id) {
+            // Nothing comes behind the last millisecond.
+            let has_end = !self.whole_ms || id.at_ms < i64::MAX;
+            if has_end && !self.has_changed(kind, id) {
                 freed += cost(id);
                 gone.push(id.clone());
             }
@@ -145,9 +213,9 @@ impl Timers {
         let (Some(last), Some(first)) = (gone.first(), gone.last()) else {
             return;
         };
-        let (first, last) = (first.at_ms, last.at_ms);
+        let (from, to) = self.range(first, &last.behind());
         let queue = self.queue_mut(kind);
-        queue.spilled.open(first, last.behind());
+        queue.spilled.open(from, to);
         for id in &gone {
             queue.timers.remove(id);
         }

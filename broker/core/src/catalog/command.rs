@@ -6,6 +6,7 @@
 use super::cluster::ClusterCommand;
 use super::nodes::NodeCommand;
 use super::pipelines::Deployed;
+use super::replays::Starts;
 use super::shards::ShardCommand;
 use crate::replica::Config;
 use flowstone_wire::native::{Topic, TopicSettings};
@@ -87,6 +88,20 @@ pub enum Command {
         streams: BTreeMap<String, String>,
         /// The pipelines, by name, each with the plan that it had when it was looked at.
         pipelines: Vec<(String, String, Deployed)>,
+    },
+    /// Keep pipelines of SQL under numbers of their own; the first of them begins at these offsets.
+    Replay {
+        /// The pipelines, by name.
+        pipelines: Vec<(String, Deployed)>,
+        /// Where the first of them begins to read.
+        starts: Starts,
+    },
+    /// Give pipelines the names of others, which end, and topics other names: all of them or nothing.
+    Switch {
+        /// For each the name that it has and the one that it takes, and how it is kept under that.
+        pipelines: Vec<(String, String, Deployed)>,
+        /// Names that topics have and names that they take, in this order.
+        topics: Vec<(String, String)>,
     },
 }
 

@@ -9,6 +9,7 @@ mod command;
 mod nodes;
 mod pipelines;
 pub mod placement;
+mod replays;
 mod rows;
 mod shards;
 mod topics;
@@ -17,6 +18,7 @@ pub use cluster::{Authority, COPIES_MAX, Cluster, ClusterCommand, Hash, Token};
 pub use command::{Command, Event};
 pub use nodes::{Addresses, Node, NodeCommand, NodeSpec, NodeState, Role};
 pub use pipelines::Deployed;
+pub use replays::Starts;
 pub use rows::Row;
 pub use shards::{Active, Appointment, Placed, REPLICAS_MAX, ShardCommand, UNKNOWN_LIFE};
 
@@ -60,6 +62,8 @@ pub struct Catalog {
     /// Pipelines of SQL, and the streams that new ones can name.
     deployed: BTreeMap<String, Deployed>,
     streams: BTreeMap<String, String>,
+    /// Where pipelines begin that do not begin at the start.
+    starts: BTreeMap<String, Starts>,
     /// Partitions of deleted topics that the tier may still have something of.
     left_in_tier: BTreeMap<TopicId, Vec<PartitionId>>,
     /// `None` before the first node has founded it.
@@ -83,6 +87,7 @@ impl Catalog {
             pipelines: BTreeMap::new(),
             deployed: BTreeMap::new(),
             streams: BTreeMap::new(),
+            starts: BTreeMap::new(),
             left_in_tier: BTreeMap::new(),
             cluster: None,
             authority: None,
@@ -131,6 +136,8 @@ impl Catalog {
             Command::PausePipeline { name, paused } => self.pause(&name, paused),
             Command::ForgetPipeline { name } => self.forget_pipeline(&name),
             Command::Upgrade { streams, pipelines } => self.upgrade(streams, pipelines),
+            Command::Replay { pipelines, starts } => self.replay(pipelines, starts),
+            Command::Switch { pipelines, topics } => self.switch(pipelines, &topics),
         }
     }
 

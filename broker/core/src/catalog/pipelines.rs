@@ -153,7 +153,10 @@ impl Catalog {
             return Err(unknown(pipeline));
         }
         let id = self.pipelines.remove(pipeline).unwrap_or_default();
-        let rows = vec![Row::deployed(pipeline, None), Row::no_pipeline(pipeline)];
+        let mut rows = vec![Row::deployed(pipeline, None), Row::no_pipeline(pipeline)];
+        if self.starts.remove(pipeline).is_some() {
+            rows.push(Row::starts(pipeline, None));
+        }
         Ok((Event::PipelineForgotten(id), rows))
     }
 

@@ -8,6 +8,7 @@
 //! pipeline/NAME       u32
 //! deployed/NAME       Deployed
 //! stream/NAME         text of the statement
+//! start/NAME          offsets at which a pipeline begins, by partition
 //! in-tier/TOPIC       partitions of a deleted topic that the tier may still have
 //! cluster             Cluster
 //! authority           Authority
@@ -18,6 +19,7 @@
 //! ```
 //! Values are postcard.
 
+use super::replays::Starts;
 use super::{Authority, Catalog, Cluster, Counters, Deployed, Hash, Node, Placed, Token};
 use flowstone_wire::native::{Partition, Topic, TopicSettings, Visibility};
 use flowstone_wire::{NodeId, PartitionId, ShardId, TopicId};
@@ -134,6 +136,15 @@ impl Row {
     pub(super) fn stream(name: &str, statement: &str) -> Self {
         some(format!("stream/{name}"), &statement)
     }
+
+    /// Removes it where there is none.
+    pub(super) fn starts(name: &str, starts: Option<&Starts>) -> Self {
+        let key = format!("start/{name}");
+        match starts {
+            Some(starts) => some(key, starts),
+            None => Self { key, value: None },
+        }
+    }
 }
 
 fn token_key(hash: &Hash) -> String {
@@ -231,6 +242,7 @@ impl Catalog {
             ("pipeline", name) => drop(self.pipelines.insert(name.into(), read(key, value)?)),
             ("deployed", name) => drop(self.deployed.insert(name.into(), read(key, value)?)),
             ("stream", name) => drop(self.streams.insert(name.into(), read(key, value)?)),
+            ("start", name) => drop(self.starts.insert(name.into(), read(key, value)?)),
             ("in-tier", topic) => {
                 let topic = TopicId(topic.parse().map_err(bad)?);
                 self.left_in_tier.insert(topic, read(key, value)?);

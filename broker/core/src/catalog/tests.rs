@@ -280,3 +280,72 @@ fn deployed_pipelines_are_kept_paused_and_forgotten() {
     apply(&mut c, deploy());
     assert_eq!(c.pipeline("p"), Some(3), "a number of its own");
 }
+
+#[test]
+fn a_switch_is_made_whole_or_not_at_all() {
+    let mut c = Catalog::new(1);
+    let deployed = |plan: &str| Deployed {
+        streams: BTreeMap::new(),
+        statement: "CREATE PIPELINE p".into(),
+        plan: plan.into(),
+        paused: false,
+    };
+    let starts = Starts::from([(flowstone_wire::PartitionId(1024), flowstone_wire::Offset(7))]);
+    for command in [
+        create("p", 2, None),
+        create("p.replay", 1, Some("p")),
+        Command::Deploy {
+            streams: BTreeMap::new(),
+            pipelines: vec![("p".into(), deployed("first"))],
+        },
+        Command::Replay {
+            pipelines: vec![("p.replay".into(), deployed("second"))],
+            starts: starts.clone(),
+        },
+    ] {
+        c.apply(command).unwrap();
+    }
+    assert_eq!(c.starts_of("p.replay"), Some(&starts));
+    assert!(c.is_replay("p.replay") && !c.is_replay("p"));
+    let other = Command::Deploy {
+        streams: BTreeMap::new(),
+        pipelines: vec![("other".into(), deployed("other"))],
+    };
+    c.apply(other).unwrap();
+    let switch = |pipeline: &str, before: &str, replay: &str| Command::Switch {
+        pipelines: vec![(pipeline.into(), "p".into(), deployed("third"))],
+        topics: vec![("p".into(), before.into()), (replay.into(), "p".into())],
+    };
+    let before = c.clone();
+    for bad in [
+        switch("unknown", "p.before", "p.replay"),
+        switch("other", "p.before", "p.replay"),
+        switch("p.replay", "p.replay", "p.replay"),
+        switch("p.replay", "no/name", "p.replay"),
+        switch("p.replay", "p.before", "p.late"),
+    ] {
+        assert!(c.apply(bad).is_err());
+        assert_eq!(c, before, "all or nothing");
+    }
+    let partitions = |c: &Catalog, topic: &str| c.topic(topic).unwrap().partitions.clone();
+    let (first, second) = (partitions(&c, "p"), partitions(&c, "p.replay"));
+    c.apply(switch("p.replay", "p.before", "p.replay")).unwrap();
+    assert_eq!((c.pipeline("p"), c.pipeline("p.replay")), (Some(2), None));
+    assert_eq!(c.deployed_as("p").unwrap().plan, "third");
+    assert!(!c.deployed_as("p").unwrap().paused);
+    assert_eq!(
+        (c.starts_of("p"), c.starts_of("p.replay")),
+        (Some(&starts), None)
+    );
+    assert_eq!(partitions(&c, "p"), second);
+    assert_eq!(partitions(&c, "p.before"), first);
+    assert!(c.topic("p.replay").is_err());
+    // A group is where it was, whatever its topic is called now.
+    let group = |c: &Catalog, topic: &str| c.topic(topic).unwrap().settings.placement.clone();
+    assert_eq!(group(&c, "p.before").as_deref(), Some("p"));
+    let (_, rows) = c
+        .apply(Command::ForgetPipeline { name: "p".into() })
+        .unwrap();
+    assert!(rows.iter().any(|r| r.key == "start/p" && r.value.is_none()));
+    assert_eq!(c.starts_of("p"), None);
+}

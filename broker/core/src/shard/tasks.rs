@@ -193,6 +193,8 @@ impl Tasks {
             .iter()
             .flatten()
             .filter(|r| !r.stopped || r.held.is_some())
+            // These wait for the state store.
+            .filter(|r| !r.full && !r.reading)
             .filter_map(due)
             .min();
         at_once.into_iter().chain(due).min()
@@ -228,7 +230,12 @@ impl Tasks {
         use super::materialize::delta_key;
         for slot in &mut self.running {
             if let Some(r) = slot.take_if(|r| is_gone(r.config.id)) {
-                self.removals.insert(r.config.id, Removal::Ask);
+                let first = if r.reading {
+                    Removal::Waiting
+                } else {
+                    Removal::Ask
+                };
+                self.removals.insert(r.config.id, first);
             }
         }
         let entries = self.entries.extract_if(.., |id, _| is_gone(*id));
@@ -247,13 +254,22 @@ impl Tasks {
     fn resume(&mut self, config: &TaskConfig) -> bool {
         self.by_id(config.id).is_some_and(|r| {
             match r.task.become_of(&config.pipeline) {
-                Ok(()) => r.config.pipeline = config.pipeline.clone(),
+                Ok(()) => {
+                    // Its inputs, and what is fed of them, stay.
+                    let inputs = std::mem::take(&mut r.config.inputs);
+                    r.config = TaskConfig {
+                        inputs,
+                        sources: std::mem::take(&mut r.config.sources),
+                        ..config.clone()
+                    };
+                }
                 Err(e) => {
                     r.error = Some(e.message);
                     return true;
                 }
             }
             r.stopped = false;
+            r.full = false;
             r.ready = true;
             r.error = None;
             true

@@ -825,6 +825,7 @@ fn numbers(sink: PartitionId) -> TaskConfig {
         pipeline: chain.options(options).build().unwrap(),
         inputs: vec![(A, 0)],
         sources: Vec::new(),
+        starts: Default::default(),
         sinks: vec![local(DLQ), local(LATE), local(sink)],
         share: 0..0,
     }

@@ -38,10 +38,10 @@ pub struct PipelineStatus {
     pub watermark_ms: Option<i64>,
     /// Memory of state and timers, in bytes.
     pub state_bytes: u64,
-    /// State that is on disk only, in bytes, as far as it was counted.
-    pub spilled_bytes: u64,
     /// What its operators have taken, in their order; none where it is not of SQL.
     pub operators: Vec<OperatorRows>,
+    /// State that is on disk only, in bytes, as far as it was counted.
+    pub spilled_bytes: u64,
 }
 
 /// The work of one operator of a pipeline.
@@ -91,7 +91,7 @@ pub struct PipelineDescription {
     pub sinks: Vec<String>,
 }
 
-/// Pauses, resumes or deletes a pipeline that was deployed.
+/// Pauses, resumes or deletes a pipeline that was deployed, or has it done again.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ControlPipeline {
     /// Its name.
@@ -110,6 +110,14 @@ pub enum PipelineAction {
     Resume,
     /// It stops and is forgotten, with its state; its topics stay.
     Delete,
+    /// It is done again beside itself, as `NAME.replay`, from the records of this time on, milliseconds since
+    /// 1970; from the start without one.
+    Replay {
+        /// The time.
+        from_ms: Option<i64>,
+    },
+    /// What was done again takes its place, as soon as it is as far.
+    Switch,
 }
 
 /// Runs the pipelines of a text over the last records of their topics, and keeps nothing of it.

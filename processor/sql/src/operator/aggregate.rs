@@ -4,6 +4,7 @@
 //! state: number | end | start | values of the group  ->  states of the aggregates    in windows
 //!        number | values of the group                ->  states of the aggregates    for ever
 //! timer: number | end | start, at end + allowed lateness: the window closes
+//! groups for ever may have a time to live: see `ttl`
 //! ```
 //!
 //! A row is late if its window has closed by the watermark that held before the row. What is not
@@ -14,6 +15,7 @@ pub(crate) mod accumulate;
 mod changes;
 pub(crate) mod close;
 pub(crate) mod group;
+pub(crate) mod ttl;
 
 use crate::flow::{Down, Flow, Result, reject};
 use crate::rows::Rows;
@@ -26,6 +28,7 @@ use datafusion::arrow::datatypes::{SchemaRef, TimestampMillisecondType};
 use datafusion::physical_expr::PhysicalExpr;
 use group::Groups;
 use std::sync::Arc;
+use ttl::{Ttl, push_last};
 
 /// A column of GROUP BY.
 #[derive(Clone)]
@@ -57,6 +60,8 @@ pub(crate) struct Aggregate {
     pub(crate) schema: SchemaRef,
     /// Gives out every change, not only what has become final.
     pub(crate) changes: bool,
+    /// When groups without a window are forgotten, if they are.
+    pub(crate) ttl: Option<Ttl>,
 }
 
 impl Aggregate {
@@ -74,12 +79,29 @@ impl Aggregate {
             },
             None => rows,
         };
+        let mut rest = Some(rows);
+        while let Some(rows) = rest {
+            let (part, behind) = self.before_restart(number, rows)?;
+            self.add(number, part, flow, down)?;
+            rest = behind;
+        }
+        Ok(())
+    }
+
+    /// Adds rows to their groups.
+    fn add(
+        &self,
+        number: usize,
+        rows: Rows,
+        flow: &mut Flow<'_, '_>,
+        down: &mut Down<'_>,
+    ) -> Result<()> {
         let values = self.values(&rows.batch)?;
         let mut groups = Groups::find(number, &rows, &values, self.window);
-        groups.known_first(|key| flow.ctx.get(key).is_some());
+        groups.known_first(|groups, n| self.stored(groups, n, &rows, flow).is_some());
         let mut changed = Changed::default();
         let mut accumulators = self.aggregates.start()?;
-        self.load(&groups, flow, &mut accumulators, &mut changed)?;
+        self.load(&groups, &rows, flow, &mut accumulators, &mut changed)?;
         accumulators.update(&rows.batch, &groups.numbers, groups.len())?;
         let states = accumulators.states()?;
         self.store(&groups, &states, &changed, &rows, flow)?;
@@ -92,6 +114,20 @@ impl Aggregate {
             self.push_changes(&touched, changed, flow, down)?;
         }
         Ok(())
+    }
+
+    /// What is stored of a group, unless it is to be forgotten.
+    fn stored<'f>(
+        &self,
+        groups: &Groups,
+        number: usize,
+        rows: &Rows,
+        flow: &'f Flow<'_, '_>,
+    ) -> Option<&'f [u8]> {
+        let state = flow.ctx.get(groups.key(number))?;
+        let first = groups.firsts[number] as usize;
+        let is_over = |ttl: Ttl| ttl.is_over(state, ttl.time_ms(rows, first, flow));
+        (!self.ttl.is_some_and(is_over)).then_some(state)
     }
 
     /// The values of the columns of GROUP BY that are not bounds of windows.
@@ -112,13 +148,14 @@ impl Aggregate {
     fn load(
         &self,
         groups: &Groups,
+        rows: &Rows,
         flow: &Flow<'_, '_>,
         accumulators: &mut accumulate::Accumulators,
         changed: &mut Changed,
     ) -> Result<()> {
         let mut stored = Vec::new();
         for number in 0..groups.len() {
-            match flow.ctx.get(groups.key(number)) {
+            match self.stored(groups, number, rows, flow) {
                 Some(state) => stored.push((number, state)),
                 None => changed.fresh.push(number as u32),
             }
@@ -142,11 +179,18 @@ impl Aggregate {
         rows: &Rows,
         flow: &mut Flow<'_, '_>,
     ) -> Result<()> {
+        let lasts_ms = self.ttl.map(|ttl| ttl.lasts_ms(groups, rows, flow));
         let mut state = Vec::new();
         for group in 0..groups.len() {
             state.clear();
             states.write(group, &mut state);
+            if let Some(lasts_ms) = &lasts_ms {
+                push_last(lasts_ms[group], &mut state);
+            }
             flow.ctx.put(groups.key(group), &state);
+        }
+        if let Some((ttl, lasts_ms)) = self.ttl.zip(lasts_ms) {
+            ttl.set_timers(&changed.fresh, groups, &lasts_ms, flow);
         }
         let Some(window) = self.window else {
             return Ok(());

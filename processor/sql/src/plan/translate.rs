@@ -53,13 +53,15 @@ pub(crate) struct Translated {
     pub(crate) windowed: bool,
 }
 
-/// What the query says about when results are given out.
+/// What the query says about when results are given out, and for how long they are kept.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct EmitRules {
     pub(crate) changes: bool,
     /// At most one change of each result in so many milliseconds.
     pub(crate) every_ms: Option<i64>,
     pub(crate) lateness_ms: i64,
+    /// For how long groups without a window are kept behind their last row.
+    pub(crate) ttl_ms: Option<i64>,
 }
 
 /// Translates a plan over these streams.

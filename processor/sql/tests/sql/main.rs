@@ -15,4 +15,5 @@ mod nexmark;
 mod oracle;
 mod rig;
 mod spread;
+mod ttl;
 mod unnest;

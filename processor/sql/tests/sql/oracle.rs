@@ -85,7 +85,12 @@ fn streamed(sql: &str, case: &Case) -> Vec<String> {
     let whole = feed(&mut Rig::new(&planned, &partitions), &partitions, case);
     let tight = plan(&format!("{STREAM} CREATE PIPELINE p {TIGHT} AS {sql}")).remove(0);
     let read_back = feed(&mut Rig::new(&tight, &partitions), &partitions, case);
-    assert_eq!(read_back, whole, "with memory for less than the state");
+    // Sums of fractions go by the order in which rows are taken together.
+    assert_eq!(
+        comparable(&read_back),
+        comparable(&whole),
+        "with memory for less than the state"
+    );
     if let Some(spread) = &planned.spread {
         let parts = feed(&mut Shards::new(spread, &partitions, 3), &partitions, case);
         assert_eq!(

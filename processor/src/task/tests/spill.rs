@@ -2,17 +2,20 @@
 
 use crate::rig::{Batch, Event, by};
 use crate::task::{Found, LeftOut, Wanted};
-use crate::{DeltaState, NodeRef, Pipeline, PipelineOptions, StepLimits, Task, TimeKind, Timer};
+use crate::{
+    DeltaState, NodeRef, Pipeline, PipelineOptions, ProcessError, StepLimits, Task, TimeKind, Timer,
+};
 use flowstone_wire::{Offset, PartitionId};
 use proptest::prelude::*;
 use std::collections::BTreeMap;
 
+type Change = (Vec<u8>, Option<Vec<u8>>);
 type Entries = BTreeMap<Vec<u8>, Vec<u8>>;
 type Output = (u16, i64, Option<Vec<u8>>, Option<Vec<u8>>);
 
 /// Counts by key, forgets at times, scans what begins alike, and sets and cancels timers of both kinds; a stage
 /// behind it remembers what it saw without looking first.
-fn pipeline(state_bytes_max: usize) -> Pipeline {
+fn pipeline(state_bytes_max: usize, stages: usize) -> Pipeline {
     let first = by(|event, ctx| {
         let (key, time_ms) = match event {
             Event::Record(record) => {
@@ -31,6 +34,29 @@ fn pipeline(state_bytes_max: usize) -> Pipeline {
                 }
                 if count % 4 != 3 {
                     ctx.put(&key, &[count + 1]);
+                }
+                let other = [&key[..1], b"0"].concat();
+                match record.timestamp % 11 {
+                    // Without looking first, and more than once.
+                    0 => {
+                        ctx.put(&other, &[7]);
+                        ctx.delete(&other);
+                    }
+                    1 => {
+                        ctx.delete(&other);
+                        ctx.put(&other, &[8]);
+                    }
+                    2 => {
+                        ctx.set_timer(timer(TimeKind::Event, 60));
+                        ctx.cancel_timer(timer(TimeKind::Event, 60));
+                    }
+                    3 => {
+                        ctx.put(&other, &[9]);
+                        ctx.delete(&other);
+                        ctx.cancel_timer(timer(TimeKind::Event, 40));
+                        return Err(ProcessError::Reject("all of it is undone".into()));
+                    }
+                    _ => {}
                 }
                 ctx.forward(record);
                 (key, record.timestamp)
@@ -68,7 +94,9 @@ fn pipeline(state_bytes_max: usize) -> Pipeline {
     });
     let first = b.add(NodeRef::INPUT, "first", first);
     b.sink(first, "out");
-    b.add(first, "second", second);
+    if stages > 1 {
+        b.add(first, "second", second);
+    }
     b.build().unwrap()
 }
 
@@ -78,7 +106,7 @@ struct Shelf {
     task: Task,
     store: Entries,
     /// Changes that were taken and are not in the store yet.
-    taken: Option<Vec<(Vec<u8>, Option<Vec<u8>>)>>,
+    taken: Option<Vec<Change>>,
     /// Deltas since changes were taken, and those before them that are not in the store.
     deltas: Vec<Vec<u8>>,
     deltas_taken: usize,
@@ -233,9 +261,9 @@ const LIMITS: StepLimits = StepLimits {
 
 /// Runs the events on a task with so much memory. The clock moves with records only, so that timers of
 /// both kinds fire at the same places whatever was asked for in between.
-fn run(events: &[Act], state_bytes_max: usize) -> (Shelf, Entries) {
+fn run(events: &[Act], (state_bytes_max, stages): (usize, usize)) -> (Shelf, Entries) {
     let starts: Vec<_> = [0, 1].map(|p| (PartitionId(p), Offset(0))).into();
-    let mut shelf = Shelf::new(&pipeline(state_bytes_max), &starts);
+    let mut shelf = Shelf::new(&pipeline(state_bytes_max, stages), &starts);
     let (mut log, mut next) = (Vec::new(), [0u64; 2]);
     let mut now_ms = 1_000;
     for event in events {
@@ -270,11 +298,13 @@ fn run(events: &[Act], state_bytes_max: usize) -> (Shelf, Entries) {
 proptest! {
     #[test]
     fn what_was_let_go_shows_in_nothing(events in prop::collection::vec(event(), 1..60)) {
-        let (whole, state) = run(&events, usize::MAX);
-        for bytes in [200, 900] {
-            let (small, small_state) = run(&events, bytes);
-            prop_assert_eq!(&small.outputs, &whole.outputs);
-            prop_assert_eq!(&small_state, &state);
+        for stages in [1, 2] {
+            let (whole, state) = run(&events, (usize::MAX, stages));
+            for bytes in [200, 900] {
+                let (small, small_state) = run(&events, (bytes, stages));
+                prop_assert_eq!(&small.outputs, &whole.outputs);
+                prop_assert_eq!(&small_state, &state);
+            }
         }
     }
 }
@@ -284,12 +314,12 @@ fn memory_stays_within_its_limit_and_entries_are_asked_for() {
     let keys = (0..6u64).flat_map(|_| 0..40u8);
     let records: Vec<_> = keys.map(|k| (5, k)).collect();
     let events = [Act::Send(0, records)];
-    let (mut small, state) = run(&events, 1_000);
+    let (mut small, state) = run(&events, (1_000, 2));
     assert!(state.len() > 60, "{}", state.len());
     assert!(small.asked > 100, "{}", small.asked);
     assert!(small.task.has_room() && small.task.state_bytes() <= 1_000);
     assert!(small.task.spilled_bytes() > 0);
-    let (whole, all) = run(&events, usize::MAX);
+    let (whole, all) = run(&events, (usize::MAX, 2));
     assert_eq!((whole.asked, whole.task.spilled_bytes()), (0, 0));
     assert_eq!(state, all);
     assert_eq!(whole.outputs, small.outputs);

@@ -33,6 +33,10 @@ impl Shard {
                 .partitions
                 .get(partition)
                 .map_or_else(Default::default, |p| p.start);
+            let start = config
+                .starts
+                .get(partition)
+                .map_or(start, |s| start.max(*s));
             task.add_partition(*partition, start);
         }
         for orphan in self.tasks.orphans.remove(&config.id).unwrap_or_default() {

@@ -71,6 +71,8 @@ pub fn read_state(state: &StateStore, id: u32, wanted: &[Wanted]) -> Result<Vec<
 /// How far the removal of what a pipeline left is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Removal {
+    /// Its task was told to read something, and has not been answered.
+    Waiting,
     /// Its keys are to be read.
     Ask,
     /// They are being read.
@@ -84,7 +86,8 @@ pub(super) enum Removal {
 impl Running {
     /// Whether the task's state is within its memory, or can be brought there at once.
     pub(super) fn has_room(&mut self) -> bool {
-        self.full = !self.task.has_room();
+        // Until the state store has more there is nothing to be had.
+        self.full = self.full || !self.task.has_room();
         !self.full
     }
 
@@ -121,6 +124,8 @@ impl Running {
         self.task.stored();
         self.stale = self.reading;
         self.ready |= std::mem::take(&mut self.full);
+        // A follower takes no step of its own that would do it.
+        self.task.has_room();
     }
 }
 
@@ -152,6 +157,13 @@ impl Tasks {
         let Some(removal) = self.removals.get_mut(&id) else {
             return false;
         };
+        if *removal == Removal::Waiting {
+            *removal = Removal::Ask;
+            return false;
+        }
+        if *removal != Removal::Reading {
+            return false;
+        }
         let Some(found) = result.unwrap_or_default().pop() else {
             // It is read again behind the next picture.
             *removal = Removal::Removing { all: false };

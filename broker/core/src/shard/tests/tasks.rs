@@ -181,6 +181,7 @@ fn a_source_that_comes_first_is_read_to_its_end_before_the_others() {
         pipeline: builder.build().unwrap(),
         inputs: vec![(A, 0), (LATE, 0)],
         sources: vec![0, 1],
+        starts: Default::default(),
         sinks: vec![local(DLQ), local(DLQ), local(B)],
         share: 0..0,
     });

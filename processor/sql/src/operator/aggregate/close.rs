@@ -41,6 +41,9 @@ impl Aggregate {
         flow: &mut Flow<'_, '_>,
         down: &mut Down<'_>,
     ) -> Result<()> {
+        if let Some(ttl) = self.ttl {
+            return self.expire(ttl, (number, at_ms), key, flow);
+        }
         let stored = groups_of_window(number, (at_ms, key), GROUPS_MAX, flow);
         if !self.changes {
             let rows = self.closed(at_ms, &stored)?;

@@ -71,8 +71,8 @@ impl Groups {
 
     /// Numbers the groups anew: those that are known first. An accumulator takes for granted that a
     /// group is not counted before something is added to it.
-    pub(crate) fn known_first(&mut self, is_known: impl Fn(&[u8]) -> bool) {
-        let known: Vec<bool> = (0..self.len()).map(|n| is_known(self.key(n))).collect();
+    pub(crate) fn known_first(&mut self, is_known: impl Fn(&Self, usize) -> bool) {
+        let known: Vec<bool> = (0..self.len()).map(|n| is_known(self, n)).collect();
         if known.is_sorted_by(|a, b| a >= b) {
             return;
         }

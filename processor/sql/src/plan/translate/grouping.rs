@@ -3,6 +3,7 @@
 use super::column::{Columns, Meaning};
 use super::{Build, Built, Scan, arrow};
 use crate::cell::is_storable;
+use crate::operator::aggregate::ttl::Ttl;
 use crate::operator::counted::Counted;
 use crate::operator::every::Every;
 use crate::operator::rank::nullable;
@@ -62,14 +63,14 @@ impl Build<'_> {
             aggregates,
             schema: output,
             changes,
+            ttl: self.ttl().filter(|_| window.is_none()),
         };
         let operator = self.grouped(grouped, input.columns.window)?;
         let mut node = self.add(operator, &[input.node])?;
         if let Some(interval_ms) = self.emit.every_ms.filter(|_| changes) {
-            let watermark = |s: &Scan| self.streams[s.stream].watermark;
             let every = Every {
                 interval_ms,
-                event_time: self.scans.iter().any(|s| watermark(s).is_some()),
+                event_time: self.is_timed(),
                 group_columns: plan.group_expr.len(),
                 window: end.map(|end| (end, self.emit.lateness_ms)),
                 schema: nullable(plan.schema.as_arrow()),
@@ -81,6 +82,17 @@ impl Build<'_> {
             columns,
             updating: changes,
         })
+    }
+
+    /// Whether the query has event time.
+    fn is_timed(&self) -> bool {
+        let watermark = |s: &Scan| self.streams[s.stream].watermark;
+        self.scans.iter().any(|s| watermark(s).is_some())
+    }
+
+    fn ttl(&self) -> Option<Ttl> {
+        let event_time = self.is_timed();
+        self.emit.ttl_ms.map(|ms| Ttl { ms, event_time })
     }
 
     /// The operator of a grouping; windows whose bounds follow from their rows have their own.

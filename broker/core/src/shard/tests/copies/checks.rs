@@ -65,6 +65,7 @@ pub(super) fn setup(rng: &mut Rng) -> Setup {
             pipeline: chain.options(options).build().unwrap(),
             inputs: vec![(A, 0)],
             sources: vec![0],
+            starts: Default::default(),
             sinks: vec![local(DLQ), local(LATE), local(B)],
             share: 0..0,
         },
