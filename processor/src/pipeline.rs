@@ -84,7 +84,8 @@ pub struct PipelineOptions {
     pub idle_ms: i64,
     /// How far ahead of the clock a record may pull the watermark, in milliseconds.
     pub max_future_skew_ms: i64,
-    /// Most memory for state and timers of one task, in bytes; a record that needs more is rejected.
+    /// Memory for state and timers of one task, in bytes. Where the driver keeps a store ([`crate::Task::spill`]),
+    /// the rest is there only; else a record that needs more is rejected.
     pub state_bytes_max: usize,
 }
 
