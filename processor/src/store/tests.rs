@@ -1,3 +1,5 @@
+//! State: units that are kept and undone, deltas, and what is outside only.
+
 use super::*;
 use proptest::prelude::*;
 

@@ -1,3 +1,5 @@
+//! Timers: units that are kept and undone, and the order in which they fire.
+
 use super::*;
 
 fn id(at_ms: i64, node: u16) -> TimerId {
