@@ -53,12 +53,12 @@ async fn leader(cluster: &ClusterSite) -> NodeId {
     cluster.status().await.shards[0].leader
 }
 
-/// Kills the leader while records come. Returns who leads then.
+/// Kills the leader while records come. Returns it, and who leads then.
 async fn kill_leader(
     cluster: &mut ClusterSite,
     client: &Client,
     numbers: std::ops::Range<u64>,
-) -> NodeId {
+) -> (NodeId, NodeId) {
     let old = leader(cluster).await;
     let producer = client.producer("t").open().await.unwrap();
     let half = numbers.start + (numbers.end - numbers.start) / 2;
@@ -68,7 +68,7 @@ async fn kill_leader(
     within("the producer", producer.close()).await.unwrap();
     let another = |s: &flowstone_wire::native::ClusterStatus| s.shards[0].leader != old;
     cluster.until("another one leads", another).await;
-    leader(cluster).await
+    (old, leader(cluster).await)
 }
 
 /// Who uploaded what the bucket has, by the epochs of the tier.
@@ -90,20 +90,22 @@ async fn what_one_leader_uploaded_the_next_ones_go_on_with() {
     until_remote(&cluster, &all, &bucket, id, 2 * 900).await;
     reads_whole(&client, "t", &[2 * SEGMENT]).await;
 
-    let second = kill_leader(&mut cluster, &client, 2 * SEGMENT..4 * SEGMENT).await;
+    let (_, second) = kill_leader(&mut cluster, &client, 2 * SEGMENT..4 * SEGMENT).await;
     let running: Vec<NodeId> = all.iter().copied().filter(|n| cluster.runs(*n)).collect();
     until_remote(&cluster, &running, &bucket, id, 4 * 900).await;
     reads_whole(&cluster.client_of(second).await, "t", &[4 * SEGMENT]).await;
-    assert_eq!(uploaders(&bucket, id).await.len(), 2);
+    // Two, or more where leadership moved in between.
+    assert!(uploaders(&bucket, id).await.len() >= 2);
 
     // The first one comes back, far behind; then one that never led leads, or the first one again.
     let first = all.iter().copied().find(|n| !cluster.runs(*n)).unwrap();
     cluster.start_again(first);
     cluster.well().await;
     let client = cluster.client().await;
-    let third = kill_leader(&mut cluster, &client, 4 * SEGMENT..5 * SEGMENT).await;
-    assert_ne!(third, second);
-    cluster.start_again(second);
+    // Meanwhile another one than the second may lead.
+    let (killed, third) = kill_leader(&mut cluster, &client, 4 * SEGMENT..5 * SEGMENT).await;
+    assert_ne!(third, killed);
+    cluster.start_again(killed);
     cluster.well().await;
     let client = cluster.client().await;
     until_remote(&cluster, &all, &bucket, id, 5 * 900).await;

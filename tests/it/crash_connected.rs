@@ -6,6 +6,7 @@ use crate::dice::{Dice, kills};
 use crate::load::{Load, Sent, Tag};
 use crate::reading::visit_all;
 use crate::server::{Server, Site, within};
+use crate::tier_site::until;
 use flowstone_client::{Acks, Client, TopicSettings};
 use std::collections::{BTreeMap, BTreeSet};
 use tokio::sync::{mpsc, watch};
@@ -125,6 +126,12 @@ async fn a_producer_that_stays_up_loses_and_doubles_nothing() {
     let tags = sent.iter().flat_map(|s| &s.records);
     let sent = order_of(tags.map(|(tag, partition)| (*partition, *tag)));
 
+    // What was acknowledged as written is shown when it is durable, which may be a little later.
+    until("all of it is shown", async || {
+        let status = client.describe(TOPIC).await.unwrap();
+        status.partitions.iter().all(|p| p.committed == p.end)
+    })
+    .await;
     let mut stored = Vec::new();
     let mut places = BTreeMap::new();
     visit_all(&client, TOPIC, |partition, record| {

@@ -70,7 +70,7 @@ pub(super) async fn switch(name: &str, options: &Options) -> Outcome {
 
 fn told(name: &str) {
     println!(
-        "topic '{name}' has the new results; the earlier ones are in '{name}.before'. Who reads '{name}' and was \
-         not started anew still reads those."
+        "topic '{name}' has the new results, and '{name}.before' the earlier ones. Consumers of '{name}' that \
+         run still read those: start them anew."
     );
 }
