@@ -127,5 +127,6 @@ async fn answer(
         Status::Refused => Err(PeerError::Refused(String::from_utf8_lossy(&body).into())),
         Status::Busy => Err(PeerError::Busy(node)),
         Status::NoHandler => Err(PeerError::NoHandler { node, kind }),
+        Status::Late => Err(PeerError::Timeout(node)),
     })
 }

@@ -2,10 +2,10 @@
 //!
 //! ```text
 //! request                                   answer
-//!  0  kind        2  what is asked           0  status  1  0 answered, 1 refused, 2 busy, 3 no handler
-//!  2  within_ms   4  how long it matters     1  size    4  bytes that follow: an answer, or a text
-//!  6  size        4  bytes that follow       5
-//! 10
+//!  0  kind        2  what is asked           0  status  1  0 answered, 1 refused, 2 busy, 3 no handler,
+//!  2  within_ms   4  how long it matters                    4 late
+//!  6  size        4  bytes that follow       1  size    4  bytes that follow: an answer, or a text
+//! 10                                        5
 //! ```
 //! All numbers little-endian; behind both the stream ends.
 
@@ -67,6 +67,8 @@ pub enum Status {
     Busy = 2,
     /// Nobody answers this kind.
     NoHandler = 3,
+    /// There was no answer in time.
+    Late = 4,
 }
 
 /// What stands before an answer.
@@ -91,6 +93,7 @@ impl AnswerHead {
             1 => (Status::Refused, CALL_ERROR_BYTES_MAX),
             2 => (Status::Busy, 0),
             3 => (Status::NoHandler, 0),
+            4 => (Status::Late, 0),
             other => return Err(format!("an answer with status {other}")),
         };
         if size as usize > max {

@@ -63,7 +63,8 @@ pub(crate) async fn serve(
     let answered = tokio::select! {
         answered = handler.call(wire.peer.node, request, within) => answered,
         () = gone(&send) => return Ok(()),
-        () = tokio::time::sleep(within) => return Ok(()),
+        // The clock of the caller may be a little behind: it is to be told the same.
+        () = tokio::time::sleep(within) => return tell(send, Status::Late, Bytes::new()).await,
     };
     match answered {
         Ok(answer) if answer.len() <= CALL_BYTES_MAX => tell(send, Status::Answered, answer).await,

@@ -131,7 +131,8 @@ fn nobody_waits_longer_than_it_said() {
     let go = Arc::new(Notify::new());
     let came = std::sync::Mutex::new(came);
     two.endpoint.register(HOLD, Arc::new(Hold { came, go }));
-    let short = Duration::from_millis(100);
+    // The peer is told whole milliseconds: its time is over first, and the caller is told the same.
+    let short = Duration::from_micros(100_900);
     let late = wait(one.endpoint.call(NodeId(2), HOLD, Bytes::new(), short));
     assert_eq!(late, Err(PeerError::Timeout(NodeId(2))));
     assert_eq!(seen.recv_timeout(LONG), Ok("came"));
