@@ -45,7 +45,7 @@ pub fn over_history(query: &QueryStatement, tables: &Lookup<'_>) -> Result<Logic
     let options = ParserOptions::new().with_collect_spans(true);
     SqlToRel::new_with_options(&provider, options)
         .sql_statement_to_plan(SqlStatement::Query(query.query.clone()))
-        .and_then(|plan| bounded::check(&plan).map(|()| plan))
+        .and_then(bounded::bound)
         .map_err(|e| Error::planning(&e, query.place))
 }
 
@@ -57,7 +57,7 @@ pub(crate) fn logical(query: &QueryStatement, streams: &[Stream]) -> Result<Logi
     rewrite::joins(&mut rewritten);
     let plan = SqlToRel::new_with_options(&provider, options)
         .sql_statement_to_plan(SqlStatement::Query(rewritten))
-        .and_then(|plan| bounded::check(&plan).map(|()| plan))
+        .and_then(bounded::bound)
         .map_err(|e| Error::planning(&e, query.place))?;
     optimize::optimize(plan).map_err(|e| Error::planning(&e, query.place))
 }

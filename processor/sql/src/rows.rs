@@ -1,7 +1,10 @@
 //! Rows on their way through the operators: columns, and what is known of each row beside them.
 
-use datafusion::arrow::array::{Array, ArrayRef, BinaryArray, RecordBatch, UInt32Array};
+use datafusion::arrow::array::{
+    Array, ArrayRef, AsArray, BinaryArray, OffsetSizeTrait, RecordBatch, UInt32Array,
+};
 use datafusion::arrow::compute::take;
+use datafusion::arrow::datatypes::DataType;
 use datafusion::common::Result;
 use std::sync::Arc;
 
@@ -48,6 +51,11 @@ pub(crate) struct Rows {
 impl Rows {
     pub(crate) fn len(&self) -> usize {
         self.batch.num_rows()
+    }
+
+    /// Bytes of the largest row, at most.
+    pub(crate) fn widest(&self) -> usize {
+        self.batch.columns().iter().map(|c| widest(c)).sum()
     }
 
     /// The same rows with other columns.
@@ -100,5 +108,27 @@ impl Marks {
             groups: some(&self.groups, rows),
             keys,
         })
+    }
+}
+
+/// Bytes of the largest value of a column, at most.
+fn widest(column: &dyn Array) -> usize {
+    fn most<O: OffsetSizeTrait>(offsets: &[O]) -> usize {
+        let lengths = offsets.windows(2).map(|w| (w[1] - w[0]).as_usize());
+        lengths.max().unwrap_or(0)
+    }
+    match column.data_type() {
+        DataType::Utf8 => most(column.as_string::<i32>().value_offsets()),
+        DataType::Binary => most(column.as_binary::<i32>().value_offsets()),
+        DataType::Utf8View => column.as_string_view().lengths().max().unwrap_or(0) as usize,
+        DataType::List(_) => {
+            let list = column.as_list::<i32>();
+            most(list.value_offsets()).saturating_mul(widest(list.values()).max(1))
+        }
+        DataType::Struct(_) => {
+            let columns = column.as_struct().columns().iter();
+            columns.map(|c| widest(c)).sum()
+        }
+        other => other.primitive_width().unwrap_or(16),
     }
 }

@@ -10,8 +10,10 @@ use std::sync::Arc;
 
 /// Most elements of one row; each of them takes the other columns of the row along.
 const ELEMENTS_MAX: usize = 10_000;
-/// Most rows that are passed on at once, if no row alone has more.
+/// Most rows that are passed on at once.
 const ROWS_MAX: usize = 4096;
+/// Most bytes that are passed on at once, if they are of more than one row.
+const PASSED_BYTES_MAX: usize = 16 << 20;
 
 /// Unfolds lists.
 #[derive(Clone)]
@@ -38,6 +40,8 @@ impl Unnest {
         let lists = lists.ok_or_else(|| reject("what is unnested is no list"))?;
         let offsets = lists.value_offsets();
         let (mut picked, mut elements) = (Vec::new(), Vec::new());
+        let most = PASSED_BYTES_MAX / rows.widest().max(1);
+        let most = most.clamp(1, ROWS_MAX);
         for row in 0..rows.len() {
             let range = match lists.is_valid(row) {
                 true => offsets[row]..offsets[row + 1],
@@ -49,14 +53,14 @@ impl Unnest {
                     range.len()
                 )));
             }
-            if picked.len() + range.len() > ROWS_MAX {
-                self.pass(rows, &mut picked, &mut elements, lists.values(), flow, down)?;
-            }
             if range.is_empty() && self.outer {
                 picked.push(row as u32);
                 elements.push(None);
             }
             for element in range {
+                if picked.len() >= most {
+                    self.pass(rows, &mut picked, &mut elements, lists.values(), flow, down)?;
+                }
                 picked.push(row as u32);
                 elements.push(Some(element as u32));
             }

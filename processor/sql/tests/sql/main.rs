@@ -3,6 +3,7 @@
 
 mod asof;
 mod avro;
+mod bounded;
 mod counted;
 mod data;
 mod dedup;

@@ -9,12 +9,16 @@ use std::sync::Arc;
 
 /// Most pairs that are computed at once.
 const PAIRS_MAX: usize = 4096;
+/// Most bytes that they may be, if they are more than one.
+const PAIRS_BYTES_MAX: usize = 16 << 20;
 
 /// Pairs of rows; `port` is the side of the rows that are new.
 pub(super) struct Pairs<'j> {
     join: &'j Join,
     port: usize,
     rows: &'j Rows,
+    /// Bytes of the largest new row.
+    new_bytes: usize,
     new: Vec<u32>,
     stored: Vec<StoredRow>,
     /// For each new row whether it is in a pair that holds.
@@ -27,6 +31,7 @@ impl<'j> Pairs<'j> {
             join,
             port,
             rows,
+            new_bytes: rows.widest(),
             new: Vec::new(),
             stored: Vec::new(),
             matched: vec![false; rows.len()],
@@ -70,7 +75,10 @@ impl<'j> Pairs<'j> {
             std::mem::take(&mut self.new),
             std::mem::take(&mut self.stored),
         );
-        for (new, stored) in new.chunks(PAIRS_MAX).zip(stored.chunks(PAIRS_MAX)) {
+        let stored_bytes = stored.iter().map(|s| s.row.len()).max().unwrap_or(0);
+        let most = PAIRS_BYTES_MAX / (self.new_bytes + stored_bytes).max(1);
+        let most = most.clamp(1, PAIRS_MAX);
+        for (new, stored) in new.chunks(most).zip(stored.chunks(most)) {
             let batch = self.batch(new, stored)?;
             let holds = self.holds(&batch)?;
             for place in holds.values().iter() {
