@@ -292,6 +292,9 @@ impl Engine {
         self.shard.step(now, input, &mut self.outbox);
         let reply = self.perform();
         self.shard.step(now, Input::Turn, &mut self.outbox);
+        if self.shard.has_to_end() {
+            self.shard.ended(self.clock.now());
+        }
         self.perform();
         if let Some(reason) = self.shard.fenced() {
             return Err(Failure::new(ErrorCode::ShardFenced, reason));
@@ -373,6 +376,9 @@ impl Engine {
 
     fn step(&mut self, input: Input) {
         self.shard.step(self.clock.now(), input, &mut self.outbox);
+        if self.shard.has_to_end() {
+            self.shard.ended(self.clock.now());
+        }
         self.perform();
     }
 

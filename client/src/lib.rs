@@ -56,9 +56,9 @@ pub use transport::{BoxFuture, RawAnswer, Route, Transport};
 
 pub use flowstone_wire::native::{
     Acks, ClusterChange, ClusterStatus, GroupOffset, OperatorRows, Partition, PartitionStatus,
-    PipelineAction, PipelineDescription, PipelineStatus, PipelineTrial, Place, QueryColumn,
-    QueryKind, QueryStatistics, ShardStatus, TierStatus, Topic, TopicSettings, TopicStatus,
-    Visibility,
+    PipelineAction, PipelineDescription, PipelineShown, PipelineStatus, PipelineTrial, Place,
+    QueryColumn, QueryKind, QueryStatistics, ShardStatus, TierStatus, Topic, TopicSettings,
+    TopicStatus, Visibility,
 };
 pub use flowstone_wire::partitioner::partition_for_key;
 pub use flowstone_wire::{

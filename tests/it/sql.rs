@@ -205,6 +205,13 @@ async fn pipelines_are_deployed_paused_resumed_and_deleted() {
         "{}",
         described.text()
     );
+    let shown = run_ok(
+        &["pipeline", "describe", "loud", "--json", "--url", &url],
+        b"",
+    )
+    .json();
+    assert_eq!(shown["state"], "running");
+    assert_eq!(shown["numbers"]["processed"], 1);
 
     run_ok(&["pipeline", "pause", "loud", "--url", &url], b"");
     producer.send(Record::new("two")).await.unwrap();

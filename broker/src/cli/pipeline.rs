@@ -8,7 +8,7 @@ use super::format::{bytes, millis};
 use super::{Failed, Outcome, statements};
 use crate::worker::unix_ms;
 use comfy_table::{Table, presets};
-use flowstone_client::{PipelineAction, PipelineDescription, PipelineStatus};
+use flowstone_client::{PipelineAction, PipelineDescription, PipelineShown, PipelineStatus};
 use std::path::PathBuf;
 
 #[derive(clap::Subcommand)]
@@ -87,12 +87,13 @@ pub(super) fn run(command: Command) -> Outcome {
             Command::Describe { name, options } => {
                 let client = options.connect.client().await?;
                 let described = client.describe_pipelines(Some(&name)).await?;
-                print(&described, options.json, true)?;
-                if !options.json {
-                    let running = client.pipelines().await?;
-                    let numbers = running.iter().find(|p| p.name == name);
-                    numbers.into_iter().for_each(print_numbers);
+                let running = client.pipelines().await?;
+                if options.json {
+                    return print_shown(described, &running);
                 }
+                print(&described, false, true)?;
+                let numbers = running.iter().find(|p| p.name == name);
+                numbers.into_iter().for_each(print_numbers);
                 Ok(())
             }
             Command::Pause { name, options } => {
@@ -134,6 +135,20 @@ async fn deploy(args: &Deploy, upgrade: bool) -> Outcome {
 async fn control(name: &str, action: PipelineAction, options: &Options) -> Outcome {
     let client = options.connect.client().await?;
     client.control_pipeline(name, action).await?;
+    Ok(())
+}
+
+/// An object a line.
+fn print_shown(described: Vec<PipelineDescription>, running: &[PipelineStatus]) -> Outcome {
+    for description in described {
+        let numbers = running.iter().find(|p| p.name == description.name);
+        let shown = PipelineShown {
+            numbers: numbers.cloned(),
+            description,
+        };
+        let text = serde_json::to_string(&shown).map_err(|e| Failed::new(1, e.to_string()))?;
+        println!("{text}");
+    }
     Ok(())
 }
 

@@ -9,7 +9,7 @@ use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::response::IntoResponse;
 use flowstone_wire::ErrorCode;
-use flowstone_wire::native::{DeployPipelines, PipelineAction, Place, TryPipelines};
+use flowstone_wire::native::{DeployPipelines, PipelineAction, PipelineShown, Place, TryPipelines};
 use serde::Deserialize;
 
 #[derive(Deserialize)]
@@ -77,8 +77,13 @@ pub(super) async fn describe(
 ) -> Answer {
     let Path(pipeline) = pipeline?;
     let service = door.service.clone();
-    let mut described = service.describe_sql(Some(pipeline)).await?;
-    Ok(Json(described.pop()).into_response())
+    let described = service.clone().describe_sql(Some(pipeline)).await?.pop();
+    let running = service.pipelines().await?;
+    let shown = described.map(|description| PipelineShown {
+        numbers: running.into_iter().find(|p| p.name == description.name),
+        description,
+    });
+    Ok(Json(shown).into_response())
 }
 
 pub(super) async fn delete(door: Shared, pipeline: Result<Path<String>, PathRejection>) -> Answer {

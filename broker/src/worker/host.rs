@@ -147,6 +147,9 @@ impl Worker {
             return self.step_absent(id, host, input);
         };
         shard.step(self.clock.now(), input, &mut host.outbox);
+        if shard.has_to_end() {
+            shard.ended(self.clock.now());
+        }
         if host.outbox.is_empty() {
             return;
         }

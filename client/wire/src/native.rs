@@ -372,8 +372,8 @@ pub use cluster::{
 };
 pub use pipeline::{
     ControlPipeline, DeployPipelines, DescribePipelines, ListPipelines, OperatorRows,
-    PipelineAction, PipelineDescription, PipelineStatus, PipelineTrial, TRIAL_RECORDS_MAX,
-    TryPipelines,
+    PipelineAction, PipelineDescription, PipelineShown, PipelineStatus, PipelineTrial,
+    TRIAL_RECORDS_MAX, TryPipelines,
 };
 pub use query::{
     QUERY_WAIT_MS_MAX, QueryColumn, QueryKind, QueryRows, QueryStarted, QueryStatistics, ReadQuery,

@@ -101,6 +101,8 @@ pub(super) struct Tasks {
     removals: BTreeMap<u32, Removal>,
     /// A task stopped because too much waits for the disk.
     starved: bool,
+    /// Steps wait to be told when they ended.
+    unended: bool,
     /// Milliseconds since 1970 and microseconds of the driver's clock, at the last step.
     clock: Now,
 }

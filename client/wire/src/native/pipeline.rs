@@ -91,6 +91,16 @@ pub struct PipelineDescription {
     pub sinks: Vec<String>,
 }
 
+/// A pipeline with what it has done, as JSON shows it.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct PipelineShown {
+    /// What was deployed.
+    #[serde(flatten)]
+    pub description: PipelineDescription,
+    /// What its tasks have done since they were started; `None` where it does not run.
+    pub numbers: Option<PipelineStatus>,
+}
+
 /// Pauses, resumes or deletes a pipeline that was deployed, or has it done again.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ControlPipeline {

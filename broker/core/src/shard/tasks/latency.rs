@@ -1,5 +1,8 @@
 //! A histogram of microseconds: eight buckets for every power of two, bounded and cheap.
 
+use crate::Now;
+use crate::shard::Shard;
+
 /// Buckets per power of two; the error of a quantile is below one of them, 12.5 %.
 const SUB: u64 = 8;
 /// 2^36 us is 19 hours; what takes longer counts as that.
@@ -10,6 +13,8 @@ const BUCKETS: usize = 37 * SUB as usize;
 pub(super) struct Latency {
     counts: Box<[u64; BUCKETS]>,
     total: u64,
+    /// When the batches were appended that the steps since the last look at the clock have dealt with.
+    begun: Vec<u64>,
 }
 
 impl Default for Latency {
@@ -17,6 +22,7 @@ impl Default for Latency {
         Self {
             counts: Box::new([0; BUCKETS]),
             total: 0,
+            begun: Vec::new(),
         }
     }
 }
@@ -40,8 +46,23 @@ fn upper_bound(bucket: usize) -> u64 {
 }
 
 impl Latency {
+    /// A step has dealt with a batch that was appended then; it ends when [`Self::ended`] says so.
     #[inline]
-    pub(super) fn note(&mut self, us: u64) {
+    pub(super) fn begun(&mut self, appended_us: u64) {
+        self.begun.push(appended_us);
+    }
+
+    /// What has begun is done.
+    fn ended(&mut self, now_us: u64) {
+        let mut begun = std::mem::take(&mut self.begun);
+        for appended_us in begun.drain(..) {
+            self.note(now_us.saturating_sub(appended_us));
+        }
+        self.begun = begun;
+    }
+
+    #[inline]
+    fn note(&mut self, us: u64) {
         self.counts[bucket(us)] += 1;
         self.total += 1;
     }
@@ -57,6 +78,22 @@ impl Latency {
             }
         }
         0.0
+    }
+}
+
+impl Shard {
+    /// Tells what the time is behind a step, once what it has given out is written: how long pipelines take is
+    /// the time from the append of a record to this. What is not told has ended when the tasks run next.
+    pub fn ended(&mut self, now: Now) {
+        if std::mem::take(&mut self.tasks.unended) {
+            let running = self.tasks.running.iter_mut().flatten();
+            running.for_each(|r| r.latency.ended(now.mono_us));
+        }
+    }
+
+    /// Whether there is somebody who wants to know.
+    pub fn has_to_end(&self) -> bool {
+        self.tasks.unended
     }
 }
 

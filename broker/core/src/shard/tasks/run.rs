@@ -88,6 +88,7 @@ impl Shard {
             return;
         }
         self.tasks.clock = now;
+        self.ended(now);
         for _ in 0..STEPS_PER_TURN {
             let mut any = false;
             for slot in 0..self.tasks.running.len() {
@@ -158,12 +159,13 @@ impl Shard {
         }
         r.error = None;
         r.ready = true;
+        self.tasks.unended = true;
         for feed in &mut r.feeds {
             let position = r.task.position(feed.partition).unwrap_or_default();
             feed.done(position, |appended_us| {
                 // A step that had to wait for room says nothing of how fast the task is.
                 if fresh {
-                    r.latency.note(now.mono_us.saturating_sub(appended_us));
+                    r.latency.begun(appended_us);
                 }
             });
         }

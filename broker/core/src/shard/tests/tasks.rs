@@ -25,6 +25,29 @@ fn a_task_goes_on_where_it_was_and_what_fails_is_kept() {
     }
 }
 
+/// The time that a step takes itself is part of how long a pipeline takes.
+#[test]
+fn latency_goes_from_the_append_to_the_end_of_the_step() {
+    let mut rig = Rig::new(CONFIG);
+    rig.task = Some(numbers(B));
+    let mut rig = rig.reopen();
+    let (now, mut out) = (rig.now, Outbox::default());
+    rig.shard.ended(now);
+    for _ in 0..3 {
+        rig.shard
+            .step(now, send(None, A, plain("x", 1), Acks::None), &mut out);
+        rig.shard.step(now, Input::Turn, &mut out);
+        assert!(rig.shard.has_to_end());
+        let mono_us = now.mono_us + 700;
+        rig.shard.ended(Now { mono_us, ..now });
+        assert!(!rig.shard.has_to_end());
+    }
+    let Ok(Reply::Status(status)) = rig.get(|ticket| Input::Status { ticket }) else {
+        panic!("a status")
+    };
+    assert!((700.0..790.0).contains(&status.tasks[0].latency_p50_us));
+}
+
 /// Counts each value that it has seen.
 struct Tally;
 
