@@ -172,3 +172,61 @@ async fn both_parts_rest_and_go_together() {
     .await;
     server.stop();
 }
+
+/// A table lies beside the stream on all shards; what is found in it is put together across them.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_looked_up_on_each_shard_is_grouped_over_all_under_kill_9() {
+    const LOOKED_UP: &str = "
+        CREATE TABLE hosts (ip VARCHAR, net VARCHAR, PRIMARY KEY (ip));
+        CREATE STREAM logins (ts TIMESTAMP, ip VARCHAR FROM KEY, WATERMARK FOR ts AS ts - INTERVAL '1' SECOND);
+        CREATE PIPELINE attempts WITH (idle_ms = 3600000) AS
+          SELECT net AS ip, window_start, count(*) AS attempts FROM TUMBLE(
+            (SELECT ts, net FROM logins JOIN hosts ON logins.ip = hosts.ip), ts, INTERVAL '10' SECOND)
+          GROUP BY net, window_start, window_end;";
+    let site = Site::new("", SETTINGS);
+    let server = site.start();
+    let client = Client::connect(&site.unix_url()).await.unwrap();
+    let settings = TopicSettings::default();
+    let made = client.create_topic("logins", PARTITIONS, settings).await;
+    made.unwrap();
+    deploy(&site, &server.url(), LOOKED_UP);
+    let net = |ip: &str| format!("net {}", ip.bytes().last().unwrap() % 3);
+    let hosts = client.producer("hosts").open().await.unwrap();
+    for n in 0..30 {
+        let ip = format!("10.0.0.{n}");
+        let row = Record::new(json!({"net": net(&ip)}).to_string()).key(ip);
+        hosts.send(row).await.unwrap();
+    }
+    hosts.close().await.unwrap();
+    let record = |(partition, ts, ip): (u32, i64, String)| {
+        let record = Record::new(json!({"ts": ts}).to_string()).key(ip.clone());
+        if ip == "end" {
+            record.partition(partition)
+        } else {
+            record
+        }
+    };
+    let records = inputs().into_iter().map(record).collect();
+    let server = send_all(&site, &client, server, records, kills(8)).await;
+    let mut expected: BTreeMap<(String, i64), i64> = BTreeMap::new();
+    for ((ip, start), count) in counted() {
+        *expected.entry((net(&ip), start)).or_default() += count;
+    }
+    until("all windows are closed", async || {
+        results(&client).await.len() >= expected.len()
+    })
+    .await;
+    let found = results(&client).await;
+    assert_eq!(found.len(), expected.len(), "each window once");
+    assert_eq!(found.into_iter().collect::<BTreeMap<_, _>>(), expected);
+    let described = run_ok(
+        &["pipeline", "describe", "attempts", "--url", &server.url()],
+        b"",
+    );
+    assert!(
+        described.text().contains("exchange: by net"),
+        "{}",
+        described.text()
+    );
+    server.stop();
+}

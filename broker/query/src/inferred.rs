@@ -37,7 +37,7 @@ pub(crate) async fn ask(names: &Names, infer: &InferStatement) -> Result<Answer,
                 })?;
                 if view.offset >= part.from && view.offset < part.to {
                     counters.add_records(1);
-                    samples.add(view.value);
+                    samples.add(part.id.0, view.value);
                 }
             }
         }

@@ -6,15 +6,20 @@ use crate::spread::Edge;
 use crate::stream::Stream;
 use std::fmt::Write;
 
-/// The operators, one a line, the last one first; with an exchange at each edge.
-pub(crate) fn explain(translated: &Translated, streams: &[Stream], edges: &[Edge]) -> String {
+/// The operators, one a line, the last one first; with an exchange at each edge, and how results are written.
+pub(crate) fn explain(
+    translated: &Translated,
+    streams: &[Stream],
+    edges: &[Edge],
+    written: &str,
+) -> String {
     let mut text = String::new();
     let kind = if translated.updating {
         "changes of keyed results"
     } else {
         "results"
     };
-    let _ = writeln!(text, "sink: {kind}");
+    let _ = writeln!(text, "sink: {kind}{written}");
     if let Some(last) = translated.nodes.len().checked_sub(1) {
         line(&mut text, (translated, streams, edges), last, 1);
     }

@@ -10,9 +10,11 @@
 
 mod kinds;
 mod members;
+mod order;
 
 use crate::format::csv;
-use kinds::Kinds;
+use kinds::{Kinds, Seen};
+use order::Order;
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
@@ -31,16 +33,33 @@ pub struct Samples {
     objects: u64,
     not_text: u64,
     /// Members, in the order in which they were first seen.
-    members: Vec<(String, Kinds)>,
+    members: Vec<(String, Column)>,
     places: BTreeMap<String, usize>,
     /// There were more members than columns may be.
     has_more: bool,
-    lines: Vec<String>,
+    /// With their partitions.
+    lines: Vec<(u32, String)>,
+}
+
+/// What was seen of a column.
+#[derive(Clone, Debug, Default)]
+struct Column {
+    kinds: Kinds,
+    order: Order,
+}
+
+impl Column {
+    fn add(&mut self, partition: u32, seen: Seen) {
+        if let Some(ms) = seen.time_ms {
+            self.order.add(partition, ms);
+        }
+        self.kinds.add(seen);
+    }
 }
 
 impl Samples {
-    /// Takes the value of a record in.
-    pub fn add(&mut self, value: Option<&[u8]>) {
+    /// Takes the value of a record in; those of a partition come in their order.
+    pub fn add(&mut self, partition: u32, value: Option<&[u8]>) {
         self.records += 1;
         let Some(value) = value else {
             self.without_value += 1;
@@ -48,17 +67,17 @@ impl Samples {
         };
         if let Some(members) = members::read(value) {
             self.objects += 1;
-            for (name, kind) in members {
+            for (name, seen) in members {
                 let Some(at) = self.place(name) else {
                     self.has_more = true;
                     continue;
                 };
-                self.members[at].1.add(kind);
+                self.members[at].1.add(partition, seen);
             }
             return;
         }
         match std::str::from_utf8(value) {
-            Ok(text) if self.lines.len() < LINES_MAX => self.lines.push(text.into()),
+            Ok(text) if self.lines.len() < LINES_MAX => self.lines.push((partition, text.into())),
             Ok(_) => {}
             Err(_) => self.not_text += 1,
         }
@@ -72,7 +91,7 @@ impl Samples {
             return None;
         }
         self.places.insert(name.clone(), self.members.len());
-        self.members.push((name, Kinds::default()));
+        self.members.push((name, Column::default()));
         Some(self.members.len() - 1)
     }
 
@@ -105,15 +124,20 @@ impl Samples {
                 "{others} are no JSON objects: they cannot be read."
             ));
         }
-        for (name, kinds) in &self.members {
-            match kinds.data_type(true) {
-                Some((data_type, notes)) => text.column(name, data_type, &notes),
+        for (name, column) in &self.members {
+            match column.kinds.data_type(true) {
+                Some((data_type, notes)) => text.column(name, &data_type, &notes),
                 None => text.note(&format!(
-                    "{} holds lists or objects: there is no type for them.",
+                    "{} holds objects, or lists of them: there is no type for them.",
                     quoted(name)
                 )),
             }
         }
+        let columns = self
+            .members
+            .iter()
+            .map(|(name, column)| (&name[..], column));
+        text.watermark(columns, self.objects);
         if self.has_more {
             let note = format!("There are more than {COLUMNS_MAX} members, or one without a name.");
             text.note(&note);
@@ -130,7 +154,7 @@ impl Samples {
     fn cut(&self) -> Option<(char, usize)> {
         let counted = DELIMITERS.iter().filter_map(|delimiter| {
             let mut counts: BTreeMap<usize, usize> = BTreeMap::new();
-            for line in &self.lines {
+            for (_, line) in &self.lines {
                 let fields = fields(line, *delimiter).map_or(0, |f| f.len());
                 *counts.entry(fields).or_default() += 1;
             }
@@ -143,13 +167,13 @@ impl Samples {
     }
 
     fn csv(&self, mut text: Text, delimiter: char, count: usize) -> String {
-        let mut columns = vec![Kinds::default(); count];
+        let mut columns = vec![Column::default(); count];
         let mut others = self.objects;
-        for line in &self.lines {
+        for (partition, line) in &self.lines {
             match fields(line, delimiter) {
                 Some(fields) if fields.len() == count => {
-                    for (kinds, field) in columns.iter_mut().zip(fields) {
-                        kinds.add(kinds::of_field(&field));
+                    for (column, field) in columns.iter_mut().zip(fields) {
+                        column.add(*partition, kinds::of_field(&field));
                     }
                 }
                 _ => others += 1,
@@ -161,10 +185,13 @@ impl Samples {
             ));
         }
         text.note("The fields have no names: give them some.");
-        for (at, kinds) in columns.iter().enumerate() {
-            let (data_type, notes) = kinds.data_type(false).unwrap_or(("VARCHAR", Vec::new()));
-            text.column(&format!("c{}", at + 1), data_type, &notes);
+        let names: Vec<String> = (1..=columns.len()).map(|n| format!("c{n}")).collect();
+        for (name, column) in names.iter().zip(&columns) {
+            let (data_type, notes) = column.kinds.data_type(false).unwrap_or_default();
+            text.column(name, &data_type, &notes);
         }
+        let read = self.lines.len() as u64 + self.objects - others;
+        text.watermark(names.iter().map(String::as_str).zip(&columns), read);
         match delimiter {
             ',' => text.finish("format = 'csv'"),
             other => text.finish(&format!("format = 'csv', delimiter = '{other}'")),
@@ -202,6 +229,7 @@ struct Text {
     topic: String,
     notes: Vec<String>,
     columns: Vec<String>,
+    watermark: Option<String>,
 }
 
 impl Text {
@@ -210,6 +238,7 @@ impl Text {
             topic: topic.into(),
             notes: Vec::new(),
             columns: Vec::new(),
+            watermark: None,
         }
     }
 
@@ -225,6 +254,23 @@ impl Text {
             .push(format!("{} {data_type}", identifier(name)));
     }
 
+    /// The first column that has a time in each of so many records is the event time.
+    fn watermark<'c>(
+        &mut self,
+        columns: impl Iterator<Item = (&'c str, &'c Column)>,
+        records: u64,
+    ) {
+        let timed = columns.filter(|(_, column)| records > 0 && column.kinds.times() == records);
+        let mut found = timed.filter_map(|(name, column)| {
+            let (watermark, note) = column.order.watermark(&identifier(name))?;
+            Some((watermark, format!("{}: {note}.", quoted(name))))
+        });
+        if let Some((watermark, note)) = found.next() {
+            self.notes.push(note);
+            self.watermark = Some(watermark);
+        }
+    }
+
     fn finish(self, options: &str) -> String {
         let mut text = String::new();
         for note in &self.notes {
@@ -232,7 +278,8 @@ impl Text {
             let _ = writeln!(text, "-- {note}");
         }
         let name = identifier(&self.topic);
-        let columns = self.columns.join(",\n  ");
+        let lines: Vec<String> = self.columns.into_iter().chain(self.watermark).collect();
+        let columns = lines.join(",\n  ");
         let _ = write!(
             text,
             "CREATE STREAM {name} (\n  {columns})\n  WITH (topic = '{}', {options});",

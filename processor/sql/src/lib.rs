@@ -23,7 +23,7 @@
 //! | `program` | the operators as a stage |
 //! | `signature` | what state depends on |
 //! | `spread`, `exchanged` | a query in two parts, with an exchange between them |
-//! | `format` | JSON, separated values and raw bytes |
+//! | `format` | JSON, separated values, Avro and raw bytes |
 //! | `rows`, `flow`, `cell` | what flows, where it flows, and how it is stored |
 #![forbid(unsafe_code)]
 #![cfg_attr(test, allow(clippy::unwrap_used, reason = "tests may"))]

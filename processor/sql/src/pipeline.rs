@@ -1,23 +1,21 @@
 //! From statements to pipelines that run.
 
+mod options;
+
 use crate::contained::Contained;
 use crate::error::{Error, Result};
-use crate::flow::Node;
-use crate::operator::Operator;
 use crate::plan::{self, EmitRules, Translated, literal};
 use crate::program::Program;
 use crate::signature::signature;
 use crate::spread::{Edge, edges};
 use crate::statement::{Emit, Options, PipelineStatement, QueryStatement, Statement};
 use crate::stream::Stream;
-use datafusion::arrow::datatypes::{DataType, SchemaRef};
+use datafusion::arrow::datatypes::SchemaRef;
 use flowstone_processor::{Pipeline, PipelineBuilder, PipelineOptions, SourceOptions};
 use flowstone_wire::Failure;
 
 /// Name of the one stage of a pipeline of SQL.
 const STAGE: &str = "sql";
-/// The longest that a group is kept behind its last row: a hundred years.
-const TTL_MS_MAX: i64 = 100 * 365 * 86_400_000;
 /// Name of a query that is no pipeline.
 const LIVE: &str = "query";
 
@@ -28,6 +26,11 @@ pub enum OutputFormat {
     Json,
     /// The one column as it is.
     Raw,
+    /// A record of Avro with a field for each column, behind a zero byte and the number of its schema if it has one.
+    Avro {
+        /// The number of the schema in a registry.
+        schema_id: Option<u32>,
+    },
 }
 
 /// A pipeline that was planned.
@@ -120,7 +123,7 @@ impl Streams {
     /// # Errors
     /// What is not understood or not supported, with its place.
     pub fn plan(&self, statement: &PipelineStatement) -> Result<Planned> {
-        self.plan_with(statement, |translated| options(statement, translated))
+        self.plan_with(statement, |translated| options::of(statement, translated))
     }
 
     /// Plans a query by itself as a pipeline that nobody keeps; `state_bytes_max` is the most memory
@@ -150,20 +153,21 @@ impl Streams {
         let query = &statement.query;
         let mut emit = emit_rules(query)?;
         let mut given = statement.options.clone();
-        emit.ttl_ms = given.take_number("state_ttl_ms", 1..=TTL_MS_MAX)?;
+        emit.ttl_ms = given.take_number("state_ttl_ms", 1..=options::TTL_MS_MAX)?;
         let logical = plan::logical(query, &self.known)?;
         let translated = plan::translate(&logical, &self.known, emit)
             .map_err(|e| Error::planning(&e, query.place))?;
         check_emit(query, &translated)?;
         let (format, options) = options(&translated)?;
         let columns = translated.schema.clone();
-        let explained = crate::explain::explain(&translated, &self.known, &[]);
+        let written = options::written(statement, format, &columns)?;
+        let explain =
+            |edges: &[Edge]| crate::explain::explain(&translated, &self.known, edges, &written);
+        let explained = explain(&[]);
         let (gathers, aligned) = (translated.gathers, translated.aligned);
         let edges = gathers.then(|| edges(&translated)).flatten();
-        let said = edges.as_deref().map(|e| {
-            let explained = crate::explain::explain(&translated, &self.known, e);
-            (explained, signature(&translated, e))
-        });
+        let said = edges.as_deref();
+        let said = said.map(|e| (explain(e), signature(&translated, e)));
         let own_signature = signature(&translated, &[]);
         let program = Program::new(translated, &self.known, format);
         let streams: Vec<Stream> = program.streams().cloned().collect();
@@ -216,7 +220,7 @@ impl Parts<'_> {
         front.exchange(stage, &by);
         let mut back = Pipeline::new(self.name)?;
         back.source(&by).options(self.options);
-        if let Some(first) = self.streams.first() {
+        if let Some(first) = self.streams.iter().find(|s| !s.is_table()) {
             back.like(&first.topic);
         }
         let program_of_back = program.back(edges);
@@ -312,44 +316,6 @@ fn check_emit(query: &QueryStatement, translated: &Translated) -> Result<()> {
         )),
         _ => Ok(()),
     }
-}
-
-fn options(
-    statement: &PipelineStatement,
-    translated: &Translated,
-) -> Result<(OutputFormat, PipelineOptions)> {
-    const DAY_MS: i64 = 86_400_000;
-    let mut given = statement.options.clone();
-    let mut options = PipelineOptions::default();
-    let format = match given.take_choice("format", &["json", "raw"])? {
-        Some(1) => OutputFormat::Raw,
-        _ => OutputFormat::Json,
-    };
-    if let Some(ms) = given.take_number("idle_ms", 1..=DAY_MS)? {
-        options.idle_ms = ms;
-    }
-    if let Some(ms) = given.take_number("max_future_skew_ms", 0..=i64::MAX)? {
-        options.max_future_skew_ms = ms;
-    }
-    if let Some(bytes) = given.take_number("state_bytes_max", 1 << 10..=1 << 40)? {
-        options.state_bytes_max = bytes as usize;
-    }
-    let ttl_ms = given.take_number("state_ttl_ms", 1..=TTL_MS_MAX)?;
-    let lasts = |n: &Node| matches!(&n.operator, Operator::Aggregate(a) if a.ttl.is_some());
-    if ttl_ms.is_some() && !translated.nodes.iter().any(lasts) {
-        let text = "state_ttl_ms in a query without GROUP BY or DISTINCT that has no window: other state ends by \
-                    itself";
-        return Err(Error::at(statement.query.place, text));
-    }
-    given.finish("format, idle_ms, max_future_skew_ms, state_bytes_max and state_ttl_ms")?;
-    let fields = translated.schema.fields();
-    let fits =
-        fields.len() == 1 && matches!(fields[0].data_type(), DataType::Utf8 | DataType::Binary);
-    if format == OutputFormat::Raw && !fits {
-        let text = "format 'raw' takes a query with one column, VARCHAR or VARBINARY";
-        return Err(Error::at(statement.query.place, text));
-    }
-    Ok((format, options))
 }
 
 /// The pipelines of a file, planned, and its streams.

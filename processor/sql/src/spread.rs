@@ -1,7 +1,7 @@
 //! Spreading a query over shards.
 //!
 //! ```text
-//! front, on each shard:  records --filter, project, windows--> exchange
+//! front, on each shard:  records --filter, project, windows, lookups by the key of the record--> exchange
 //! back, on each shard:   exchange --groups, joins, ranks and what follows--> results
 //! ```
 //! Rows are exchanged once, before the first operators that put rows together. They meet by the values that
@@ -31,13 +31,14 @@ pub(crate) struct Edge {
 
 /// The edges at which a query is cut; `None` where it cannot be.
 pub(crate) fn edges(translated: &Translated) -> Option<Vec<Edge>> {
-    // A table is read before the streams, and rows out of an exchange come in any order.
-    let is_lookup = |n: &crate::flow::Node| matches!(n.operator, Operator::Lookup(_));
-    if translated.nodes.iter().any(is_lookup) {
-        return None;
-    }
     let graph = Graph(translated);
     let behind = graph.behind();
+    // A table is read before the streams, and rows out of an exchange come in any order: what is looked up stays
+    // where the records are.
+    let is_lookup = |n: &usize| matches!(translated.nodes[*n].operator, Operator::Lookup(_));
+    if behind.iter().any(is_lookup) {
+        return None;
+    }
     let cut = |from: &usize| {
         let next = translated.nodes[*from].next;
         !behind.contains(from) && next.is_none_or(|to| behind.contains(&to))
@@ -81,7 +82,7 @@ impl Graph<'_> {
     fn behind(&self) -> BTreeSet<usize> {
         let mut behind = BTreeSet::new();
         for (number, node) in self.0.nodes.iter().enumerate() {
-            if !node.operator.is_alone() {
+            if !stays(&node.operator) {
                 behind.insert(number);
             }
             if let (true, Some(next)) = (behind.contains(&number), node.next) {
@@ -187,12 +188,13 @@ impl Graph<'_> {
         Some(places.map(|(place, _)| place).collect())
     }
 
-    /// The columns of an operator's rows, of those that stand alone.
+    /// The columns of an operator's rows, of those that may be in front.
     fn schema(&self, number: usize) -> Option<SchemaRef> {
         match &self.0.nodes[number].operator {
             Operator::Project(project) => return Some(project.schema.clone()),
             Operator::Unnest(unnest) => return Some(unnest.schema.clone()),
             Operator::Window(window) => return Some(window.schema.clone()),
+            Operator::Lookup(lookup) => return Some(lookup.schema.clone()),
             _ => {}
         }
         if let Some(scan) = self.0.scans.iter().find(|s| s.node == number) {
@@ -200,6 +202,14 @@ impl Graph<'_> {
         }
         let before = |n: &crate::flow::Node| n.next == Some(number);
         self.schema(self.0.nodes.iter().position(before)?)
+    }
+}
+
+/// Whether an operator can be where the records are.
+fn stays(operator: &Operator) -> bool {
+    match operator {
+        Operator::Lookup(lookup) => lookup.by_record_key,
+        other => other.is_alone(),
     }
 }
 

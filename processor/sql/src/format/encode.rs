@@ -1,5 +1,6 @@
 //! Rows to the bytes of records, and groups to keys.
 
+pub(crate) mod avro;
 mod time;
 mod value;
 
@@ -12,6 +13,7 @@ use value::Value;
 pub(crate) enum Encoder<'b> {
     Json(Json),
     Raw(&'b ArrayRef),
+    Avro(avro::Avro),
 }
 
 impl<'b> Encoder<'b> {
@@ -20,6 +22,7 @@ impl<'b> Encoder<'b> {
     pub(crate) fn new(format: OutputFormat, batch: &'b RecordBatch) -> Result<Self, String> {
         match format {
             OutputFormat::Json => Ok(Self::Json(Json::new(batch))),
+            OutputFormat::Avro { schema_id } => Ok(Self::Avro(avro::Avro::new(schema_id, batch))),
             OutputFormat::Raw if batch.num_columns() == 1 => Ok(Self::Raw(batch.column(0))),
             OutputFormat::Raw => Err("a raw result has one column".into()),
         }
@@ -31,6 +34,10 @@ impl<'b> Encoder<'b> {
         match self {
             Self::Json(json) => {
                 json.write(row, out);
+                Some(out)
+            }
+            Self::Avro(avro) => {
+                avro.write(row, out);
                 Some(out)
             }
             Self::Raw(column) if column.is_null(row) => None,

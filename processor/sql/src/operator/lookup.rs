@@ -23,6 +23,8 @@ use std::sync::Arc;
 pub(crate) struct Lookup {
     /// What is looked up, over the columns of the stream.
     pub(crate) key: Arc<dyn PhysicalExpr>,
+    /// What is looked up is the key of the record: its row of the table is on the same shard.
+    pub(crate) by_record_key: bool,
     /// The column of the table with its key.
     pub(crate) table_key: usize,
     /// The columns of the table; every one may be null.

@@ -2,7 +2,7 @@
 
 use crate::rig::{Record, Rig, plan};
 use apache_avro::types::Value as Avro;
-use apache_avro::{Schema, to_avro_datum};
+use apache_avro::{Schema, from_avro_datum, to_avro_datum};
 use flowstone_processor::rfc3339::parse_ms;
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -376,4 +376,92 @@ fn claims_without_bytes_end() {
     rig.send(1024, &[record(many), record(deep), record(vec![2, 0, 0])]);
     assert_eq!(results(&mut rig), [json!({"a": 1, "l": []})]);
     assert_eq!(rig.values("p.dlq").len(), 2);
+}
+
+/// The schema that a plan says.
+fn schema_of(planned: &flowstone_sql::Planned) -> String {
+    let line = planned.explained.lines().next().unwrap();
+    line.strip_prefix("sink: results, avro ").unwrap().into()
+}
+
+/// Results as another implementation reads them, and as a stream reads them again.
+#[test]
+fn results_are_avro_that_others_read_and_streams_as_well() {
+    let streams = "CREATE STREAM t (flag BOOLEAN, small SMALLINT, i INT, big BIGINT, half REAL, whole DOUBLE, word VARCHAR,
+                     day DATE, ms TIMESTAMP, list BIGINT[]);";
+    let columns = "flag, small, i, big, half, whole, word, day, ms, list";
+    let query = format!(
+        "SELECT {columns}, named_struct('a', big, 'b', word) AS pair, big + 0.5 AS other FROM t"
+    );
+    let sql = format!(
+        "{streams} CREATE PIPELINE p WITH (format = 'avro', schema_id = 258) AS {query}; \
+         CREATE PIPELINE q AS {query};"
+    );
+    let planned = plan(&sql);
+    let text = schema_of(&planned[0]);
+    let schema = Schema::parse_str(&text).unwrap();
+    let again = format!(
+        "CREATE STREAM u (flag BOOLEAN, small SMALLINT, i INT, big BIGINT, half REAL, whole DOUBLE, word VARCHAR,
+           day DATE, ms TIMESTAMP, list BIGINT[], other DOUBLE) WITH (format = 'avro', schema_id = 258, schema = '{text}');
+         CREATE PIPELINE r AS SELECT {columns}, other FROM u"
+    );
+    let values = [
+        json!({"flag": true, "small": -7, "i": 1 << 20, "big": i64::MIN, "half": 0.5, "whole": -1e300, "word": "h\u{e9}",
+               "day": "2026-01-31", "ms": "2026-01-31T10:00:00.123Z", "list": [1, null, -3]}),
+        json!({"big": 64, "list": [], "word": ""}),
+        json!({}),
+    ];
+    let records: Vec<Record> = values.iter().map(|v| Record::of(v.to_string())).collect();
+    let run = |planned: &flowstone_sql::Planned, records: &[Record]| {
+        let mut rig = Rig::new(planned, &[(1024, 0)]);
+        rig.send(1024, records);
+        rig.run();
+        assert!(
+            rig.outs.iter().all(|o| o.topic.len() == 1),
+            "{:?}",
+            rig.outs
+        );
+        rig.outs
+    };
+    let json_of = |outs: &[crate::rig::Out]| -> Vec<Value> {
+        let values = outs.iter().map(|o| o.value.as_deref().unwrap());
+        values.map(|v| serde_json::from_str(v).unwrap()).collect()
+    };
+    let avro = run(&planned[0], &records);
+    let plain = json_of(&run(&planned[1], &records));
+    for (out, plain) in avro.iter().zip(&plain) {
+        let (id, mut datum) = out.bytes.as_deref().unwrap().split_at(5);
+        assert_eq!(id, [0, 0, 0, 1, 2]);
+        let read = from_avro_datum(&schema, &mut datum, None).unwrap();
+        assert!(datum.is_empty(), "nothing is left");
+        let read = Value::try_from(read).unwrap();
+        for name in [
+            "flag", "small", "i", "big", "half", "whole", "word", "list", "pair", "other",
+        ] {
+            assert_eq!(read[name], plain[name], "{name}");
+        }
+        assert_eq!(read["ms"].is_null(), plain["ms"].is_null());
+    }
+    let records: Vec<Record> = avro
+        .iter()
+        .map(|o| record(o.bytes.clone().unwrap()))
+        .collect();
+    let mut plain = plain;
+    plain
+        .iter_mut()
+        .for_each(|p| drop(p.as_object_mut().unwrap().remove("pair")));
+    assert_eq!(json_of(&run(&plan(&again)[0], &records)), plain);
+}
+
+#[test]
+fn a_column_that_avro_has_no_name_for_is_refused() {
+    let refused = |options: &str, query: &str| {
+        let sql =
+            format!("CREATE STREAM t (n BIGINT); CREATE PIPELINE p WITH ({options}) AS {query}");
+        flowstone_sql::plan_file(&sql).err().unwrap().message
+    };
+    let said = refused("format = 'avro'", "SELECT n + 1 FROM t");
+    assert!(said.contains("with AS"), "{said}");
+    let said = refused("schema_id = 1", "SELECT n FROM t");
+    assert!(said.contains("no option 'schema_id'"), "{said}");
 }

@@ -8,7 +8,8 @@ use proptest::prelude::*;
 
 fn inferred(topic: &str, values: &[&str]) -> String {
     let mut samples = Samples::default();
-    values.iter().for_each(|v| samples.add(Some(v.as_bytes())));
+    let values = values.iter();
+    values.for_each(|v| samples.add(0, Some(v.as_bytes())));
     samples.statement(topic)
 }
 
@@ -62,7 +63,7 @@ fn what_is_ambiguous_is_said() {
     let text = inferred(
         "t",
         &[
-            r#"{"a": 1, "b": null, "c": [1], "d": 1700000000000}"#,
+            r#"{"a": 1, "b": null, "c": {"x": 1}, "d": 1700000000000}"#,
             r#"{"a": "one", "d": 1700000000001}"#,
             r#"{"a": 2}"#,
             "no object",
@@ -72,7 +73,7 @@ fn what_is_ambiguous_is_said() {
         "1 are no JSON objects",
         "'a': 2 numbers, 1 texts; 1 do not fit BIGINT",
         "'b': null in all of them",
-        "'c' holds lists or objects",
+        "'c' holds objects, or lists of them",
         "'d': whole numbers that may be times",
     ] {
         assert!(text.contains(note), "{note}\n{text}");
@@ -85,6 +86,65 @@ fn what_is_ambiguous_is_said() {
             ("d", DataType::Int64)
         ]
     );
+}
+
+#[test]
+fn lists_have_the_type_of_their_elements() {
+    let values = [
+        r#"{"a": [1, 2], "b": ["x"], "c": [], "d": [1, 0.5], "e": [[1]], "f": [{"x": 1}]}"#,
+        r#"{"a": [null], "b": null, "c": [], "d": [], "e": [], "f": 1}"#,
+    ];
+    let text = inferred("t", &values);
+    let list = |data_type| DataType::new_list(data_type, true);
+    let found = stream(&text, "t");
+    let found = types(&found);
+    let types: Vec<(&str, String)> = found.iter().map(|(n, t)| (*n, t.to_string())).collect();
+    let expected = [
+        ("a", list(DataType::Int64)),
+        ("b", list(DataType::Utf8)),
+        ("c", list(DataType::Utf8)),
+        ("d", list(DataType::Float64)),
+    ];
+    let expected = expected.map(|(n, t)| (n, t.to_string()));
+    assert_eq!(types[..4], expected, "{text}");
+    assert!(
+        text.contains("'e' holds objects, or lists of them"),
+        "{text}"
+    );
+}
+
+/// The watermark takes off as much as records of one partition were behind others.
+#[test]
+fn the_first_column_with_a_time_in_each_record_is_the_event_time() {
+    let mut samples = Samples::default();
+    let mut add = |partition: u32, second: u32| {
+        let seen = if second == 3 {
+            "null"
+        } else {
+            "\"2015-12-10T00:00:00Z\""
+        };
+        let value = format!(
+            r#"{{"seen": {seen}, "ts": "2015-12-10T06:55:{second:02}Z", "n": "2015-12-10T06:55:00Z"}}"#
+        );
+        samples.add(partition, Some(value.as_bytes()));
+    };
+    for second in [3, 9, 6, 10] {
+        add(0, second);
+    }
+    // Another partition is behind by more, which is no disorder.
+    add(1, 1);
+    let text = samples.statement("t");
+    let found = stream(&text, "t");
+    assert!(found.watermark.is_some());
+    assert!(
+        text.contains("WATERMARK FOR ts AS ts - INTERVAL '5' SECOND)"),
+        "{text}"
+    );
+    assert!(text.contains("up to 3 s behind earlier ones"), "{text}");
+    let none = inferred("t", &[r#"{"ts": "2015-12-10T06:55:46Z"}"#, "{}"]);
+    assert!(!none.contains("WATERMARK"), "{none}");
+    let text = inferred("t", &["a;2015-12-10T06:55:46Z", "b;2015-12-10T06:55:47Z"]);
+    assert!(text.contains("WATERMARK FOR c2 AS c2)"), "{text}");
 }
 
 #[test]
@@ -107,7 +167,7 @@ fn everything_else_is_raw() {
     let text = inferred("t", &["one", "two words"]);
     assert_eq!(types(&stream(&text, "t")), [("value", DataType::Utf8)]);
     let mut samples = Samples::default();
-    samples.add(Some(&[0xff, 0]));
+    samples.add(0, Some(&[0xff, 0]));
     let text = samples.statement("t");
     assert_eq!(types(&stream(&text, "t")), [("value", DataType::Binary)]);
     stream(&Samples::default().statement("t"), "t");
@@ -125,6 +185,7 @@ proptest! {
                 any::<bool>().prop_map(Into::into),
                 ".{0,8}".prop_map(Into::into),
                 Just(serde_json::json!([1])),
+                Just(serde_json::json!({"a": 1})),
             ],
             0..8,
         )
@@ -132,7 +193,7 @@ proptest! {
         let value = serde_json::to_string(&object).unwrap();
         let text = inferred("t", &[&value]);
         let stream = stream(&text, "t");
-        let plain = object.iter().filter(|(n, v)| !n.is_empty() && !v.is_array());
+        let plain = object.iter().filter(|(n, v)| !n.is_empty() && !v.is_object());
         let names: Vec<&str> = plain.map(|(n, _)| &n[..]).collect();
         if !names.is_empty() {
             let mut found: Vec<&str> = stream.columns.iter().map(|c| &c.name[..]).collect();

@@ -35,6 +35,8 @@ pub(crate) struct Out {
     pub(crate) timestamp: i64,
     pub(crate) key: Option<String>,
     pub(crate) value: Option<String>,
+    /// The value as it is, which may be no text.
+    pub(crate) bytes: Option<Vec<u8>>,
     pub(crate) headers: BTreeMap<String, String>,
 }
 
@@ -218,6 +220,7 @@ impl Rig {
                 timestamp: out.timestamp,
                 key: out.key.map(text),
                 value: out.value.map(text),
+                bytes: out.value.map(<[u8]>::to_vec),
                 headers: headers.collect(),
             });
         }

@@ -294,3 +294,52 @@ fn what_goes_by_the_order_of_arrival_gives_the_same_on_several_shards() {
         assert_eq!(results[0], results[1], "{query}");
     }
 }
+
+/// A table lies beside the stream that looks it up; what is found goes where its group is.
+#[test]
+fn what_is_looked_up_by_the_key_of_the_record_is_grouped_by_something_else() {
+    const TABLES: &str = "CREATE TABLE users (id VARCHAR, country VARCHAR, PRIMARY KEY (id));
+        CREATE STREAM logins (ts TIMESTAMP, who VARCHAR FROM KEY, of VARCHAR, WATERMARK FOR ts AS ts);";
+    let sql = |join: &str| {
+        format!(
+            "{TABLES} CREATE PIPELINE p AS SELECT country, window_end, count(*) AS c FROM TUMBLE((SELECT ts, country \
+             FROM logins JOIN users ON {join} = id), ts, INTERVAL '1' MINUTE) GROUP BY country, window_start, window_end"
+        )
+    };
+    let planned = plan(&sql("who")).remove(0);
+    assert!(planned.aligned && planned.gathers);
+    let spread = planned.spread.unwrap();
+    let explained = &spread.back_explained;
+    let (exchange, lookup) = (
+        explained.find("exchange: by country"),
+        explained.find("lookup"),
+    );
+    assert!(exchange.is_some() && exchange < lookup, "{explained}");
+    // Partitions 1 and 2 are of the table, 3 and 4 those of the stream beside them.
+    let mut shards = Shards::new(&spread, &[(1, 0), (2, 0), (3, 1), (4, 1)], 2);
+    let keyed = |key: String, value: String| Record {
+        key: Some(key),
+        ..Record::of(value)
+    };
+    for n in 0..40 {
+        let country = format!(r#"{{"country": "c{}"}}"#, n % 5);
+        shards.send(1 + n % 2, &[keyed(format!("u{n}"), country)]);
+    }
+    for n in 0..50 {
+        let login = keyed(format!("u{n}"), r#"{"ts": 1000}"#.into());
+        shards.send(3 + n % 2, &[login.clone(), login]);
+    }
+    for partition in [3, 4] {
+        shards.send(partition, &[keyed("u0".into(), r#"{"ts": 120000}"#.into())]);
+    }
+    while shards.step() {
+        shards.crash();
+    }
+    let mut counts = shards.values("p");
+    counts.sort();
+    let expected = (0..5)
+        .map(|c| format!(r#"{{"country":"c{c}","window_end":"1970-01-01T00:01:00.000Z","c":16}}"#));
+    assert_eq!(counts, expected.collect::<Vec<_>>());
+    // What is not the key of the record may have its row on another shard.
+    assert!(plan(&sql("of")).remove(0).spread.is_none());
+}

@@ -13,11 +13,12 @@ use std::io::Write;
 
 /// The values of a column.
 pub(super) struct Value {
-    nulls: Option<NullBuffer>,
-    kind: Kind,
+    pub(super) nulls: Option<NullBuffer>,
+    pub(super) kind: Kind,
 }
 
-enum Kind {
+/// The values themselves, by how they are written.
+pub(super) enum Kind {
     Boolean(ArrayRef),
     Ints(Vec<i64>),
     Unsigned(Vec<u64>),

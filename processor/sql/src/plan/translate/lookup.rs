@@ -47,7 +47,8 @@ impl Build<'_> {
         let (at, table_key) = self.key_of(plan, &right, name)?;
         let left_schema = plan.left.schema();
         let shown = stream.columns.shown(&plan.on[at].0, left_schema);
-        match shown.is_some_and(|(_, meaning)| meaning.key) {
+        let by_record_key = shown.is_some_and(|(_, meaning)| meaning.key);
+        match by_record_key {
             true => self.aligned = true,
             false => self.gathers = true,
         }
@@ -61,6 +62,7 @@ impl Build<'_> {
         let both = left_schema.join(plan.right.schema())?;
         let lookup = Lookup {
             key: scalar::physical(&plan.on[at].0, left_schema)?,
+            by_record_key,
             table_key,
             table: schema,
             condition: condition.map(|c| scalar::physical(&c, &both)).transpose()?,
