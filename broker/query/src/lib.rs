@@ -40,6 +40,7 @@ mod scan;
 pub mod source;
 mod table;
 mod trial;
+mod unfolded;
 
 pub use counters::Counters;
 pub use engine::{Answer, Engine, Limits, Options, Rows};

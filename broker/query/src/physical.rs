@@ -2,6 +2,7 @@
 //! without letting others have a turn.
 
 use crate::scan::BATCH_ROWS;
+use crate::unfolded;
 use datafusion::arrow::array::RecordBatch;
 use datafusion::common::Result;
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
@@ -12,7 +13,7 @@ use datafusion::physical_plan::coop::CooperativeExec;
 use datafusion::physical_plan::execution_plan::{ChildrenPropertiesMode, ReplaceChildrenOptions};
 use datafusion::physical_plan::joins::{CrossJoinExec, NestedLoopJoinExec};
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
-use datafusion::physical_plan::unnest::UnnestExec;
+use datafusion::physical_plan::unnest::{ListUnnest, UnnestExec};
 use datafusion::physical_plan::windows::{BoundedWindowAggExec, WindowAggExec};
 use datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan, PlanProperties};
 use futures_util::{TryStreamExt, stream};
@@ -23,8 +24,8 @@ use std::sync::Arc;
 /// What is kept of a batch takes its own memory, and that of its copy where all batches are made one.
 const COPIES: usize = 2;
 
-/// The same plan within bounds: what OVER keeps is counted as memory of the query, and joins without an equality
-/// and `unnest` let others have a turn.
+/// The same plan within bounds: what OVER keeps is counted as memory of the query, lists are unfolded in pieces, and
+/// that and joins without an equality let others have a turn.
 pub(crate) fn bounded(plan: Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionPlan>> {
     let bounded = plan.transform_up(|node| {
         let any: &dyn Any = &*node;
@@ -36,7 +37,14 @@ pub(crate) fn bounded(plan: Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionP
             let over = node.replace_children(held, recomputed)?;
             return Ok(Transformed::yes(Passing::over(What::Sliced, over)));
         }
-        if any.is::<CrossJoinExec>() || any.is::<NestedLoopJoinExec>() || any.is::<UnnestExec>() {
+        if let Some(unnest) = any.downcast_ref::<UnnestExec>() {
+            let lists = What::Unfolded(unnest.list_column_indices().into());
+            let pieces = Passing::over(lists, unnest.input().clone());
+            let recomputed = ReplaceChildrenOptions::new(ChildrenPropertiesMode::Recompute);
+            let unfolded = node.replace_children(vec![pieces], recomputed)?;
+            return Ok(Transformed::yes(Arc::new(CooperativeExec::new(unfolded))));
+        }
+        if any.is::<CrossJoinExec>() || any.is::<NestedLoopJoinExec>() {
             return Ok(Transformed::yes(Arc::new(CooperativeExec::new(node))));
         }
         Ok(Transformed::no(node))
@@ -45,12 +53,14 @@ pub(crate) fn bounded(plan: Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionP
 }
 
 /// What happens to batches that are passed on.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 enum What {
     /// They count as memory for as long as they are read.
     Held,
     /// They are passed on in slices: what is computed over one that has all rows could take any memory.
     Sliced,
+    /// They are passed on in pieces that do not become too much where these lists are unfolded.
+    Unfolded(Arc<[ListUnnest]>),
 }
 
 /// Passes batches on.
@@ -101,7 +111,7 @@ impl ExecutionPlan for Passing {
         mut children: Vec<Arc<dyn ExecutionPlan>>,
         _: ReplaceChildrenOptions,
     ) -> Result<Arc<dyn ExecutionPlan>> {
-        Ok(Self::over(self.what, children.swap_remove(0)))
+        Ok(Self::over(self.what.clone(), children.swap_remove(0)))
     }
 
     // Deprecated, and still asked for.
@@ -109,7 +119,7 @@ impl ExecutionPlan for Passing {
         self: Arc<Self>,
         mut children: Vec<Arc<dyn ExecutionPlan>>,
     ) -> Result<Arc<dyn ExecutionPlan>> {
-        Ok(Self::over(self.what, children.swap_remove(0)))
+        Ok(Self::over(self.what.clone(), children.swap_remove(0)))
     }
 
     fn execute(
@@ -119,7 +129,7 @@ impl ExecutionPlan for Passing {
     ) -> Result<SendableRecordBatchStream> {
         let batches = self.input.execute(partition, context.clone())?;
         let schema = batches.schema();
-        match self.what {
+        match &self.what {
             What::Held => {
                 let held = MemoryConsumer::new("OVER").register(context.memory_pool());
                 let counted = batches.and_then(move |batch| {
@@ -132,6 +142,15 @@ impl ExecutionPlan for Passing {
                 let sliced = batches.map_ok(|batch| stream::iter(slices(batch).map(Ok)));
                 let sliced = sliced.try_flatten();
                 Ok(Box::pin(RecordBatchStreamAdapter::new(schema, sliced)))
+            }
+            What::Unfolded(lists) => {
+                let lists = lists.clone();
+                let pieces = batches.and_then(move |batch| {
+                    let pieces = unfolded::pieces(&batch, &lists);
+                    std::future::ready(pieces.map(|p| stream::iter(p.into_iter().map(Ok))))
+                });
+                let pieces = pieces.try_flatten();
+                Ok(Box::pin(RecordBatchStreamAdapter::new(schema, pieces)))
             }
         }
     }

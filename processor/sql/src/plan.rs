@@ -43,8 +43,10 @@ use provider::Provider;
 pub fn over_history(query: &QueryStatement, tables: &Lookup<'_>) -> Result<LogicalPlan> {
     let provider = Provider::over_history(tables);
     let options = ParserOptions::new().with_collect_spans(true);
+    let mut rewritten = query.query.clone();
+    rewrite::joins(&mut rewritten);
     SqlToRel::new_with_options(&provider, options)
-        .sql_statement_to_plan(SqlStatement::Query(query.query.clone()))
+        .sql_statement_to_plan(SqlStatement::Query(rewritten))
         .and_then(bounded::bound)
         .map_err(|e| Error::planning(&e, query.place))
 }

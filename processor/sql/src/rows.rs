@@ -119,7 +119,9 @@ fn widest(column: &dyn Array) -> usize {
     }
     match column.data_type() {
         DataType::Utf8 => most(column.as_string::<i32>().value_offsets()),
+        DataType::LargeUtf8 => most(column.as_string::<i64>().value_offsets()),
         DataType::Binary => most(column.as_binary::<i32>().value_offsets()),
+        DataType::LargeBinary => most(column.as_binary::<i64>().value_offsets()),
         DataType::Utf8View => column.as_string_view().lengths().max().unwrap_or(0) as usize,
         DataType::List(_) => {
             let list = column.as_list::<i32>();
@@ -129,6 +131,11 @@ fn widest(column: &dyn Array) -> usize {
             let columns = column.as_struct().columns().iter();
             columns.map(|c| widest(c)).sum()
         }
-        other => other.primitive_width().unwrap_or(16),
+        DataType::Boolean | DataType::Null => 1,
+        other => match other.primitive_width() {
+            Some(width) => width,
+            // It is not known how large one is: none is larger than all.
+            None => column.get_array_memory_size(),
+        },
     }
 }

@@ -142,7 +142,7 @@ fn a_full_mailbox_that_counts_as_a_deleted_topic_is_caught() {
 
 #[test]
 fn lost_answers_to_parcels_are_caught() {
-    is_caught(Plant::LoseCarried, &["exactly once"], 40);
+    is_caught(Plant::LoseCarried, &["exactly once"], 200);
 }
 
 #[test]

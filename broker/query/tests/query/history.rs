@@ -385,3 +385,65 @@ async fn no_function_takes_more_memory_than_there_is() {
     let failure = ask(&memory, &doubled(40)).await.err().unwrap();
     assert!(failure.message.contains("WITH"), "{failure}");
 }
+
+const LISTS: &str =
+    "CREATE STREAM l (n BIGINT, s VARCHAR, l BIGINT[], m VARCHAR[]) WITH (topic = 'l');";
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn lists_are_unfolded_beside_their_rows() {
+    let memory = Arc::new(Memory::default());
+    let ids = memory.topic("l", 1);
+    let values = [
+        json!({"n": 1, "l": [1, null, 2], "m": ["x", "y"]}),
+        json!({"n": 2, "l": [], "m": ["z"]}),
+        json!({"n": 3, "l": null, "m": ["z"]}),
+        json!({"n": 4, "l": [7], "m": null}),
+    ];
+    memory.send_all(ids[0], values.map(|v| v.to_string()));
+    let ask = async |from: &str| {
+        let text = format!("{LISTS} SELECT n, e FROM {from} ORDER BY n, e");
+        let (found, _) = rows(&memory, &text).await;
+        found
+            .iter()
+            .map(|r| (r["n"].as_i64().unwrap(), r["e"].as_i64()))
+            .collect::<Vec<_>>()
+    };
+    let inner = ask("l CROSS JOIN UNNEST(l) AS t(e)").await;
+    assert_eq!(inner, [(1, Some(1)), (1, Some(2)), (1, None), (4, Some(7))]);
+    let outer = ask("l LEFT JOIN UNNEST(l) AS t(e) ON TRUE").await;
+    let more = [(2, None), (3, None), (4, Some(7))];
+    assert_eq!(outer, [&inner[..3], &more].concat());
+    let twice = ask(
+        "(SELECT n, e, w FROM l CROSS JOIN UNNEST(l) AS t(e) CROSS JOIN UNNEST(m) AS u(w)) AS x",
+    )
+    .await;
+    assert_eq!(twice.len(), 6, "three elements by two");
+    let named = "(SELECT a.n AS n, e FROM l AS a CROSS JOIN UNNEST(a.l) AS t(e) JOIN l AS b ON b.n = t.e) AS x";
+    let named = ask(named).await;
+    assert_eq!(named.len(), 2);
+}
+
+/// A long list beside a long text.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_row_becomes_is_bounded() {
+    let memory = Arc::new(Memory::default());
+    let ids = memory.topic("l", 1);
+    let long = "a".repeat(1 << 20);
+    let row = |count: usize| json!({"s": long, "l": vec![1; count]}).to_string();
+    memory.send_all(ids[0], [row(40), row(50), row(60)]);
+    for text in [
+        "SELECT s, unnest(l) AS e FROM l",
+        "SELECT s, e FROM l CROSS JOIN UNNEST(l) AS t(e)",
+    ] {
+        let (found, _) = rows(&memory, &format!("{LISTS} {text}")).await;
+        assert_eq!(found.len(), 150);
+    }
+    memory.send_all(ids[0], [row(5_000)]);
+    let text = format!("{LISTS} SELECT s, e FROM l CROSS JOIN UNNEST(l) AS t(e)");
+    let failed = collect(&mut ask(&memory, &text).await.unwrap())
+        .await
+        .unwrap_err();
+    assert!(failed.message.contains("of one row"), "{failed}");
+    let text = format!("{LISTS} SELECT count(*) AS c FROM l CROSS JOIN UNNEST(l) AS t(e)");
+    assert_eq!(rows(&memory, &text).await.0, [json!({"c": 5_150})]);
+}

@@ -22,7 +22,7 @@ impl<'b> Encoder<'b> {
     pub(crate) fn new(format: OutputFormat, batch: &'b RecordBatch) -> Result<Self, String> {
         match format {
             OutputFormat::Json => Ok(Self::Json(Json::new(batch))),
-            OutputFormat::Avro { schema_id } => Ok(Self::Avro(avro::Avro::new(schema_id, batch))),
+            OutputFormat::Avro { schema_id } => avro::Avro::new(schema_id, batch).map(Self::Avro),
             OutputFormat::Raw if batch.num_columns() == 1 => Ok(Self::Raw(batch.column(0))),
             OutputFormat::Raw => Err("a raw result has one column".into()),
         }

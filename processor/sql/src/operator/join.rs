@@ -78,8 +78,13 @@ impl Join {
             places.push(place(own, times[at], &rows, at, flow));
             if let Some(key) = &keys[at] {
                 let other = stem(number, 1 - port, key);
-                self.meet((at, times[at]), &other, &mut pairs, flow)?;
-                pairs.push_if_many(flow, down)?;
+                let mut rest = Some(self.earliest(port, &other, times[at]));
+                while let Some(first) = rest {
+                    rest = self.meet((at, times[at]), (&other, &first), &mut pairs, flow)?;
+                    if pairs.is_much() {
+                        pairs.push(flow, down)?;
+                    }
+                }
             }
         }
         let found = pairs.finish(flow, down)?;
@@ -93,27 +98,34 @@ impl Join {
         Ok(())
     }
 
-    /// Pairs a row with the stored ones under `stem` whose times are within the bounds.
+    /// Where the stored rows under `stem` begin that a row of this time may meet.
+    fn earliest(&self, port: usize, stem: &[u8], time_ms: i64) -> Vec<u8> {
+        let earliest_ms = time_ms.saturating_sub(self.sides[port].before_ms);
+        [stem, &ordered(earliest_ms)].concat()
+    }
+
+    /// Pairs a row with the stored ones under `stem` from `first` on whose times are within the bounds. Gives where
+    /// to go on if that was much.
     fn meet(
         &self,
         (at, time_ms): (usize, i64),
-        stem: &[u8],
+        (stem, first): (&[u8], &[u8]),
         pairs: &mut Pairs<'_>,
         flow: &Flow<'_, '_>,
-    ) -> Result<()> {
-        let side = &self.sides[pairs.port()];
-        let last_ms = time_ms.saturating_add(side.after_ms);
-        let mut first = stem.to_vec();
-        first.extend_from_slice(&ordered(time_ms.saturating_sub(side.before_ms)));
+    ) -> Result<Option<Vec<u8>>> {
+        let last_ms = time_ms.saturating_add(self.sides[pairs.port()].after_ms);
         // Rows of one key lie in the order of their times: those before and behind are not looked at.
-        for (place, value) in flow.ctx.scan_from(stem, &first) {
+        for (place, value) in flow.ctx.scan_from(stem, first) {
+            if pairs.is_much() {
+                return Ok(Some(place.to_vec()));
+            }
             let stored = StoredRow::read(place, value, stem.len()).ok_or_else(damaged)?;
             if stored.time_ms > last_ms {
                 break;
             }
             pairs.add(at, stored);
         }
-        Ok(())
+        Ok(None)
     }
 
     /// Stores a row until nothing that is on time can match it any more.

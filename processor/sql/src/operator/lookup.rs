@@ -16,7 +16,11 @@ use crate::rows::{NO_RECORD, Rows};
 use datafusion::arrow::array::{Array, ArrayRef, AsArray, RecordBatch, UInt32Array};
 use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::physical_expr::PhysicalExpr;
+use std::ops::Range;
 use std::sync::Arc;
+
+/// Most bytes of the table that rows are paired with at once, if they are of more than one.
+const FOUND_BYTES_MAX: usize = 16 << 20;
 
 /// A join with a table.
 #[derive(Clone)]
@@ -51,11 +55,20 @@ impl Lookup {
             self.keep(number, &rows, flow);
             return Ok(());
         }
-        let rows = self.find(number, rows, flow)?;
-        if rows.len() == 0 {
-            return Ok(());
+        let found = self.look_up(number, &rows, flow)?;
+        let pieces = pieces(&found);
+        if pieces.len() == 1 {
+            let rows = self.join(rows, found)?;
+            return pass(rows, flow, down);
         }
-        down.push(rows, flow)
+        for piece in pieces {
+            let places = UInt32Array::from_iter_values(piece.map(|at| at as u32));
+            let piece = rows.pick(&places).map_err(reject)?;
+            let found = self.look_up(number, &piece, flow)?;
+            let piece = self.join(piece, found)?;
+            pass(piece, flow, down)?;
+        }
+        Ok(())
     }
 
     /// Takes the rows of the table into the state.
@@ -75,18 +88,28 @@ impl Lookup {
         }
     }
 
-    /// The rows with what is found for each.
-    fn find(&self, number: usize, rows: Rows, flow: &Flow<'_, '_>) -> Result<Rows> {
+    /// What is stored for each row.
+    fn look_up<'f>(
+        &self,
+        number: usize,
+        rows: &Rows,
+        flow: &'f Flow<'_, '_>,
+    ) -> Result<Vec<Option<&'f [u8]>>> {
         let keys = self.key.evaluate(&rows.batch);
         let keys = keys
             .and_then(|v| v.into_array(rows.len()))
             .map_err(reject)?;
         let writer = Writer::new(&keys);
-        let mut found: Vec<Option<&[u8]>> = Vec::with_capacity(rows.len());
+        let mut found = Vec::with_capacity(rows.len());
         for at in 0..rows.len() {
             let key = keys.is_valid(at).then(|| place(number, &writer, at));
             found.push(key.and_then(|key| flow.ctx.get(&key)));
         }
+        Ok(found)
+    }
+
+    /// The rows with what is found for each.
+    fn join(&self, rows: Rows, mut found: Vec<Option<&[u8]>>) -> Result<Rows> {
         let mut batch = self.pairs(&rows, &found)?;
         if let Some(condition) = &self.condition {
             let holds = condition
@@ -125,6 +148,28 @@ impl Lookup {
         let columns: Vec<ArrayRef> = [rows.batch.columns(), table.columns()].concat();
         RecordBatch::try_new(self.schema.clone(), columns).map_err(reject)
     }
+}
+
+fn pass(rows: Rows, flow: &mut Flow<'_, '_>, down: &mut Down<'_>) -> Result<()> {
+    match rows.len() {
+        0 => Ok(()),
+        _ => down.push(rows, flow),
+    }
+}
+
+/// The rows in pieces, so that what is found for one piece is not too much at once: all may look up one large row.
+fn pieces(found: &[Option<&[u8]>]) -> Vec<Range<usize>> {
+    let (mut pieces, mut from, mut held) = (Vec::new(), 0, 0);
+    for (at, found) in found.iter().enumerate() {
+        let bytes = found.map_or(0, <[u8]>::len);
+        if at > from && held + bytes > FOUND_BYTES_MAX {
+            pieces.push(from..at);
+            (from, held) = (at, 0);
+        }
+        held += bytes;
+    }
+    pieces.push(from..found.len());
+    pieces
 }
 
 /// `number | value of the key`.

@@ -19,8 +19,7 @@ pub(super) fn written(
     columns: &SchemaRef,
 ) -> Result<String> {
     Ok(match format {
-        OutputFormat::Json => String::new(),
-        OutputFormat::Raw => ", raw".into(),
+        OutputFormat::Json | OutputFormat::Raw => String::new(),
         OutputFormat::Avro { .. } => {
             let schema = crate::format::encode::avro::schema(&statement.name, columns);
             let schema = schema.map_err(|text| Error::at(statement.query.place, text))?;

@@ -1,6 +1,7 @@
 //! Plans that would take without bound: refused before they are optimized, which computes constants, or given
 //! functions that look at what they would make before they make it.
 
+mod casts;
 mod growing;
 mod joined;
 mod made;
@@ -16,11 +17,13 @@ use growing::Growing;
 
 /// Most nodes of a plan. Queries of `WITH` that are named twice are there twice.
 const NODES_MAX: usize = 2_000;
+/// Most bytes of a constant, which may stand in every row.
+const LITERAL_BYTES_MAX: usize = 64 << 10;
 /// To so many characters a text may be filled up.
 const FILLED_MAX: i64 = 10_000;
 
-/// Functions whose results are as large as a number says: they are not there.
-pub(super) const LEFT_OUT: [&str; 9] = [
+/// Functions whose results are as large as a number says, or of a type that is not seen: they are not there.
+pub(super) const LEFT_OUT: [&str; 11] = [
     "repeat",
     "range",
     "generate_series",
@@ -30,6 +33,26 @@ pub(super) const LEFT_OUT: [&str; 9] = [
     "array_resize",
     "list_resize",
     "space",
+    // Of any type to any type.
+    "cast_to_type",
+    "try_cast_to_type",
+];
+
+/// What `arrow_cast` may make: single values of which it is known how large they are.
+const CAST_TO: [&str; 13] = [
+    "Boolean",
+    "Int",
+    "UInt",
+    "Float",
+    "Utf8",
+    "LargeUtf8",
+    "Binary",
+    "LargeBinary",
+    "Date",
+    "Time",
+    "Duration",
+    "Decimal",
+    "Null",
 ];
 
 /// The same plan, with the queries inside of its expressions, whose functions make no more than there is room for.
@@ -45,6 +68,7 @@ pub(super) fn bound(plan: LogicalPlan) -> Result<LogicalPlan> {
         }
         node.apply_expressions(|expr| expr.apply(check))
     })?;
+    casts::check(&plan)?;
     let bounded = plan.transform_up_with_subqueries(|node| {
         let names = NamePreserver::new(&node);
         node.map_expressions(|expr| {
@@ -61,6 +85,9 @@ fn check(expr: &Expr) -> Result<TreeNodeRecursion> {
         Expr::ScalarFunction(call) => filled(call)?,
         Expr::Cast(cast) => not_fixed(cast.field.data_type())?,
         Expr::TryCast(cast) => not_fixed(cast.field.data_type())?,
+        Expr::Literal(value, _) if value.size() > LITERAL_BYTES_MAX => {
+            return plan_err!("a constant of more than {LITERAL_BYTES_MAX} bytes");
+        }
         _ => {}
     }
     Ok(TreeNodeRecursion::Continue)
@@ -73,9 +100,16 @@ fn filled(ScalarFunction { func, args }: &ScalarFunction) -> Result<()> {
     if matches!(name, "lpad" | "rpad") && !args.get(1).is_some_and(literal) {
         return plan_err!("{name} takes a number of characters up to {FILLED_MAX}, as it is");
     }
-    let fixed = |arg: &Expr| arg.to_string().contains("Fixed");
-    if matches!(name, "arrow_cast" | "arrow_try_cast") && args.iter().skip(1).any(fixed) {
-        return plan_err!("{name} to a type of a fixed size is not supported");
+    if matches!(name, "arrow_cast" | "arrow_try_cast") {
+        let plain = |arg: &Expr| match arg {
+            Expr::Literal(ScalarValue::Utf8(Some(name)), _) => {
+                CAST_TO.iter().any(|known| name.starts_with(known))
+            }
+            _ => false,
+        };
+        if !args.get(1).is_some_and(plain) {
+            return plan_err!("{name} takes a type of single values, such as 'Int64'");
+        }
     }
     Ok(())
 }

@@ -1,11 +1,14 @@
-//! Window functions over rows that are there: the bounds of windows are columns like any other.
+//! What stands in FROM, over rows that are there: the bounds of windows are columns like any other, and so are the
+//! elements of lists.
 
+use super::unnest::UnnestNode;
 use super::window::{WINDOW_END, WINDOW_START, WindowKind, WindowNode};
 use crate::stream::TIMESTAMP;
 use datafusion::arrow::datatypes::DataType;
-use datafusion::common::{Result, plan_err};
+use datafusion::common::{Column, Result, ScalarValue, UnnestOptions, plan_err};
+use datafusion::functions_nested::expr_fn::cardinality;
 use datafusion::logical_expr::{
-    Expr, ExprSchemable, LogicalPlan, LogicalPlanBuilder, cast, col, lit,
+    Expr, ExprSchemable, LogicalPlan, LogicalPlanBuilder, cast, col, ident, lit, when,
 };
 
 /// Name of the numbers of the windows that a row is in.
@@ -63,4 +66,28 @@ fn each(rows: LogicalPlanBuilder, count: i64) -> Result<LogicalPlanBuilder> {
     let numbers = (0..count).map(|n| vec![lit(n)]).collect();
     let numbers = LogicalPlanBuilder::values(numbers)?.alias(NUMBERS)?;
     rows.cross_join(numbers.build()?)
+}
+
+/// The rows with an element each of a list.
+pub(super) fn unnested(node: &UnnestNode) -> Result<LogicalPlan> {
+    // No name of a column has it: '@' stands for what is ours.
+    const ELEMENT: &str = "@element";
+    let columns = || {
+        let columns = node.input.schema().columns();
+        columns.into_iter().map(Expr::Column)
+    };
+    let mut list = node.list.clone();
+    if node.outer {
+        // A list without elements keeps its row, as one that is null does.
+        let nothing = ScalarValue::try_new_null(&list.get_type(node.input.schema())?)?;
+        let is_empty = cardinality(list.clone()).eq(lit(0_u64));
+        list = when(is_empty, lit(nothing)).otherwise(list)?;
+    }
+    let options = UnnestOptions::new().with_preserve_nulls(node.outer);
+    let (relation, name) = node.names.clone();
+    LogicalPlanBuilder::from(node.input.clone())
+        .project(columns().chain([list.alias(ELEMENT)]))?
+        .unnest_columns_with_options(vec![Column::from_name(ELEMENT)], options)?
+        .project(columns().chain([ident(ELEMENT).alias_qualified(Some(relation), name)]))?
+        .build()
 }

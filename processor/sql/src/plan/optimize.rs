@@ -17,7 +17,7 @@ use std::sync::Arc;
 
 pub(super) fn optimize(plan: LogicalPlan) -> Result<LogicalPlan, DataFusionError> {
     let config = Arc::new(ConfigOptions::default());
-    let plan = Analyzer::new().execute_and_check(plan, &config, |_, _| {})?;
+    let plan = analyzed(plan)?;
     let rules = Optimizer::with_rules(vec![
         Arc::new(OptimizeUnions::new()),
         Arc::new(ReplaceDistinctWithAggregate::new()),
@@ -29,4 +29,9 @@ pub(super) fn optimize(plan: LogicalPlan) -> Result<LogicalPlan, DataFusionError
     let context =
         OptimizerContext::new_with_config_options(config).without_query_execution_start_time();
     rules.optimize(plan, &context, |_, _| {})
+}
+
+/// The plan with the types of all of its expressions.
+pub(super) fn analyzed(plan: LogicalPlan) -> Result<LogicalPlan, DataFusionError> {
+    Analyzer::new().execute_and_check(plan, &ConfigOptions::default(), |_, _| {})
 }

@@ -33,10 +33,7 @@ impl RelationPlanner for WindowFunctions {
         relation: TableFactor,
         context: &mut dyn RelationPlannerContext,
     ) -> Result<RelationPlanning> {
-        // Over what is there nothing was rewritten.
-        if !self.over_history
-            && let Some(plan) = rewritten(&relation, context)?
-        {
+        if let Some(plan) = self.rewritten(&relation, context)? {
             let planned = PlannedRelation::new(plan, None);
             return Ok(RelationPlanning::Planned(Box::new(planned)));
         }
@@ -100,21 +97,31 @@ impl RelationPlanner for WindowFunctions {
     }
 }
 
-/// What [`rewrite`] has put there.
-fn rewritten(
-    relation: &TableFactor,
-    context: &mut dyn RelationPlannerContext,
-) -> Result<Option<LogicalPlan>> {
-    if let Some(side) = rewrite::marked(relation) {
-        let input = context.plan(side.clone())?;
-        let node = Arc::new(AsOfNode { input });
-        return Ok(Some(LogicalPlan::Extension(Extension { node })));
-    }
-    let unnested = rewrite::unnested(relation);
-    unnested.map(|u| unnest::plan(u, context)).transpose()
-}
-
 impl WindowFunctions {
+    /// What [`rewrite`] has put there.
+    fn rewritten(
+        &self,
+        relation: &TableFactor,
+        context: &mut dyn RelationPlannerContext,
+    ) -> Result<Option<LogicalPlan>> {
+        if let Some(side) = rewrite::marked(relation) {
+            let input = context.plan(side.clone())?;
+            let node = Arc::new(AsOfNode { input });
+            return Ok(Some(LogicalPlan::Extension(Extension { node })));
+        }
+        let Some(unnested) = rewrite::unnested(relation) else {
+            return Ok(None);
+        };
+        let node = unnest::plan(unnested, context)?;
+        let plan = match self.over_history {
+            true => history::unnested(&node)?,
+            false => LogicalPlan::Extension(Extension {
+                node: Arc::new(node),
+            }),
+        };
+        Ok(Some(plan))
+    }
+
     fn plan(
         &self,
         function: &str,

@@ -15,7 +15,7 @@ pub(crate) struct UnnestNode {
     /// Rows without an element are kept.
     pub(crate) outer: bool,
     /// Names of the relation and of the column with the element.
-    names: (String, String),
+    pub(super) names: (String, String),
     schema: DFSchemaRef,
 }
 

@@ -272,9 +272,7 @@ fn table_with_joins(table: &TableWithJoins, over: Over, place: Location) -> Resu
         no(*global, place, "GLOBAL")?;
         table_factor(relation, over, place)?;
         match relation {
-            TableFactor::Table { name, .. } if is_unnest(name) => {
-                unnest(join_operator, over, place)?;
-            }
+            TableFactor::Table { name, .. } if is_unnest(name) => unnest(join_operator, place)?,
             _ => join(join_operator, over, place)?,
         }
     }
@@ -308,11 +306,7 @@ pub(crate) fn is_unnest(name: &ObjectName) -> bool {
 }
 
 /// A join with `UNNEST` has no condition of its own.
-fn unnest(operator: &JoinOperator, over: Over, place: Location) -> Result<()> {
-    if over == Over::History {
-        let text = "UNNEST in FROM takes a query with EMIT: write SELECT unnest(list) FROM stream";
-        return Err(Error::at(place, text));
-    }
+fn unnest(operator: &JoinOperator, place: Location) -> Result<()> {
     let constraint = match operator {
         JoinOperator::Join(c) | JoinOperator::Inner(c) | JoinOperator::CrossJoin(c) => c,
         JoinOperator::Left(c) | JoinOperator::LeftOuter(c) => c,

@@ -462,6 +462,11 @@ fn a_column_that_avro_has_no_name_for_is_refused() {
     };
     let said = refused("format = 'avro'", "SELECT n + 1 FROM t");
     assert!(said.contains("with AS"), "{said}");
+    let said = refused(
+        "format = 'avro'",
+        "SELECT named_struct('a', n, 'a', n) AS x FROM t",
+    );
+    assert!(said.contains("one field 'a'"), "{said}");
     let said = refused("schema_id = 1", "SELECT n FROM t");
     assert!(said.contains("no option 'schema_id'"), "{said}");
 }

@@ -36,6 +36,13 @@ fn record(name: &str, fields: &Fields, records: &mut u32) -> Result<serde_json::
         let kind = kind(name, field.data_type(), records)?;
         Ok(json!({"name": field.name(), "type": ["null", kind]}))
     };
+    let mut names = std::collections::BTreeSet::new();
+    if let Some(twice) = fields.iter().find(|f| !names.insert(f.name())) {
+        return Err(format!(
+            "format 'avro' has one field '{}': give the other one another name with AS",
+            twice.name()
+        ));
+    }
     let fields = fields.iter().map(|f| one(f, records));
     let fields = fields.collect::<Result<Vec<_>, _>>()?;
     Ok(json!({"type": "record", "name": name, "fields": fields}))
@@ -77,11 +84,12 @@ pub(crate) struct Avro {
 }
 
 impl Avro {
-    pub(super) fn new(schema_id: Option<u32>, batch: &RecordBatch) -> Self {
-        Self {
-            schema_id,
-            columns: batch.columns().iter().map(Value::new).collect(),
-        }
+    /// # Errors
+    /// A number that Avro does not have.
+    pub(super) fn new(schema_id: Option<u32>, batch: &RecordBatch) -> Result<Self, String> {
+        let columns: Vec<Value> = batch.columns().iter().map(Value::new).collect();
+        columns.iter().try_for_each(fits)?;
+        Ok(Self { schema_id, columns })
     }
 
     /// Appends the record of a row, behind the number of its schema if it has one.
@@ -91,6 +99,18 @@ impl Avro {
             out.extend_from_slice(&id.to_be_bytes());
         }
         self.columns.iter().for_each(|c| write(c, row, out));
+    }
+}
+
+fn fits(value: &Value) -> Result<(), String> {
+    match &value.kind {
+        Kind::Unsigned(v) => match v.iter().find(|n| i64::try_from(**n).is_err()) {
+            Some(n) => Err(format!("{n} is too large for a long of Avro")),
+            None => Ok(()),
+        },
+        Kind::List(_, child) => fits(child),
+        Kind::Struct(children) => children.iter().try_for_each(|(_, c)| fits(c)),
+        _ => Ok(()),
     }
 }
 
@@ -106,7 +126,7 @@ fn write(value: &Value, row: usize, out: &mut Vec<u8>) {
         // There are no seconds in Avro.
         Kind::Times(v, 0) => long(v[row].saturating_mul(1000), out),
         Kind::Times(v, _) => long(v[row], out),
-        Kind::Unsigned(v) => long(i64::try_from(v[row]).unwrap_or(i64::MAX), out),
+        Kind::Unsigned(v) => long(v[row] as i64, out),
         Kind::Floats(v) => out.extend_from_slice(&v[row].to_le_bytes()),
         Kind::Floats32(v) => out.extend_from_slice(&v[row].to_le_bytes()),
         Kind::Text(a) => bytes(a.as_string::<i32>().value(row).as_bytes(), out),

@@ -19,6 +19,8 @@ pub(super) struct Pairs<'j> {
     rows: &'j Rows,
     /// Bytes of the largest new row.
     new_bytes: usize,
+    /// Bytes of the stored rows that wait to be paired.
+    stored_bytes: usize,
     new: Vec<u32>,
     stored: Vec<StoredRow>,
     /// For each new row whether it is in a pair that holds.
@@ -32,6 +34,7 @@ impl<'j> Pairs<'j> {
             port,
             rows,
             new_bytes: rows.widest(),
+            stored_bytes: 0,
             new: Vec::new(),
             stored: Vec::new(),
             matched: vec![false; rows.len()],
@@ -44,19 +47,13 @@ impl<'j> Pairs<'j> {
 
     pub(super) fn add(&mut self, new: usize, stored: StoredRow) {
         self.new.push(new as u32);
+        self.stored_bytes += stored.row.len();
         self.stored.push(stored);
     }
 
-    /// Gives out what there is if it is much, so that the pairs of a unit need not all be held.
-    pub(super) fn push_if_many(
-        &mut self,
-        flow: &mut Flow<'_, '_>,
-        down: &mut Down<'_>,
-    ) -> Result<()> {
-        match self.new.len() < PAIRS_MAX {
-            true => Ok(()),
-            false => self.push(flow, down),
-        }
+    /// Whether there is so much that it is to be given out: the pairs of a unit need not all be held.
+    pub(super) fn is_much(&self) -> bool {
+        self.new.len() >= PAIRS_MAX || self.stored_bytes > PAIRS_BYTES_MAX
     }
 
     /// Gives out the rest. Says for each new row whether it is in a pair that holds.
@@ -70,11 +67,12 @@ impl<'j> Pairs<'j> {
     }
 
     /// Gives the pairs that hold to `down`, and notes it at the stored rows.
-    fn push(&mut self, flow: &mut Flow<'_, '_>, down: &mut Down<'_>) -> Result<()> {
+    pub(super) fn push(&mut self, flow: &mut Flow<'_, '_>, down: &mut Down<'_>) -> Result<()> {
         let (new, stored) = (
             std::mem::take(&mut self.new),
             std::mem::take(&mut self.stored),
         );
+        self.stored_bytes = 0;
         let stored_bytes = stored.iter().map(|s| s.row.len()).max().unwrap_or(0);
         let most = PAIRS_BYTES_MAX / (self.new_bytes + stored_bytes).max(1);
         let most = most.clamp(1, PAIRS_MAX);

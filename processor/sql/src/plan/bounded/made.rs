@@ -1,6 +1,8 @@
 //! How much a function would make, before it does.
 
-use super::size::{Texts, of_value};
+use super::size::{self, Texts, of_value};
+use datafusion::arrow::array::{Array, ArrayRef, AsArray};
+use datafusion::arrow::datatypes::{DataType, Float32Type, Float64Type};
 use datafusion::common::{Result, ScalarValue};
 use datafusion::logical_expr::ColumnarValue;
 
@@ -23,14 +25,20 @@ pub(super) enum Growth {
     Swapped,
     /// As many characters as the second argument says.
     Filled,
-    /// The digits of the bytes of the first.
-    Digits,
+    /// The first argument so many times.
+    Times(u64),
+    /// The second argument, which says how the first is written, so many times.
+    Written(u64),
+    /// Lists side by side, each as long as the longest.
+    Zipped,
     /// It makes little, but compares each character of one argument with each of the other.
     Compared,
 }
 
-/// Most bytes that an element takes as text beyond those that it has.
+/// Most bytes that an element takes as text beyond those that it has, if it is not a fraction.
 const ELEMENT_TEXT_BYTES: u64 = 32;
+/// Most bytes of an element that is no list and no text.
+const ELEMENT_BYTES: u64 = 16;
 /// Most bytes of a character.
 const CHAR_BYTES: u64 = 4;
 
@@ -48,30 +56,43 @@ pub(super) fn made(growth: Growth, args: &[ColumnarValue], rows: usize) -> Resul
         }
         Growth::Replaced => replaced(args, rows)?,
         Growth::Matched => {
-            let each = |s: &str, _: &str, by: &str| {
-                let (text, by) = (s.len() as u64, by.len() as u64);
-                // A reference takes two characters, and all that one refers to is in the text once.
-                let found = (text + 1).saturating_mul(by);
-                found.saturating_add(text.saturating_mul(by / 2 + 1))
+            let flags = args.get(3).map(Texts::of).transpose()?;
+            let each = |row: usize, s: &str, _: &str, by: &str| {
+                let (text, size) = (s.len() as u64, by.len() as u64);
+                let all = flags.as_ref().is_some_and(|f| f.get(row).contains('g'));
+                let times = if all { text + 1 } else { 1 };
+                // All that a reference refers to is in the text once.
+                let references = by.bytes().filter(|b| matches!(b, b'\\' | b'$')).count() as u64;
+                let kept = text.saturating_mul(references + 1);
+                kept.saturating_add(times.saturating_mul(size))
             };
             by_row(args, rows, each)?
         }
         Growth::Groups => {
-            let each = |s: &str, pattern: &str, _: &str| {
+            let each = |_: usize, s: &str, pattern: &str, _: &str| {
                 let groups = pattern.bytes().filter(|b| *b == b'(').count() as u64;
-                (s.len() as u64).saturating_mul(groups + 1)
+                (s.len() as u64 + ELEMENT_BYTES).saturating_mul(groups + 1)
             };
             by_row(args, rows, each)?
         }
         Growth::Elements => {
-            let elements = elements(args, rows);
-            let by = longest(args.get(1), rows)?;
-            size(0)?.saturating_add(elements.saturating_mul(by + ELEMENT_TEXT_BYTES))
+            let (between, null) = (longest(args.get(1), rows)?, longest(args.get(2), rows)?);
+            let lists = lists(args, rows)?;
+            let each = between.saturating_add(null.max(ELEMENT_TEXT_BYTES));
+            let of_elements = lists.elements.saturating_mul(each);
+            size(0)?
+                .saturating_add(of_elements)
+                .saturating_add(lists.fractions)
         }
         Growth::Swapped => {
-            // An element that all are swapped for may be the largest one.
-            let by = args.get(2).map_or(Ok(0), |a| of_value(a, 1))?;
-            size(0)?.saturating_add(elements(args, rows).saturating_mul(by))
+            let largest = args.get(2).map_or(Ok(0), size::largest)?;
+            let swapped = lists(args, rows)?.elements.saturating_mul(largest);
+            size(0)?.saturating_add(swapped)
+        }
+        Growth::Zipped => {
+            let most = lists(args, rows)?;
+            let width = ELEMENT_BYTES * args.len() as u64;
+            sum(args, rows)?.saturating_add(most.longest.saturating_mul(width))
         }
         Growth::Filled => {
             let characters = match args.get(1) {
@@ -81,9 +102,12 @@ pub(super) fn made(growth: Growth, args: &[ColumnarValue], rows: usize) -> Resul
             // What is longer is cut.
             characters.saturating_mul(CHAR_BYTES * rows as u64)
         }
-        Growth::Digits => size(0)?.saturating_mul(2),
+        Growth::Times(times) => size(0)?.saturating_mul(times),
+        Growth::Written(times) => size(1)?.saturating_mul(times),
         Growth::Compared => {
-            let each = |a: &str, b: &str, _: &str| (a.len() as u64).saturating_mul(b.len() as u64);
+            let each = |_: usize, a: &str, b: &str, _: &str| {
+                (a.len() as u64).saturating_mul(b.len() as u64)
+            };
             by_row(args, rows, each)?
         }
     })
@@ -98,18 +122,18 @@ fn sum(args: &[ColumnarValue], rows: usize) -> Result<u64> {
 fn by_row(
     args: &[ColumnarValue],
     rows: usize,
-    each: impl Fn(&str, &str, &str) -> u64,
+    each: impl Fn(usize, &str, &str, &str) -> u64,
 ) -> Result<u64> {
     let texts = args.iter().take(3).map(Texts::of);
     let texts = texts.collect::<Result<Vec<_>>>()?;
     let text = |at: usize, row: usize| texts.get(at).map_or("", |t| t.get(row));
-    let sum = (0..rows).map(|row| each(text(0, row), text(1, row), text(2, row)));
+    let sum = (0..rows).map(|row| each(row, text(0, row), text(1, row), text(2, row)));
     Ok(sum.fold(0, u64::saturating_add))
 }
 
 /// Finding what is replaced takes as long as replacing it: it is done only where it matters.
 fn replaced(args: &[ColumnarValue], rows: usize) -> Result<u64> {
-    let at_most = |s: &str, from: &str, to: &str| {
+    let at_most = |_: usize, s: &str, from: &str, to: &str| {
         let times = (s.len() / from.len().max(1) + 1) as u64;
         times.saturating_mul(to.len() as u64) + s.len() as u64
     };
@@ -117,30 +141,69 @@ fn replaced(args: &[ColumnarValue], rows: usize) -> Result<u64> {
     if bound <= super::growing::MADE_BYTES_MAX {
         return Ok(bound);
     }
-    by_row(args, rows, |s, from, to| {
+    by_row(args, rows, |_, s, from, to| {
         let times = s.matches(from).count() as u64;
         times.saturating_mul(to.len() as u64) + s.len() as u64
     })
 }
 
-/// The elements of the lists of the first argument, at most.
-fn elements(args: &[ColumnarValue], rows: usize) -> u64 {
-    use datafusion::arrow::array::{Array, ArrayRef, AsArray};
-    use datafusion::arrow::datatypes::DataType;
-    fn of(array: &ArrayRef) -> u64 {
-        match array.data_type() {
-            DataType::List(_) => of(array.as_list::<i32>().values()),
-            DataType::LargeList(_) => of(array.as_list::<i64>().values()),
-            _ => array.len() as u64,
+/// What is known of lists.
+#[derive(Default)]
+struct Lists {
+    /// Elements of those of the first argument, those of lists in them counted in place of these.
+    elements: u64,
+    /// Bytes of their fractions as text, which may be as long as 10 to the 308th, in full.
+    fractions: u64,
+    /// For each row the length of its longest list, together.
+    longest: u64,
+}
+
+fn lists(args: &[ColumnarValue], rows: usize) -> Result<Lists> {
+    let mut found = Lists::default();
+    let mut lengths = vec![0; rows];
+    for (at, arg) in args.iter().enumerate() {
+        let array = arg.to_array(rows)?;
+        if let Some(list) = array.as_list_opt::<i32>() {
+            for (row, longest) in lengths.iter_mut().enumerate() {
+                *longest = (list.value_length(row) as u64).max(*longest);
+            }
+        }
+        if at == 0 {
+            innermost(&array, &mut found);
         }
     }
-    match args.first() {
-        Some(ColumnarValue::Array(array)) => of(array),
-        Some(ColumnarValue::Scalar(scalar)) => {
-            let array = scalar.to_array().map_or(0, |a| of(&a));
-            array.saturating_mul(rows as u64)
+    found.longest = lengths.into_iter().sum();
+    Ok(found)
+}
+
+/// Counts the elements of lists, only of those rows that are in a slice.
+fn innermost(array: &ArrayRef, found: &mut Lists) {
+    match array.data_type() {
+        DataType::List(_) => {
+            let list = array.as_list::<i32>();
+            let offsets = list.value_offsets();
+            let (from, to) = (offsets[0] as usize, offsets[list.len()] as usize);
+            innermost(&list.values().slice(from, to - from), found);
         }
-        None => 0,
+        DataType::Float64 => {
+            found.elements += array.len() as u64;
+            let values = array.as_primitive::<Float64Type>().values();
+            found.fractions += values.iter().map(|v| digits(*v)).sum::<u64>();
+        }
+        DataType::Float32 => {
+            found.elements += array.len() as u64;
+            let values = array.as_primitive::<Float32Type>().values();
+            found.fractions += values.iter().map(|v| digits(f64::from(*v))).sum::<u64>();
+        }
+        _ => found.elements += array.len() as u64,
+    }
+}
+
+/// Zeros of a number in full, before or behind its digits.
+fn digits(number: f64) -> u64 {
+    match number.is_normal() {
+        true => number.abs().log10().abs() as u64,
+        false => 330,
     }
 }
 

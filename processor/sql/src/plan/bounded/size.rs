@@ -27,7 +27,12 @@ pub(super) fn of(array: &dyn Array) -> u64 {
             let entries = map.entries().slice(from as usize, (to - from) as usize);
             4 * rows + of(&entries)
         }
-        other => rows * other.primitive_width().unwrap_or(16) as u64,
+        DataType::Boolean | DataType::Null => rows,
+        other => match other.primitive_width() {
+            Some(width) => rows * width as u64,
+            // It is not known how values are shared in it.
+            None => array.get_array_memory_size() as u64,
+        },
     }
 }
 
@@ -56,6 +61,16 @@ pub(super) fn of_value(value: &ColumnarValue, rows: usize) -> Result<u64> {
         ColumnarValue::Array(array) => of(array),
         ColumnarValue::Scalar(scalar) => of(&scalar.to_array()?).saturating_mul(rows as u64),
     })
+}
+
+/// Bytes of the largest value of an argument, at most.
+pub(super) fn largest(value: &ColumnarValue) -> Result<u64> {
+    let array = match value {
+        ColumnarValue::Array(array) => array.clone(),
+        ColumnarValue::Scalar(scalar) => scalar.to_array()?,
+    };
+    let one = |row: usize| of(&array.slice(row, 1));
+    Ok((0..array.len()).map(one).max().unwrap_or(0))
 }
 
 /// The texts of an argument, one for each row.

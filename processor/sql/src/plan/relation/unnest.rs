@@ -5,14 +5,12 @@ use crate::plan::rewrite::Unnested;
 use crate::plan::unnest::UnnestNode;
 use datafusion::common::{Result, plan_err};
 use datafusion::logical_expr::planner::RelationPlannerContext;
-use datafusion::logical_expr::{Extension, LogicalPlan};
 use datafusion::sql::sqlparser::ast::{Expr as SqlExpr, TableAlias};
-use std::sync::Arc;
 
 pub(super) fn plan(
     unnested: Unnested<'_>,
     context: &mut dyn RelationPlannerContext,
-) -> Result<LogicalPlan> {
+) -> Result<UnnestNode> {
     let Unnested {
         input,
         name,
@@ -40,8 +38,5 @@ pub(super) fn plan(
         }
     };
     let planned = context.sql_to_expr(list.clone(), input.schema())?;
-    let node = at(UnnestNode::new(input, planned, outer, names), list)?;
-    Ok(LogicalPlan::Extension(Extension {
-        node: Arc::new(node),
-    }))
+    at(UnnestNode::new(input, planned, outer, names), list)
 }
