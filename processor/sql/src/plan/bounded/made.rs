@@ -162,14 +162,21 @@ fn lists(args: &[ColumnarValue], rows: usize) -> Result<Lists> {
     let mut found = Lists::default();
     let mut lengths = vec![0; rows];
     for (at, arg) in args.iter().enumerate() {
-        let array = arg.to_array(rows)?;
+        // A constant stands in every row.
+        let (array, times) = match arg {
+            ColumnarValue::Array(array) => (array.clone(), 1),
+            ColumnarValue::Scalar(scalar) => (scalar.to_array()?, rows as u64),
+        };
         if let Some(list) = array.as_list_opt::<i32>() {
             for (row, longest) in lengths.iter_mut().enumerate() {
+                let row = if times == 1 { row } else { 0 };
                 *longest = (list.value_length(row) as u64).max(*longest);
             }
         }
         if at == 0 {
             innermost(&array, &mut found);
+            found.elements = found.elements.saturating_mul(times);
+            found.fractions = found.fractions.saturating_mul(times);
         }
     }
     found.longest = lengths.into_iter().sum();
