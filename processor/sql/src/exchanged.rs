@@ -78,7 +78,7 @@ impl Exchanged {
                 continue;
             };
             let reading = self.open(&mut open, &row)?;
-            reading.times_ms.push(record.view.timestamp);
+            reading.times_ms.push(row.time_ms);
             reading.causes.push(number as u32);
             let mut rest = row.values;
             for reader in &mut reading.readers {

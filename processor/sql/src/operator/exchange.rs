@@ -3,8 +3,11 @@
 //!
 //! ```text
 //! key:   the values that rows which meet have in common; none: for every partition
-//! value: edge 1 | late 1 | watermark 8 | key of the original record: size 4 and bytes | values
+//! value: edge 1 | late 1 | watermark 8 | event time 8 | key of the original record: size 4 and bytes | values
 //! ```
+//! The timestamp of the record is the clock's: what an exchange keeps goes by how long ago it was written, however old
+//! the rows are.
+//!
 //! Numbers little-endian. `edge` says where the row goes on; 255 is no row, and tells the time only. `late` is
 //! [`Rows::report_late`]. The watermark is the one that the task which wrote the record had before the unit: rows of a
 //! unit leave in another order than they came in, and none may be late because of another. A
@@ -50,6 +53,7 @@ impl Exchange {
             bytes.clear();
             bytes.extend_from_slice(&[self.edge, u8::from(rows.report_late)]);
             bytes.extend_from_slice(&watermark_ms.to_le_bytes());
+            bytes.extend_from_slice(&rows.marks.times_ms[row].to_le_bytes());
             let original = flow.key_of(cause_row);
             let size = original.map_or(NO_KEY, |k| k.len() as u32);
             bytes.extend_from_slice(&size.to_le_bytes());
@@ -59,9 +63,9 @@ impl Exchange {
                 rekeyed: true,
                 ..flow.cause_of(cause_row)
             };
-            let time_ms = rows.marks.times_ms[row];
+            let now_ms = flow.ctx.now_ms();
             flow.ctx
-                .emit_for(cause, time_ms, Some(&key), Some(&bytes), &[]);
+                .emit_for(cause, now_ms, Some(&key), Some(&bytes), &[]);
         }
         Ok(())
     }
@@ -79,7 +83,7 @@ pub(crate) fn tell_time(bulk: &Bulk<'_>, ctx: &mut Context<'_>) {
         offset: last.view.offset,
         rekeyed: true,
     };
-    ctx.emit_for(cause, last.view.timestamp, None, Some(&bytes), &[]);
+    ctx.emit_for(cause, ctx.now_ms(), None, Some(&bytes), &[]);
 }
 
 /// What a record of an exchange says.
@@ -93,6 +97,8 @@ pub(crate) struct Read<'a> {
 pub(crate) struct ReadRow<'a> {
     pub(crate) edge: usize,
     pub(crate) report_late: bool,
+    /// Its event time.
+    pub(crate) time_ms: i64,
     /// The key of the record that the row comes from.
     pub(crate) key: Option<&'a [u8]>,
     pub(crate) values: &'a [u8],
@@ -107,6 +113,7 @@ pub(crate) fn read(value: &[u8]) -> Option<Read<'_>> {
         let row = None;
         return rest.is_empty().then_some(Read { watermark_ms, row });
     }
+    let (time, rest) = rest.split_first_chunk()?;
     let (size, rest) = rest.split_first_chunk()?;
     let (key, values) = match u32::from_le_bytes(*size) {
         NO_KEY => (None, rest),
@@ -118,6 +125,7 @@ pub(crate) fn read(value: &[u8]) -> Option<Read<'_>> {
     let row = Some(ReadRow {
         edge: usize::from(*edge),
         report_late: *late == 1,
+        time_ms: i64::from_le_bytes(*time),
         key,
         values,
     });
@@ -132,11 +140,12 @@ mod tests {
     fn what_is_cut_off_is_no_record_of_an_exchange() {
         let mut bytes = vec![3, 1];
         bytes.extend_from_slice(&7_i64.to_le_bytes());
+        bytes.extend_from_slice(&5_i64.to_le_bytes());
         bytes.extend_from_slice(&2_u32.to_le_bytes());
         bytes.extend_from_slice(b"kvv");
         let whole = read(&bytes).unwrap();
         let row = whole.row.unwrap();
-        assert_eq!((whole.watermark_ms, row.edge), (Some(7), 3));
+        assert_eq!((whole.watermark_ms, row.edge, row.time_ms), (Some(7), 3, 5));
         assert_eq!((row.key, row.values), (Some(&b"kv"[..]), &b"v"[..]));
         for cut in 0..bytes.len() - 1 {
             assert!(read(&bytes[..cut]).is_none(), "{cut} bytes");

@@ -175,6 +175,25 @@ fn rows_of_a_group_meet_wherever_they_come_from() {
     );
 }
 
+/// What an exchange keeps goes by its records' timestamps: rows of years ago must not be gone before they are read.
+#[test]
+fn records_of_an_exchange_have_the_time_of_the_clock_and_rows_their_own() {
+    let (_, mut shards) = spread(BY_MINUTE);
+    let now_ms = shards.fronts[0].now_ms;
+    for partition in 1..=3 {
+        shards.send(partition, &[click(5, "a"), click(120, "end")]);
+    }
+    for front in &mut shards.fronts {
+        while front.step() {}
+        assert!(!front.exchanged.is_empty());
+        assert!(front.exchanged.iter().all(|r| r.timestamp == now_ms));
+    }
+    run(&mut shards);
+    let outs: Vec<_> = shards.backs.iter().flat_map(|b| &b.outs).collect();
+    assert_eq!(outs.len(), 1);
+    assert_eq!(outs[0].timestamp, 59_999, "one millisecond before the end");
+}
+
 #[test]
 fn time_goes_on_when_the_slowest_part_does_and_where_no_rows_go() {
     let (_, mut shards) = spread(BY_MINUTE);
