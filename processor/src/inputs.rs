@@ -1,8 +1,8 @@
 //! The input partitions of a task: positions, watermarks, and which of them are idle.
 //!
 //! A partition's watermark is the largest timestamp seen, capped to a little ahead of the clock,
-//! minus the allowed disorder. The task's is the lowest among partitions that are not idle. Neither
-//! ever goes back. `ts < watermark` is final.
+//! minus the allowed disorder. The task's is the lowest among partitions that are not idle, or
+//! the highest where all are. Neither ever goes back. `ts < watermark` is final.
 
 use crate::pipeline::PipelineOptions;
 use flowstone_wire::{Offset, PartitionId};
@@ -175,11 +175,12 @@ impl Inputs {
     }
 
     fn raise_watermark(&mut self) {
-        let active = self.list.iter().filter(|i| !i.idle && !i.timeless);
-        if let Some(lowest_ms) = active.map(|i| i.watermark_ms).min()
-            && lowest_ms > self.watermark_ms
-        {
-            self.watermark_ms = lowest_ms;
+        let timed = || self.list.iter().filter(|i| !i.timeless);
+        let lowest_ms = timed().filter(|i| !i.idle).map(|i| i.watermark_ms).min();
+        // Where all are idle none holds another one back.
+        let reached_ms = lowest_ms.or_else(|| timed().map(|i| i.watermark_ms).max());
+        if let Some(reached_ms) = reached_ms.filter(|ms| *ms > self.watermark_ms) {
+            self.watermark_ms = reached_ms;
             self.watermark_changed = true;
         }
     }
@@ -221,11 +222,12 @@ impl Inputs {
 
     /// When the watermark may move because a partition becomes idle, if nothing arrives.
     pub(crate) fn idle_deadline_ms(&self, options: &PipelineOptions) -> Option<i64> {
-        let active = || self.list.iter().filter(|i| !i.idle && !i.timeless);
-        if !active().any(|i| i.watermark_ms > self.watermark_ms) {
+        let timed = || self.list.iter().filter(|i| !i.timeless);
+        if !timed().any(|i| i.watermark_ms > self.watermark_ms) {
             return None;
         }
-        active()
+        timed()
+            .filter(|i| !i.idle)
             .filter(|i| i.watermark_ms <= self.watermark_ms)
             .filter_map(|i| i.active_ms)
             .map(|active_ms| active_ms.saturating_add(options.idle_ms.max(1)))

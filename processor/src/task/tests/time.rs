@@ -120,18 +120,20 @@ fn the_slowest_partition_holds_back_until_it_is_idle() {
 }
 
 #[test]
-fn if_all_partitions_are_idle_the_watermark_stays() {
+fn if_all_partitions_are_idle_the_latest_says_what_time_it_is() {
     let mut rig = Rig::new(&alarm_clock(OPTIONS), &[0, 1]);
     rig.send(0, &[(500, None, Some("event 450 a"))]);
     rig.send(1, &[(400, None, Some("x"))]);
     rig.run_at(10_000);
-    rig.run_at(90_000);
     assert_eq!(rig.task.watermark(), 400);
-    assert_eq!(rig.task.deadline(), None, "nothing to wait for");
-    rig.send(0, &[(501, None, Some("x"))]);
-    rig.run_at(90_001);
-    assert_eq!(rig.task.watermark(), 501);
+    assert_eq!(rig.task.deadline(), Some(40_000), "then both are idle");
+    rig.run_at(40_000);
+    assert_eq!(rig.task.watermark(), 500);
     assert_eq!(rig.values("out"), ["a 450 wm 450"]);
+    assert_eq!(rig.task.deadline(), None, "nothing to wait for");
+    rig.send(1, &[(499, None, Some("x"))]);
+    rig.run_at(90_001);
+    assert_eq!(rig.task.watermark(), 500, "never back");
 }
 
 #[test]
