@@ -219,12 +219,15 @@ fn results(rig: &mut Rig) -> Vec<Value> {
     values.iter().map(read).collect()
 }
 
-/// Times and days as milliseconds since 1970, and a small float as it is.
+/// Times and days as milliseconds since 1970, and a small float as it is. Years beyond four digits, which
+/// only damaged values have, stay text.
 fn with_numbers(mut row: Value) -> Value {
     for name in ["day", "ms", "us"] {
         if let Some(Value::String(text)) = row.get(name) {
             let behind = if text.len() == 10 { "T00:00:00Z" } else { "" };
-            row[name] = parse_ms(&format!("{text}{behind}")).unwrap().into();
+            if let Some(ms) = parse_ms(&format!("{text}{behind}")) {
+                row[name] = ms.into();
+            }
         }
     }
     // Written with as few digits as tell it from others of its size.
