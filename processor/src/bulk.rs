@@ -15,6 +15,7 @@ use crate::context::Context;
 use crate::processor::{ProcessError, Processor, Timer};
 use crate::record::Record;
 use flowstone_wire::{PartitionId, RecordView};
+use serde::{Deserialize, Serialize};
 
 /// One record of the input, with where it came from.
 #[derive(Clone, Copy, Debug)]
@@ -41,22 +42,56 @@ pub struct Bulk<'a> {
     pub readable: &'a [bool],
 }
 
+/// What a record says about the time of its partition.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Reading {
+    /// What the watermark of the partition may come to, milliseconds since 1970; `None`: it says nothing about time.
+    pub time_ms: Option<i64>,
+    /// Whoever writes the partition has nothing more for now. Counts where
+    /// [`crate::SourceOptions::told`] is set.
+    pub idle: bool,
+}
+
+impl From<Option<i64>> for Reading {
+    fn from(time_ms: Option<i64>) -> Self {
+        let idle = false;
+        Self { time_ms, idle }
+    }
+}
+
+/// How far a task is in event time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TaskTime {
+    /// Milliseconds since 1970; `i64::MIN` as long as it is not known.
+    pub watermark_ms: i64,
+    /// No partition has had something to read for a while: others need not wait for this task.
+    pub idle: bool,
+}
+
 /// The first stage of a pipeline, taking many records at once.
 ///
 /// What is said of [`Processor`] about state and fields holds here too, with one exception: what
 /// [`Self::read`] keeps is for the call of [`Self::process`] that follows.
 pub trait BulkProcessor: Send {
-    /// Reads the records. Gives for each the time that the watermark of its partition may come to,
-    /// milliseconds since 1970 (`None`: it says nothing about time), or why it cannot be read.
+    /// Reads the records. Gives for each what it says about time, or why it cannot be read.
     ///
     /// Called again with a part of the same records if dealing with all of them fails.
-    fn read(&mut self, records: &[BulkRecord<'_>]) -> Vec<Result<Option<i64>, String>>;
+    fn read(&mut self, records: &[BulkRecord<'_>]) -> Vec<Result<Reading, String>>;
 
     /// Deals with the records that were read last.
     ///
     /// # Errors
     /// [`ProcessError`]; all that these records caused is then undone.
     fn process(&mut self, bulk: &Bulk<'_>, ctx: &mut Context<'_>) -> Result<(), ProcessError>;
+
+    /// Tells the tasks behind an exchange how far this one is: at the end of a step in which that changed, and when
+    /// the task has become idle.
+    ///
+    /// # Errors
+    /// [`ProcessError`]; it is told again at the next step.
+    fn tell_time(&mut self, _: TaskTime, _: &mut Context<'_>) -> Result<(), ProcessError> {
+        Ok(())
+    }
 
     /// Takes a timer that this stage has set and whose time has come.
     ///

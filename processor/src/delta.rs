@@ -1,5 +1,7 @@
 //! What a step changed: the outputs to append, and the changes to replay.
 
+use crate::bulk::TaskTime;
+use crate::inputs::Writer;
 use crate::output::Outputs;
 use crate::pipeline::StageId;
 use crate::processor::TimeKind;
@@ -10,7 +12,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::fmt;
 
 /// The first byte of an encoded [`DeltaState`]. A change of the layout takes another number.
-const FORMAT: u8 = 1;
+const FORMAT: u8 = 2;
 
 /// What one step gives out; all of it counts, or nothing.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -31,6 +33,8 @@ pub struct DeltaState {
     pub(crate) watermark_ms: Option<i64>,
     /// If event timers that are due have not all fired.
     pub(crate) clock: Option<EventClock>,
+    /// If the tasks behind an exchange were told another time.
+    pub(crate) told: Option<TaskTime>,
     pub(crate) states: Vec<StateChange>,
     pub(crate) timers: Vec<TimerChange>,
 }
@@ -41,6 +45,7 @@ pub(crate) struct InputChange {
     pub(crate) partition: PartitionId,
     pub(crate) position: Offset,
     pub(crate) watermark_ms: i64,
+    pub(crate) writer: Writer,
 }
 
 /// State set or, without a value, removed.
@@ -71,6 +76,7 @@ impl DeltaState {
     pub fn is_empty(&self) -> bool {
         self.inputs.is_empty()
             && self.watermark_ms.is_none()
+            && self.told.is_none()
             && self.states.is_empty()
             && self.timers.is_empty()
     }
@@ -159,9 +165,14 @@ mod tests {
                 partition: PartitionId(1024),
                 position: Offset(7),
                 watermark_ms: -3,
+                writer: Writer::Idle,
             }],
             watermark_ms: Some(i64::MIN),
             clock: Some(EventClock::firing(5, 1)),
+            told: Some(TaskTime {
+                watermark_ms: -3,
+                idle: true,
+            }),
             states: vec![StateChange {
                 stage: StageId(9),
                 key: Blob(vec![0, 255]),
@@ -185,9 +196,10 @@ mod tests {
         assert_eq!(DeltaState::decode(&bytes[1..]).unwrap(), sample());
         assert_eq!(
             hex,
-            "aa010180080705\
+            "aa02018008070502\
              01ffffffffffffffffff01\
              010a01\
+             010501\
              0109\
              0200ff00\
              0109\
@@ -206,7 +218,7 @@ mod tests {
         assert_eq!(code(&bytes[..bytes.len() - 1]), ErrorCode::Damaged);
         bytes.push(0);
         assert_eq!(code(&bytes), ErrorCode::Damaged);
-        bytes[0] = 2;
+        bytes[0] = 1;
         assert_eq!(code(&bytes), ErrorCode::UnsupportedVersion);
     }
 

@@ -2,10 +2,25 @@
 //!
 //! A partition's watermark is the largest timestamp seen, capped to a little ahead of the clock,
 //! minus the allowed disorder. The task's is the lowest among partitions that are not idle, or
-//! the highest where all are. Neither ever goes back. `ts < watermark` is final.
+//! the highest where all are, but then not ahead of the clock. Neither ever goes back. `ts < watermark` is final.
+//!
+//! A partition is idle that has had nothing to read for a while. What another task writes says so itself:
+//! it may be on its way for long.
 
-use crate::pipeline::PipelineOptions;
+use crate::bulk::{Reading, TaskTime};
+use crate::pipeline::{PipelineOptions, SourceOptions};
 use flowstone_wire::{Offset, PartitionId};
+use serde::{Deserialize, Serialize};
+
+/// What the writer of a partition has said of itself.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Writer {
+    /// Nothing, or it is none that does.
+    #[default]
+    Silent,
+    Active,
+    Idle,
+}
 
 /// One input partition.
 #[derive(Clone, Debug)]
@@ -13,12 +28,13 @@ pub(crate) struct InputPartition {
     pub(crate) partition: PartitionId,
     /// Which of the pipeline's sources it belongs to; given anew whenever the task starts.
     pub(crate) source: u16,
-    /// Its records say nothing about time, so it does not hold the watermark back; as the source.
-    timeless: bool,
+    /// As the source.
+    options: SourceOptions,
     /// Next offset to read.
     pub(crate) position: Offset,
     /// `i64::MIN` before the first record.
     pub(crate) watermark_ms: i64,
+    pub(crate) writer: Writer,
     /// When it last had something to read, by the caller's clock; not part of the state.
     active_ms: Option<i64>,
     idle: bool,
@@ -34,6 +50,8 @@ pub(crate) struct Inputs {
     list: Vec<InputPartition>,
     watermark_ms: i64,
     watermark_changed: bool,
+    /// Partitions that are idle do not bring the watermark beyond this.
+    idle_max_ms: i64,
 }
 
 /// Some partitions and the watermark as they were.
@@ -49,6 +67,7 @@ impl Inputs {
             list: Vec::new(),
             watermark_ms: i64::MIN,
             watermark_changed: false,
+            idle_max_ms: i64::MIN,
         }
     }
 
@@ -63,7 +82,7 @@ impl Inputs {
     /// Adds a partition from `position` on; one that is known stays as it is.
     pub(crate) fn add(&mut self, partition: PartitionId, position: Offset) {
         if self.find(partition).is_none() {
-            self.set(partition, position, i64::MIN);
+            self.set(partition, position, i64::MIN, Writer::Silent);
             if let Some(at) = self.find(partition) {
                 self.list[at].changed = true;
             }
@@ -71,10 +90,15 @@ impl Inputs {
     }
 
     /// Says which source a partition belongs to.
-    pub(crate) fn set_source(&mut self, partition: PartitionId, source: u16, timeless: bool) {
+    pub(crate) fn set_source(
+        &mut self,
+        partition: PartitionId,
+        source: u16,
+        options: SourceOptions,
+    ) {
         if let Some(at) = self.find(partition) {
             self.list[at].source = source;
-            self.list[at].timeless = timeless;
+            self.list[at].options = options;
         }
     }
 
@@ -100,16 +124,23 @@ impl Inputs {
     }
 
     /// Takes over positions from a delta; they become dirty.
-    pub(crate) fn set(&mut self, partition: PartitionId, position: Offset, watermark_ms: i64) {
+    pub(crate) fn set(
+        &mut self,
+        partition: PartitionId,
+        position: Offset,
+        watermark_ms: i64,
+        writer: Writer,
+    ) {
         let at = match self.list.binary_search_by_key(&partition, |i| i.partition) {
             Ok(at) => at,
             Err(at) => {
                 let input = InputPartition {
                     partition,
                     source: 0,
-                    timeless: false,
+                    options: SourceOptions::default(),
                     position,
                     watermark_ms,
+                    writer,
                     active_ms: None,
                     idle: false,
                     changed: false,
@@ -122,6 +153,7 @@ impl Inputs {
         let input = &mut self.list[at];
         input.position = position;
         input.watermark_ms = watermark_ms;
+        input.writer = writer;
         input.changed = false;
         input.dirty = true;
     }
@@ -167,21 +199,38 @@ impl Inputs {
 
     /// Finds out which partitions are idle, and moves the watermark if that frees it.
     pub(crate) fn start_step(&mut self, now_ms: i64, options: &PipelineOptions) {
+        self.idle_max_ms = now_ms.saturating_sub(options.out_of_order_ms);
         for input in &mut self.list {
             let active_ms = *input.active_ms.get_or_insert(now_ms);
-            input.idle = now_ms.saturating_sub(active_ms) >= options.idle_ms.max(1);
+            let is_silent = now_ms.saturating_sub(active_ms) >= options.idle_ms.max(1);
+            input.idle = input.may_be_idle(is_silent);
         }
         self.raise_watermark();
     }
 
+    /// The partitions that say something about time.
+    fn timed(&self) -> impl Iterator<Item = &InputPartition> {
+        self.list.iter().filter(|i| !i.options.timeless)
+    }
+
     fn raise_watermark(&mut self) {
-        let timed = || self.list.iter().filter(|i| !i.timeless);
-        let lowest_ms = timed().filter(|i| !i.idle).map(|i| i.watermark_ms).min();
+        let active = self.timed().filter(|i| !i.idle);
+        let lowest_ms = active.map(|i| i.watermark_ms).min();
         // Where all are idle none holds another one back.
-        let reached_ms = lowest_ms.or_else(|| timed().map(|i| i.watermark_ms).max());
+        let highest_ms = || self.timed().map(|i| i.watermark_ms).max();
+        let capped = || highest_ms().map(|ms| ms.min(self.idle_max_ms));
+        let reached_ms = lowest_ms.or_else(capped);
         if let Some(reached_ms) = reached_ms.filter(|ms| *ms > self.watermark_ms) {
             self.watermark_ms = reached_ms;
             self.watermark_changed = true;
+        }
+    }
+
+    /// How far the task is.
+    pub(crate) fn time(&self) -> TaskTime {
+        TaskTime {
+            watermark_ms: self.watermark_ms,
+            idle: self.timed().all(|i| i.idle),
         }
     }
 
@@ -220,18 +269,46 @@ impl Inputs {
         }
     }
 
-    /// When the watermark may move because a partition becomes idle, if nothing arrives.
+    /// Takes what a record says about its partition.
+    pub(crate) fn take_reading(
+        &mut self,
+        at: usize,
+        reading: Reading,
+        now_ms: i64,
+        options: &PipelineOptions,
+    ) {
+        if !reading.idle {
+            self.take_said(at, Writer::Active);
+        }
+        if let Some(time_ms) = reading.time_ms {
+            self.observe(at, time_ms, now_ms, options);
+        }
+        if reading.idle {
+            self.take_said(at, Writer::Idle);
+        }
+    }
+
+    fn take_said(&mut self, at: usize, said: Writer) {
+        let input = &mut self.list[at];
+        if input.options.told && input.writer != said {
+            (input.writer, input.changed) = (said, true);
+            input.idle = said == Writer::Idle;
+            self.raise_watermark();
+        }
+    }
+
+    /// When the watermark may move because partitions become idle, if nothing arrives.
     pub(crate) fn idle_deadline_ms(&self, options: &PipelineOptions) -> Option<i64> {
-        let timed = || self.list.iter().filter(|i| !i.timeless);
-        if !timed().any(|i| i.watermark_ms > self.watermark_ms) {
+        if !self.timed().any(|i| i.watermark_ms > self.watermark_ms) {
             return None;
         }
-        timed()
-            .filter(|i| !i.idle)
-            .filter(|i| i.watermark_ms <= self.watermark_ms)
-            .filter_map(|i| i.active_ms)
-            .map(|active_ms| active_ms.saturating_add(options.idle_ms.max(1)))
-            .max()
+        let holds = |i: &&InputPartition| i.watermark_ms <= self.watermark_ms;
+        last_idle_at(self.timed().filter(holds), options)
+    }
+
+    /// When the task becomes idle, if nothing arrives; `None` if it is, or if that is not known.
+    pub(crate) fn all_idle_at_ms(&self, options: &PipelineOptions) -> Option<i64> {
+        last_idle_at(self.timed(), options)
     }
 
     /// Hands out the partitions that changed since the last call.
@@ -257,4 +334,32 @@ impl Inputs {
             }
         }
     }
+}
+
+impl InputPartition {
+    /// Whether it counts as idle; `is_silent`: it has had nothing to read for a while.
+    fn may_be_idle(&self, is_silent: bool) -> bool {
+        match self.writer {
+            Writer::Idle if self.options.told => true,
+            Writer::Active if self.options.told => false,
+            _ => is_silent,
+        }
+    }
+}
+
+/// When the last of some partitions becomes idle that are not. `None` if all are, or if one of them does not become
+/// so by silence.
+fn last_idle_at<'i>(
+    inputs: impl Iterator<Item = &'i InputPartition>,
+    options: &PipelineOptions,
+) -> Option<i64> {
+    let mut last = None;
+    for input in inputs.filter(|i| !i.idle) {
+        let idle_at_ms = input.active_ms?.saturating_add(options.idle_ms.max(1));
+        if !input.may_be_idle(true) {
+            return None;
+        }
+        last = last.max(Some(idle_at_ms));
+    }
+    last
 }

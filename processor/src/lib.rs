@@ -48,7 +48,7 @@ pub mod task;
 mod timers;
 mod unit;
 
-pub use bulk::{Bulk, BulkProcessor, BulkRecord, Cause};
+pub use bulk::{Bulk, BulkProcessor, BulkRecord, Cause, Reading, TaskTime};
 pub use chain::Chain;
 pub use context::Context;
 pub use delta::{Delta, DeltaState};

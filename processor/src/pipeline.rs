@@ -66,6 +66,9 @@ pub struct SourceOptions {
     /// Whoever feeds the task gives it all that there is of this source before anything of the
     /// others. Such sources are to be named before the others.
     pub first: bool,
+    /// Its partitions are written by tasks that say when they are idle ([`crate::Reading`]): silence of one that has said
+    /// something says nothing.
+    pub told: bool,
 }
 
 /// How a pipeline deals with failures, time and memory.

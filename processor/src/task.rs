@@ -20,10 +20,12 @@ mod replay;
 mod retries;
 mod run;
 mod stored;
+mod tell;
 mod wanted;
 
 pub use wanted::{Found, LeftOut, Wanted};
 
+use crate::bulk::TaskTime;
 use crate::delta::Delta;
 use crate::inputs::Inputs;
 use crate::pipeline::Pipeline;
@@ -106,6 +108,10 @@ pub struct Task {
     /// Whether the last delta said that event timers that are due have not all fired.
     clock_was_behind: bool,
     unclaimed: u64,
+    /// What the tasks behind an exchange were told.
+    told: Option<TaskTime>,
+    /// That is not in a delta yet.
+    told_changed: bool,
     /// How many records a stage takes that takes many at once.
     pace: Pace,
     stats: TaskStats,
@@ -128,6 +134,8 @@ impl Task {
             watermark_dirty: false,
             clock_was_behind: false,
             unclaimed: 0,
+            told: None,
+            told_changed: false,
             pace: Pace::new(),
             stats: TaskStats::default(),
         };
@@ -167,8 +175,8 @@ impl Task {
     /// Says which of the pipeline's sources a partition belongs to, an index into
     /// [`Pipeline::sources`]; without it, it is the first one.
     pub fn set_source(&mut self, partition: PartitionId, source: u16) {
-        let timeless = self.pipeline.source_options(source).timeless;
-        self.inputs.set_source(partition, source, timeless);
+        let options = self.pipeline.source_options(source);
+        self.inputs.set_source(partition, source, options);
     }
 
     /// The pipeline.
@@ -230,18 +238,24 @@ impl Task {
         if event_ms.is_some_and(|at_ms| at_ms <= self.watermark()) {
             return Some(i64::MIN);
         }
-        let idle_ms = self
-            .inputs
-            .idle_deadline_ms(self.pipeline.options())
-            .filter(|_| event_ms.is_some());
         let processing_ms = self.unit.timers.next_at_ms(TimeKind::Processing);
-        [idle_ms, processing_ms].into_iter().flatten().min()
+        [self.idle_deadline(), processing_ms]
+            .into_iter()
+            .flatten()
+            .min()
+    }
+
+    /// There is something to read in `partition` that the next step, at `now_ms`, may not be given: it is not idle.
+    pub fn has_unread(&mut self, partition: PartitionId, now_ms: i64) {
+        if let Some(at) = self.inputs.find(partition) {
+            self.inputs.touch(at, now_ms);
+        }
     }
 
     /// Runs one step at `now_ms` (milliseconds since 1970) over `input`: batches of its partitions,
     /// those of one partition in the order of their offsets. Records below the position are skipped,
     /// control batches are passed over. Give every partition that has something to read its share:
-    /// one that gets nothing for `idle_ms` no longer holds the watermark back.
+    /// one that gets nothing for `idle_ms` no longer holds the watermark back, unless [`Self::has_unread`] is said of it.
     ///
     /// The delta must be appended before the next step; `None` if nothing changed, or if the task needs what
     /// [`Self::wanted`] says. The first step
@@ -267,6 +281,7 @@ impl Task {
             bytes: limits.max_output_bytes,
         };
         let end = self.work(input, budget);
+        self.tell_time();
         let delta = self.finish_step();
         self.ask();
         match end {
@@ -278,7 +293,7 @@ impl Task {
     fn start_step(&mut self, now_ms: i64, input: &[Input<'_>]) {
         self.started = true;
         self.unit.now_ms = now_ms;
-        if self.retries.wake() {
+        if self.retries.wake() || self.has_slept(now_ms) {
             // Nothing was read while the task waited: that makes nobody idle.
             self.inputs.touch_all(now_ms);
         }

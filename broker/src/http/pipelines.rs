@@ -114,10 +114,10 @@ fn start() -> String {
 pub(super) async fn replay(
     door: Shared,
     pipeline: Result<Path<String>, PathRejection>,
-    body: Result<Json<Replay>, JsonRejection>,
+    body: Result<Option<Json<Replay>>, JsonRejection>,
 ) -> Answer {
-    let Json(r) = body?;
-    let from_ms = replay_from(&r.from)?;
+    let from = body?.map_or_else(start, |Json(r)| r.from);
+    let from_ms = replay_from(&from)?;
     control(door, pipeline, PipelineAction::Replay { from_ms }).await
 }
 

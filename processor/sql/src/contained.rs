@@ -3,7 +3,9 @@
 use crate::flow::reject;
 use crate::program::Program;
 use flowstone_processor::contained::contained;
-use flowstone_processor::{Bulk, BulkProcessor, BulkRecord, Context, ProcessError, Timer};
+use flowstone_processor::{
+    Bulk, BulkProcessor, BulkRecord, Context, ProcessError, Reading, TaskTime, Timer,
+};
 
 /// A program, and what it was when it was made.
 pub(crate) struct Contained {
@@ -33,16 +35,20 @@ impl Contained {
 }
 
 impl BulkProcessor for Contained {
-    fn read(&mut self, records: &[BulkRecord<'_>]) -> Vec<Result<Option<i64>, String>> {
+    fn read(&mut self, records: &[BulkRecord<'_>]) -> Vec<Result<Reading, String>> {
         self.call(|program| program.read(records))
             .unwrap_or_else(|fault| {
                 self.program.fail(fault);
-                vec![Ok(None); records.len()]
+                vec![Ok(Reading::default()); records.len()]
             })
     }
 
     fn process(&mut self, bulk: &Bulk<'_>, ctx: &mut Context<'_>) -> Result<(), ProcessError> {
         self.call(|program| program.process(bulk, ctx))?
+    }
+
+    fn tell_time(&mut self, time: TaskTime, ctx: &mut Context<'_>) -> Result<(), ProcessError> {
+        self.call(|program| program.tell_time(time, ctx))?
     }
 
     fn on_timer(&mut self, timer: &Timer, ctx: &mut Context<'_>) -> Result<(), ProcessError> {

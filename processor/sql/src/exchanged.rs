@@ -6,7 +6,7 @@ use crate::operator::exchange::{self, ReadRow};
 use crate::rows::{Change, Marks, Rows};
 use datafusion::arrow::array::{BinaryArray, BinaryBuilder, RecordBatch, RecordBatchOptions};
 use datafusion::arrow::datatypes::SchemaRef;
-use flowstone_processor::{Bulk, BulkRecord, ProcessError};
+use flowstone_processor::{Bulk, BulkRecord, ProcessError, Reading};
 use std::sync::Arc;
 
 /// Where rows of one edge go on.
@@ -38,7 +38,7 @@ pub(crate) struct Exchanged {
 }
 
 /// A piece that is being read.
-struct Reading {
+struct Gathering {
     edge: usize,
     report_late: bool,
     readers: Vec<Reader>,
@@ -55,16 +55,21 @@ impl Exchanged {
         }
     }
 
-    /// Reads records; gives how far time has come at each.
+    /// The operators that rows go on at.
+    pub(crate) fn nodes(&self) -> impl Iterator<Item = usize> {
+        self.entries.iter().map(|e| e.node)
+    }
+
+    /// Reads records; gives how far time has come at each, and whether its writer is idle then.
     ///
     /// # Errors
     /// Values that are not of the plan: the records cannot be dealt with together.
     pub(crate) fn read(
         &mut self,
         records: &[BulkRecord<'_>],
-    ) -> Result<Vec<Result<Option<i64>, String>>, ProcessError> {
+    ) -> Result<Vec<Result<Reading, String>>, ProcessError> {
         self.pieces.clear();
-        let mut open: Vec<Reading> = Vec::new();
+        let mut open: Vec<Gathering> = Vec::new();
         let (mut readings, mut keys) = (Vec::with_capacity(records.len()), BinaryBuilder::new());
         for (number, record) in records.iter().enumerate() {
             let Some(read) = record.view.value.and_then(exchange::read) else {
@@ -72,7 +77,10 @@ impl Exchanged {
                 readings.push(Err("it is no record of an exchange".into()));
                 continue;
             };
-            readings.push(Ok(read.watermark_ms));
+            readings.push(Ok(Reading {
+                time_ms: read.watermark_ms,
+                idle: read.idle,
+            }));
             keys.append_option(read.row.as_ref().and_then(|row| row.key));
             let Some(row) = read.row else {
                 continue;
@@ -94,16 +102,16 @@ impl Exchanged {
 
     fn open<'o>(
         &self,
-        open: &'o mut Vec<Reading>,
+        open: &'o mut Vec<Gathering>,
         row: &ReadRow<'_>,
-    ) -> Result<&'o mut Reading, ProcessError> {
-        let same = |r: &Reading| r.edge == row.edge && r.report_late == row.report_late;
+    ) -> Result<&'o mut Gathering, ProcessError> {
+        let same = |r: &Gathering| r.edge == row.edge && r.report_late == row.report_late;
         let at = match open.iter().position(same) {
             Some(at) => at,
             None => {
                 let entry = self.entries.get(row.edge).ok_or_else(damaged)?;
                 let fields = entry.schema.fields().iter();
-                open.push(Reading {
+                open.push(Gathering {
                     edge: row.edge,
                     report_late: row.report_late,
                     readers: fields.map(|f| Reader::new(f.data_type())).collect(),
@@ -116,7 +124,7 @@ impl Exchanged {
         Ok(&mut open[at])
     }
 
-    fn finish(&self, reading: Reading) -> Result<Piece, ProcessError> {
+    fn finish(&self, reading: Gathering) -> Result<Piece, ProcessError> {
         let columns = reading.readers.into_iter().map(Reader::finish);
         let columns = columns.collect::<Result<Vec<_>, _>>().map_err(reject)?;
         let options = RecordBatchOptions::new().with_row_count(Some(reading.causes.len()));

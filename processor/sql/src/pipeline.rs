@@ -219,7 +219,11 @@ impl Parts<'_> {
         let stage = front.add_bulk(STAGE, move || Box::new(Contained::new(&program_of_front)));
         front.exchange(stage, &by);
         let mut back = Pipeline::new(self.name)?;
-        back.source(&by).options(self.options);
+        let told = SourceOptions {
+            told: true,
+            ..SourceOptions::default()
+        };
+        back.source_with(&by, told).options(self.options);
         if let Some(first) = self.streams.iter().find(|s| !s.is_table()) {
             back.like(&first.topic);
         }
@@ -260,6 +264,7 @@ fn read(streams: &[Stream], builder: &mut PipelineBuilder) {
         let options = SourceOptions {
             timeless: timed && stream.watermark.is_none(),
             first: stream.is_table(),
+            told: false,
         };
         builder.source_with(&stream.topic, options);
     }

@@ -3,7 +3,7 @@
 use crate::exchanged::Exchanged;
 use crate::flow::{Down, Flow, Node, reject};
 use crate::format::{Decoded, Decoder};
-use crate::operator::exchange::tell_time;
+use crate::operator::exchange;
 use crate::operator::{Operator, Sink};
 use crate::pipeline::OutputFormat;
 use crate::plan::{Scan, Translated};
@@ -11,7 +11,9 @@ use crate::rows::{Change, Marks, Rows};
 use crate::spread::Edge;
 use crate::stream::Stream;
 use datafusion::arrow::array::{RecordBatch, RecordBatchOptions};
-use flowstone_processor::{Bulk, BulkProcessor, BulkRecord, Cause, Context, ProcessError, Timer};
+use flowstone_processor::{
+    Bulk, BulkProcessor, BulkRecord, Cause, Context, ProcessError, Reading, TaskTime, Timer,
+};
 use std::sync::Arc;
 
 /// The operators of a query, and how the records of its streams are read.
@@ -27,9 +29,6 @@ pub(crate) struct Program {
     fault: Option<ProcessError>,
     /// What it reads in place of streams, if it is the second part of a query.
     exchanged: Option<Exchanged>,
-    /// It is the first part, and has told the second one this watermark.
-    told_ms: Option<i64>,
-    tells: bool,
 }
 
 impl Program {
@@ -70,8 +69,6 @@ impl Program {
             decoded: Vec::new(),
             fault: None,
             exchanged: None,
-            told_ms: None,
-            tells: false,
         }
     }
 
@@ -85,7 +82,6 @@ impl Program {
             let exchange = Operator::Exchange(edge.exchange.clone());
             front.nodes.push(Node::new(exchange, None));
         }
-        front.tells = true;
         front
     }
 
@@ -117,16 +113,6 @@ impl Program {
         Ok(())
     }
 
-    /// Tells the second part how far time has come, if it does not know.
-    fn tell(&mut self, bulk: &Bulk<'_>, ctx: &mut Context<'_>) {
-        let now_ms = bulk.watermark_after;
-        let has_risen = bulk.watermarks.first().is_some_and(|ms| *ms < now_ms);
-        if now_ms != i64::MIN && (has_risen || self.told_ms != Some(now_ms)) {
-            self.told_ms = Some(now_ms);
-            tell_time(bulk, ctx);
-        }
-    }
-
     /// What was read last does not count.
     pub(crate) fn fail(&mut self, fault: ProcessError) {
         self.fault = Some(fault);
@@ -142,6 +128,19 @@ impl Program {
             true => "stream",
             false => self.nodes[number].operator.kind(),
         }
+    }
+
+    /// Which operators rows can come to: a part of a query has those of the other part, too.
+    fn reached(&self) -> Vec<bool> {
+        let mut reached = vec![false; self.nodes.len()];
+        let entries = self.exchanged.iter().flat_map(Exchanged::nodes);
+        for entry in self.scans.iter().map(|s| s.node).chain(entries) {
+            let mut at = Some(entry);
+            while let Some(number) = at.filter(|n| !std::mem::replace(&mut reached[*n], true)) {
+                at = self.nodes[number].next;
+            }
+        }
+        reached
     }
 
     /// The rows of one scan.
@@ -174,12 +173,12 @@ impl Program {
 }
 
 impl BulkProcessor for Program {
-    fn read(&mut self, records: &[BulkRecord<'_>]) -> Vec<Result<Option<i64>, String>> {
+    fn read(&mut self, records: &[BulkRecord<'_>]) -> Vec<Result<Reading, String>> {
         self.fault = None;
         if let Some(exchanged) = &mut self.exchanged {
             return exchanged.read(records).unwrap_or_else(|error| {
                 self.fault = Some(error);
-                vec![Ok(None); records.len()]
+                vec![Ok(Reading::default()); records.len()]
             });
         }
         let mut readings = vec![Ok(None); records.len()];
@@ -190,7 +189,8 @@ impl BulkProcessor for Program {
                 Err(error) => self.fault = Some(reject(error)),
             }
         }
-        readings
+        let reading = |read: Result<Option<i64>, String>| read.map(Reading::from);
+        readings.into_iter().map(reading).collect()
     }
 
     fn process(&mut self, bulk: &Bulk<'_>, ctx: &mut Context<'_>) -> Result<(), ProcessError> {
@@ -213,9 +213,11 @@ impl BulkProcessor for Program {
             };
             Down::all(&mut self.nodes, self.scans[number].node).push(rows, &mut flow)?;
         }
-        if self.tells {
-            self.tell(bulk, ctx);
-        }
+        Ok(())
+    }
+
+    fn tell_time(&mut self, time: TaskTime, ctx: &mut Context<'_>) -> Result<(), ProcessError> {
+        exchange::tell_time(time, ctx);
         Ok(())
     }
 
@@ -250,8 +252,10 @@ impl BulkProcessor for Program {
     }
 
     fn parts(&self) -> Vec<(String, u64)> {
+        let reached = self.reached();
         let parts = self.nodes.iter().enumerate();
         parts
+            .filter(|(number, _)| reached[*number])
             .map(|(number, node)| (format!("{number} {}", self.kind(number)), node.rows))
             .collect()
     }

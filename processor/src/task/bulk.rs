@@ -12,7 +12,7 @@ use super::dead_letter::DeadLetter;
 use super::feed::{self, Feed, Resume};
 use super::retries::Cause;
 use super::{Budget, Input, Stop, Task, pace};
-use crate::bulk::{Bulk, BulkRecord};
+use crate::bulk::{Bulk, BulkRecord, Reading};
 use crate::context::{Context, Incoming};
 use crate::processor::ProcessError;
 use crate::timers::Origin;
@@ -189,7 +189,7 @@ impl Task {
     fn read_and_process(
         &mut self,
         gathered: &Gathered<'_>,
-    ) -> (Vec<Result<Option<i64>, String>>, Vec<bool>) {
+    ) -> (Vec<Result<Reading, String>>, Vec<bool>) {
         let (front, rest) = self.processors.split_at_mut(1);
         let Some(stage) = front[0].as_bulk() else {
             let text = "the first stage does not take many records at once";
@@ -201,8 +201,8 @@ impl Task {
         let mut watermarks = Vec::with_capacity(readings.len());
         for (reading, at) in readings.iter().zip(&gathered.places) {
             watermarks.push(self.inputs.watermark_ms());
-            if let Ok(Some(time_ms)) = reading {
-                self.inputs.observe(*at, *time_ms, now_ms, options);
+            if let Ok(reading) = reading {
+                self.inputs.take_reading(*at, *reading, now_ms, options);
             }
         }
         let readable: Vec<bool> = readings.iter().map(Result::is_ok).collect();
@@ -229,7 +229,7 @@ impl Task {
     fn push_unreadable(
         &mut self,
         gathered: &Gathered<'_>,
-        readings: Vec<Result<Option<i64>, String>>,
+        readings: Vec<Result<Reading, String>>,
         readable: &[bool],
     ) {
         if readable.iter().all(|r| *r) {

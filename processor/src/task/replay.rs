@@ -27,9 +27,11 @@ impl Task {
                 partition: input.partition,
                 position: input.position,
                 watermark_ms: input.watermark_ms,
+                writer: input.writer,
             });
         });
         state.watermark_ms = self.inputs.take_changed_watermark();
+        state.told = self.told.filter(|_| std::mem::take(&mut self.told_changed));
         self.unit.store.finish_step(|node, key, value| {
             state.states.push(StateChange {
                 stage: nodes[usize::from(node)].id,
@@ -49,7 +51,8 @@ impl Task {
         let clock = self.unit.clock;
         let is_behind = clock != EventClock::all_at(self.inputs.watermark_ms());
         state.clock = is_behind.then_some(clock);
-        self.watermark_dirty |= state.watermark_ms.is_some() || is_behind || self.clock_was_behind;
+        let has_moved = state.watermark_ms.is_some() || state.told.is_some();
+        self.watermark_dirty |= has_moved || is_behind || self.clock_was_behind;
         self.clock_was_behind = is_behind;
         state
     }
@@ -60,15 +63,17 @@ impl Task {
     pub fn apply(&mut self, delta: &DeltaState) {
         for input in &delta.inputs {
             let (position, watermark_ms) = (input.position, input.watermark_ms);
-            self.inputs.set(input.partition, position, watermark_ms);
+            self.inputs
+                .set(input.partition, position, watermark_ms, input.writer);
         }
         if let Some(watermark_ms) = delta.watermark_ms {
             self.inputs.set_watermark(watermark_ms);
         }
         let all = EventClock::all_at(self.inputs.watermark_ms());
         self.unit.clock = delta.clock.unwrap_or(all);
-        self.watermark_dirty |=
-            delta.watermark_ms.is_some() || delta.clock.is_some() || self.clock_was_behind;
+        self.told = delta.told.or(self.told);
+        let has_moved = delta.watermark_ms.is_some() || delta.told.is_some();
+        self.watermark_dirty |= has_moved || delta.clock.is_some() || self.clock_was_behind;
         self.clock_was_behind = delta.clock.is_some();
         for change in &delta.states {
             match self.pipeline.plan.node_of(change.stage) {

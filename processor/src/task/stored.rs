@@ -1,8 +1,9 @@
 //! The state of a task as keys and values, for a store outside.
 //!
 //! ```text
-//! 'i' partition (4)                           position, watermark of an input partition
-//! 'w'                                         watermark of the task, and how far its timers fired
+//! 'i' partition (4)                           position, watermark, what its writer has said of itself
+//! 'w'                                         watermark of the task, how far its timers fired, and what others were
+//!                                             told of it
 //! 's' stage (4) key                           state of a stage
 //! 't' kind (1) time (8) stage (4) key         a timer, and where it came from
 //! ```
@@ -11,7 +12,8 @@
 //! they say. A stage is known by a hash of its name. Values are postcard, those of stages are theirs.
 
 use super::Task;
-use crate::inputs::InputPartition;
+use crate::bulk::TaskTime;
+use crate::inputs::{InputPartition, Writer};
 use crate::pipeline::{Pipeline, Plan, StageId};
 use crate::processor::TimeKind;
 use crate::timers::{Origin, TimerId};
@@ -30,7 +32,7 @@ fn input_key(partition: PartitionId) -> Vec<u8> {
 }
 
 fn input_value(input: &InputPartition) -> Vec<u8> {
-    encoded(&(input.position, input.watermark_ms))
+    encoded(&(input.position, input.watermark_ms, input.writer))
 }
 
 pub(super) fn state_key(stage: StageId, key: &[u8]) -> Vec<u8> {
@@ -68,8 +70,8 @@ fn kind_byte(kind: TimeKind) -> u8 {
 
 /// An entry, taken apart.
 pub(super) enum Entry<'a> {
-    Input(PartitionId, Offset, i64),
-    Watermark(i64, Option<EventClock>),
+    Input(PartitionId, Offset, i64, Writer),
+    Watermark(i64, Option<EventClock>, Option<TaskTime>),
     State(StageId, &'a [u8], &'a [u8]),
     Timer(TimeKind, i64, StageId, &'a [u8], Origin),
 }
@@ -80,12 +82,12 @@ impl<'a> Entry<'a> {
         Some(match tag {
             INPUT => {
                 let partition = PartitionId(u32::from_be_bytes(rest.try_into().ok()?));
-                let (position, watermark_ms) = postcard::from_bytes(value).ok()?;
-                Self::Input(partition, position, watermark_ms)
+                let (position, watermark_ms, writer) = postcard::from_bytes(value).ok()?;
+                Self::Input(partition, position, watermark_ms, writer)
             }
             WATERMARK if rest.is_empty() => {
-                let (watermark_ms, clock) = postcard::from_bytes(value).ok()?;
-                Self::Watermark(watermark_ms, clock)
+                let (watermark_ms, clock, told) = postcard::from_bytes(value).ok()?;
+                Self::Watermark(watermark_ms, clock, told)
             }
             STATE => {
                 let stage = take_stage(&mut rest)?;
@@ -117,7 +119,7 @@ fn take_stage(rest: &mut &[u8]) -> Option<StageId> {
 impl Task {
     fn watermark_value(&self) -> Vec<u8> {
         let clock = self.clock_was_behind.then_some(self.unit.clock);
-        encoded(&(self.inputs.watermark_ms(), clock))
+        encoded(&(self.inputs.watermark_ms(), clock, self.told))
     }
 
     /// The entries that changed since the last call, or since the task was made or loaded: a key with
@@ -159,8 +161,9 @@ impl Task {
             .timers
             .iter()
             .map(|(kind, id, origin)| (timer_key(kind, stage(id.node), id), encoded(origin)));
-        let watermark = (self.watermark() != i64::MIN || self.clock_was_behind)
-            .then(|| (vec![WATERMARK], self.watermark_value()));
+        let is_known = self.watermark() != i64::MIN || self.told.is_some();
+        let watermark =
+            (is_known || self.clock_was_behind).then(|| (vec![WATERMARK], self.watermark_value()));
         inputs
             .chain(states)
             .chain(timers)
@@ -199,10 +202,11 @@ impl Task {
     fn take_entry(&mut self, entry: Entry<'_>) {
         let plan: &Plan = &self.pipeline.plan;
         match entry {
-            Entry::Input(partition, position, watermark_ms) => {
-                self.inputs.set(partition, position, watermark_ms);
+            Entry::Input(partition, position, watermark_ms, writer) => {
+                self.inputs.set(partition, position, watermark_ms, writer);
             }
-            Entry::Watermark(watermark_ms, clock) => {
+            Entry::Watermark(watermark_ms, clock, told) => {
+                self.told = told;
                 self.inputs.set_watermark(watermark_ms);
                 self.unit.clock = clock.unwrap_or(EventClock::all_at(watermark_ms));
                 self.clock_was_behind = clock.is_some();

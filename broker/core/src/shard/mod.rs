@@ -108,6 +108,8 @@ pub struct Shard {
     settle_segments: usize,
     /// What is being rewritten.
     rewriting: Option<PartitionId>,
+    /// The partition that was rewritten last: they take turns.
+    rewritten: Option<PartitionId>,
     /// After a rewriting that failed the next is not tried before this.
     rewrite_after_us: u64,
     tier: Tier,

@@ -156,6 +156,7 @@ impl Shard {
             settle_out: false,
             settle_segments: super::retain::SETTLE_SEGMENTS_MAX,
             rewriting: None,
+            rewritten: None,
             rewrite_after_us: 0,
             tier: Tier::default(),
             settled_upto: state.settled_upto()?,

@@ -2,6 +2,9 @@
 //!
 //! A partition of a compacted topic is compacted when as much of it is dirty as is clean: then each
 //! record is copied a bounded number of times. Of other partitions small neighbours are put together.
+//!
+//! Where the older segments are in the tier only, as after a restore, they stay as they are: what came after
+//! them is compacted, and its tombstones stay, for what they delete may be in there.
 
 use super::Shard;
 use super::partition::Partition;
@@ -9,6 +12,7 @@ use crate::input::{Now, PartitionConfig};
 use crate::output::{Outbox, Output};
 use flowstone_storage::Error;
 use flowstone_storage::settled::{Compaction, RewriteInput, Rewritten, SettledMeta};
+use std::ops::Bound;
 
 /// Bytes for the keys of one compaction.
 const KEY_BYTES: usize = 64 << 20;
@@ -28,29 +32,36 @@ impl Shard {
         if busy || now.mono_us < self.rewrite_after_us {
             return;
         }
-        let file_bytes = self.config.log.segment_bytes;
-        let wanted = self.partitions.iter().find_map(|(id, p)| {
-            let config = p.config.as_ref()?;
-            let segments = if config.compact {
-                to_compact(p)
-            } else {
-                to_merge(p, file_bytes / SMALL_PART)
-            };
-            let first = segments.first()?;
-            let input = RewriteInput {
-                start: p.stored_start.max(first.first_offset),
-                compaction: compaction(now, config),
-                compress: self.config.compress,
-                file_bytes,
-                min_free_bytes: self.config.log.min_free_bytes,
-                segments,
-            };
-            Some((*id, input))
-        });
+        // One that fails each time does not keep others from their turn.
+        let behind = self.rewritten.map_or(Bound::Unbounded, Bound::Excluded);
+        let first = self.partitions.range((behind, Bound::Unbounded));
+        let mut order = first.chain(&self.partitions);
+        let wanted = order.find_map(|(id, p)| Some((*id, self.rewrite_of(p, now)?)));
         if let Some((partition, input)) = wanted {
             self.rewriting = Some(partition);
             out.push(Output::Rewrite(input));
         }
+    }
+
+    /// What there is to gain in one partition.
+    fn rewrite_of(&self, p: &Partition, now: Now) -> Option<RewriteInput> {
+        let config = p.config.as_ref()?;
+        let file_bytes = self.config.log.segment_bytes;
+        let segments = if config.compact {
+            to_compact(p)
+        } else {
+            to_merge(p, file_bytes / SMALL_PART)
+        };
+        let first = segments.first()?;
+        let is_whole = p.settled.front() == Some(first);
+        Some(RewriteInput {
+            start: p.stored_start.max(first.first_offset),
+            compaction: compaction(now, config, is_whole),
+            compress: self.config.compress,
+            file_bytes,
+            min_free_bytes: self.config.log.min_free_bytes,
+            segments,
+        })
     }
 
     pub(super) fn rewritten(
@@ -59,7 +70,7 @@ impl Shard {
         result: Result<Rewritten, Error>,
         out: &mut Outbox,
     ) {
-        self.rewriting = None;
+        self.rewritten = self.rewriting.take();
         match result {
             Ok(done) => self.take_rewritten(done, out),
             Err(e) => {
@@ -96,17 +107,23 @@ impl Shard {
     }
 }
 
-fn compaction(now: Now, config: &PartitionConfig) -> Option<Compaction> {
+/// `is_whole`: nothing is older than what is compacted. Where something is, tombstones never go.
+fn compaction(now: Now, config: &PartitionConfig, is_whole: bool) -> Option<Compaction> {
     config.compact.then_some(Compaction {
         now_ms: now.unix_ms,
-        tombstone_ms: config.tombstone_ms,
+        tombstone_ms: if is_whole {
+            config.tombstone_ms
+        } else {
+            u64::MAX
+        },
         key_bytes: KEY_BYTES,
     })
 }
 
-/// All segments of a partition up to the first gap, where enough of them is dirty.
+/// All segments with local files behind what is in the tier only, up to the first gap, where enough of them is dirty.
 fn to_compact(p: &Partition) -> Vec<SettledMeta> {
-    let segments = neighbours(p.settled.iter());
+    let remote = p.settled.iter().rposition(|m| !p.has_file(m));
+    let segments = neighbours(p.settled.range(remote.map_or(0, |at| at + 1)..));
     let bytes = |dirty: bool| -> u64 {
         let of = segments.iter().filter(|m| m.clean_at_ms.is_none() == dirty);
         of.map(|m| m.bytes).sum()

@@ -1,5 +1,6 @@
 //! The shard as a whole, under a driver that does everything at once unless it is told to wait.
 
+mod compacted;
 mod copies;
 mod damage;
 mod outbound;
@@ -67,6 +68,8 @@ struct Rig {
     /// Segments that were settled at once.
     settled_at_once: Vec<usize>,
     bucket: tier::Bucket,
+    /// Tasks cannot read settled segments.
+    cold_fails: bool,
 }
 
 impl Rig {
@@ -119,6 +122,7 @@ impl Rig {
             reports: Vec::new(),
             settled_at_once: Vec::new(),
             bucket: tier::Bucket::default(),
+            cold_fails: false,
         };
         for (partition, config) in rig.partitions.clone() {
             rig.step(Input::OpenPartition { partition, config });
@@ -256,10 +260,13 @@ impl Rig {
                 segment,
                 offset,
             } => {
-                let result = self
-                    .reader(segment)
-                    .read(offset, 1 << 20)
-                    .map_err(|e| e.to_string());
+                let result = match self.cold_fails {
+                    true => Err("it cannot be read".into()),
+                    false => self
+                        .reader(segment)
+                        .read(offset, 1 << 20)
+                        .map_err(|e| e.to_string()),
+                };
                 let (partition, result) = (segment.id.partition, result.map(|(slices, _)| slices));
                 return Some(Input::TaskBatches {
                     id,

@@ -8,8 +8,8 @@
 //! The timestamp of the record is the clock's: what an exchange keeps goes by how long ago it was written, however old
 //! the rows are.
 //!
-//! Numbers little-endian. `edge` says where the row goes on; 255 is no row, and tells the time only. `late` is
-//! [`Rows::report_late`]. The watermark is the one that the task which wrote the record had before the unit: rows of a
+//! Numbers little-endian. `edge` says where the row goes on; 255 is no row, and tells the time only: then 1 behind it says
+//! that the task which writes is idle, and nothing follows the watermark. `late` is [`Rows::report_late`]. The watermark is the one that the task which wrote the record had before the unit: rows of a
 //! unit leave in another order than they came in, and none may be late because of another. A
 //! partition's records bring its watermark forward, so the task that reads them has the lowest of all.
 
@@ -18,7 +18,7 @@ use crate::flow::{Flow, Result, reject};
 use crate::rows::Rows;
 use datafusion::arrow::array::ArrayRef;
 use datafusion::physical_expr::PhysicalExpr;
-use flowstone_processor::{Bulk, Cause, Context};
+use flowstone_processor::{Cause, Context, TaskTime};
 use std::sync::Arc;
 
 /// In place of an edge: no row.
@@ -72,24 +72,19 @@ impl Exchange {
 }
 
 /// Tells every partition how far the task is.
-pub(crate) fn tell_time(bulk: &Bulk<'_>, ctx: &mut Context<'_>) {
-    let Some(last) = bulk.records.last() else {
-        return;
-    };
-    let mut bytes = vec![TIME_ONLY, 0];
-    bytes.extend_from_slice(&bulk.watermark_after.to_le_bytes());
-    let cause = Cause {
-        partition: last.partition,
-        offset: last.view.offset,
-        rekeyed: true,
-    };
-    ctx.emit_for(cause, ctx.now_ms(), None, Some(&bytes), &[]);
+pub(crate) fn tell_time(time: TaskTime, ctx: &mut Context<'_>) {
+    let mut bytes = vec![TIME_ONLY, u8::from(time.idle)];
+    bytes.extend_from_slice(&time.watermark_ms.to_le_bytes());
+    let now_ms = ctx.now_ms();
+    ctx.emit_for(ctx.cause(), now_ms, None, Some(&bytes), &[]);
 }
 
 /// What a record of an exchange says.
 pub(crate) struct Read<'a> {
     /// `None` before the writer knew one.
     pub(crate) watermark_ms: Option<i64>,
+    /// Others need not wait for the writer.
+    pub(crate) idle: bool,
     pub(crate) row: Option<ReadRow<'a>>,
 }
 
@@ -110,8 +105,11 @@ pub(crate) fn read(value: &[u8]) -> Option<Read<'_>> {
     let (watermark, rest) = rest.split_first_chunk()?;
     let watermark_ms = Some(i64::from_le_bytes(*watermark)).filter(|ms| *ms != i64::MIN);
     if *edge == TIME_ONLY {
-        let row = None;
-        return rest.is_empty().then_some(Read { watermark_ms, row });
+        return rest.is_empty().then_some(Read {
+            watermark_ms,
+            idle: *late == 1,
+            row: None,
+        });
     }
     let (time, rest) = rest.split_first_chunk()?;
     let (size, rest) = rest.split_first_chunk()?;
@@ -129,7 +127,11 @@ pub(crate) fn read(value: &[u8]) -> Option<Read<'_>> {
         key,
         values,
     });
-    Some(Read { watermark_ms, row })
+    Some(Read {
+        watermark_ms,
+        idle: false,
+        row,
+    })
 }
 
 #[cfg(test)]

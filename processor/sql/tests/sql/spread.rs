@@ -218,6 +218,57 @@ fn time_goes_on_when_the_slowest_part_does_and_where_no_rows_go() {
     );
 }
 
+/// The fronts tell that they are idle, those without a record as well; after that the latest says what time it is.
+#[test]
+fn shards_that_are_idle_hold_back_no_other() {
+    let (_, mut shards) = spread(BY_MINUTE);
+    shards.send(1, &[click(5, "a"), click(70, "b")]);
+    shards.send(2, &[click(200, "c"), click(300, "d")]);
+    run(&mut shards);
+    assert_eq!(shards.values("p"), [""; 0], "partition 3 is waited for");
+    for front in [1, 0] {
+        assert_eq!(shards.values("p"), [""; 0]);
+        let front = &mut shards.fronts[front];
+        assert_eq!(front.task.deadline(), Some(front.now_ms + 30_000));
+        front.now_ms += 30_000;
+        run(&mut shards);
+        // They know it when they begin anew.
+        shards.backs.iter_mut().for_each(Rig::crash);
+    }
+    assert_eq!(shards.values("p").len(), 3, "a, b and c");
+    // Who comes back is waited for again.
+    shards.send(3, &[click(310, "e")]);
+    shards.send(2, &[click(400, "f")]);
+    run(&mut shards);
+    assert_eq!(shards.values("p").len(), 3);
+    assert_eq!(shards.values("p.late"), [""; 0]);
+}
+
+/// What a front has sent may be on its way for long: only it knows whether there is something.
+#[test]
+fn a_front_that_cannot_be_heard_is_not_idle() {
+    let (_, mut shards) = spread(BY_MINUTE);
+    shards.send(1, &[click(5, "a"), click(70, "b")]);
+    shards.send(3, &[click(5, "a"), click(70, "b")]);
+    shards.send(2, &[click(5, "a")]);
+    run(&mut shards);
+    assert_eq!(shards.values("p"), [""; 0]);
+    for back in &mut shards.backs {
+        for _ in 0..2 {
+            (0..3).for_each(|_| {
+                back.now_ms += 30_000;
+                back.run();
+            });
+            back.crash();
+        }
+    }
+    assert_eq!(shards.values("p"), [""; 0], "it is waited for");
+    shards.send(2, &[click(6, "a"), click(70, "b")]);
+    run(&mut shards);
+    assert!(shards.values("p")[0].contains(r#""c":4"#));
+    assert_eq!(shards.values("p.late"), [""; 0]);
+}
+
 #[test]
 fn what_is_late_and_what_fails_is_told_in_the_topics_of_the_pipeline() {
     let (_, mut shards) = spread(BY_MINUTE);

@@ -1,6 +1,6 @@
 //! A stage that takes many records at once: kept, undone and cut as if they came one by one.
 
-use crate::bulk::{Bulk, BulkProcessor, BulkRecord, Cause};
+use crate::bulk::{Bulk, BulkProcessor, BulkRecord, Cause, Reading};
 use crate::rig::Rig;
 use crate::{Context, Pipeline, PipelineOptions, ProcessError, TimeKind, Timer};
 use proptest::prelude::*;
@@ -10,10 +10,10 @@ use proptest::prelude::*;
 struct Echo;
 
 impl BulkProcessor for Echo {
-    fn read(&mut self, records: &[BulkRecord<'_>]) -> Vec<Result<Option<i64>, String>> {
+    fn read(&mut self, records: &[BulkRecord<'_>]) -> Vec<Result<Reading, String>> {
         let read = |r: &BulkRecord<'_>| match r.view.value {
             Some(b"unreadable") => Err("it says so".into()),
-            _ => Ok(Some(r.view.timestamp)),
+            _ => Ok(Some(r.view.timestamp).into()),
         };
         records.iter().map(read).collect()
     }

@@ -2,6 +2,7 @@
 
 use crate::rig::{Event, Rig, by};
 use crate::{Pipeline, PipelineOptions, TimeKind, Timer};
+use flowstone_wire::PartitionId;
 
 const OPTIONS: PipelineOptions = PipelineOptions {
     max_attempts: 5,
@@ -134,6 +135,53 @@ fn if_all_partitions_are_idle_the_latest_says_what_time_it_is() {
     rig.send(1, &[(499, None, Some("x"))]);
     rig.run_at(90_001);
     assert_eq!(rig.task.watermark(), 500, "never back");
+}
+
+/// What one partition has said of the future, all others would pay for after a pause.
+#[test]
+fn if_all_partitions_are_idle_time_is_not_ahead_of_the_clock() {
+    let mut rig = Rig::new(&alarm_clock(OPTIONS), &[0, 1]);
+    rig.send(0, &[(i64::MAX, None, Some("event 60000 a"))]);
+    rig.send(1, &[(9_000, None, Some("x"))]);
+    rig.run_at(10_000);
+    assert_eq!(rig.task.watermark(), 9_000);
+    rig.run_at(40_000);
+    assert_eq!(rig.task.watermark(), 40_000);
+    rig.send(1, &[(41_000, None, Some("x"))]);
+    rig.run_at(41_000);
+    assert_eq!(rig.task.watermark(), 41_000, "it holds back again");
+    assert_eq!(rig.values("out"), [""; 0]);
+}
+
+#[test]
+fn a_partition_with_something_to_read_is_not_idle() {
+    let mut rig = Rig::new(&alarm_clock(OPTIONS), &[0, 1]);
+    rig.send(0, &[(500, None, Some("event 450 a"))]);
+    rig.send(1, &[(400, None, Some("x"))]);
+    rig.run_at(10_000);
+    for now_ms in [30_000, 50_000, 70_000] {
+        rig.task.has_unread(PartitionId(1), now_ms);
+        rig.run_at(now_ms);
+        assert_eq!(rig.task.watermark(), 400);
+    }
+    assert_eq!(rig.task.deadline(), Some(100_000));
+    rig.run_at(100_000);
+    assert_eq!(rig.task.watermark(), 500);
+}
+
+/// A machine that was asleep, or whose clock was set, has heard nothing meanwhile.
+#[test]
+fn a_step_that_comes_much_too_late_finds_nobody_idle() {
+    let mut rig = Rig::new(&alarm_clock(OPTIONS), &[0, 1]);
+    rig.send(0, &[(500, None, Some("event 450 a"))]);
+    rig.send(1, &[(400, None, Some("x"))]);
+    rig.run_at(10_000);
+    assert_eq!(rig.task.deadline(), Some(40_000));
+    rig.run_at(70_000);
+    assert_eq!(rig.task.watermark(), 400);
+    assert_eq!(rig.task.deadline(), Some(100_000));
+    rig.run_at(100_000);
+    assert_eq!(rig.task.watermark(), 500);
 }
 
 #[test]

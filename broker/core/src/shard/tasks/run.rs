@@ -180,6 +180,11 @@ impl Shard {
     ) -> Result<Option<Delta>, String> {
         let mut bodies: Vec<(PartitionId, BatchHeader, Bytes)> = Vec::new();
         let mut waits = false;
+        for feed in &r.feeds {
+            if feed.cold_out || self.is_behind(&r.task, feed, None) {
+                r.task.has_unread(feed.partition, now.unix_ms);
+            }
+        }
         for (at, feed) in r.feeds.iter_mut().enumerate() {
             let source = r.config.sources.get(at).copied().unwrap_or_default();
             let comes_first = r.config.pipeline.source_options(source).first;

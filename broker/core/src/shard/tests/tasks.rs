@@ -217,6 +217,44 @@ fn a_source_that_comes_first_is_read_to_its_end_before_the_others() {
     assert_eq!(rig.values(B, Offset(0)), wanted);
 }
 
+/// What is behind a partition that cannot be read is waited for: its records would be late.
+#[test]
+fn a_partition_that_cannot_be_read_is_not_idle() {
+    let mut rig = Rig::new(ShardConfig {
+        hot_bytes: 2048,
+        ..CONFIG
+    });
+    for n in 0..60 {
+        let value = format!("{n} {}", "x".repeat(90));
+        rig.produce(plain(&value, n), Acks::Durable).unwrap();
+    }
+    let batch = plain("much later", 900_000);
+    rig.get(|ticket| send(Some(ticket), LATE, batch, Acks::Durable))
+        .unwrap();
+    assert!(rig.shard.log().first_lsn().0 > 10, "segments were settled");
+    rig.step(Input::StartTask(Box::new(TaskConfig {
+        inputs: vec![(A, 0), (LATE, 0)],
+        ..numbers(B)
+    })));
+    rig.cold_fails = true;
+    for _ in 0..100 {
+        rig.advance(1_000_000);
+    }
+    let watermark = |rig: &mut Rig| {
+        let Ok(Reply::Status(status)) = rig.get(|ticket| Input::Status { ticket }) else {
+            panic!("a status")
+        };
+        status.tasks[0].watermark_ms
+    };
+    assert_eq!(watermark(&mut rig), None);
+    rig.cold_fails = false;
+    for _ in 0..5 {
+        rig.advance(1_000_000);
+    }
+    assert_eq!(watermark(&mut rig), Some(59));
+    assert_eq!(rig.values(B, Offset(0)).len(), 61);
+}
+
 /// Gives everything out as it is.
 struct Pass;
 

@@ -74,13 +74,13 @@ impl Rig {
         }
     }
 
-    fn settled_files(&self) -> usize {
+    pub(super) fn settled_files(&self) -> usize {
         let root = layout::settled_root(&self.dir);
         let paths = self.disk.paths();
         paths.iter().filter(|p| p.starts_with(&root)).count()
     }
 
-    fn configure(&mut self, config: PartitionConfig) {
+    pub(super) fn configure(&mut self, config: PartitionConfig) {
         self.partitions[0].1 = config.clone();
         self.step(Input::OpenPartition {
             partition: A,
@@ -99,13 +99,13 @@ impl Rig {
     }
 }
 
-const TIERED: ShardConfig = ShardConfig {
+pub(super) const TIERED: ShardConfig = ShardConfig {
     hot_bytes: 4096,
     tier_after_ms: Some(50),
     ..CONFIG
 };
 
-fn local(bytes: u64) -> PartitionConfig {
+pub(super) fn local(bytes: u64) -> PartitionConfig {
     PartitionConfig {
         local_retention_bytes: Some(bytes),
         ..PartitionConfig::default()
@@ -374,31 +374,4 @@ fn of_a_deleted_partition_nothing_is_noted_any_more() {
     assert_ne!(rig.state.tiered().unwrap(), []);
     rig.step(Input::ClosePartition { partition: A });
     assert_eq!(rig.state.tiered().unwrap(), []);
-}
-
-#[test]
-fn compacted_topics_keep_their_files_and_replace_their_copies() {
-    let mut rig = Rig::new(TIERED);
-    rig.configure(PartitionConfig {
-        compact: true,
-        ..local(1)
-    });
-    for n in 0..400u64 {
-        let mut b = BatchBuilder::new(Codec::None);
-        let key = format!("k{}", n % 7);
-        assert!(b.push(
-            rig.now.unix_ms,
-            Some(key.as_bytes()),
-            Some(&[b'v'; 60]),
-            &[]
-        ));
-        rig.produce(b.finish(), Acks::Durable).unwrap();
-        rig.advance(2_000);
-    }
-    for _ in 0..10 {
-        rig.advance(100_000);
-    }
-    let files = rig.settled_files();
-    assert_eq!(rig.bucket.disk.paths().len(), files, "each has one copy");
-    assert!(files < 15, "it was compacted: {files}");
 }

@@ -40,7 +40,8 @@ impl Partition {
         add_range(&mut self.in_tier, first, next);
     }
 
-    fn has_file(&self, meta: &SettledMeta) -> bool {
+    /// Whether a segment that is kept has a local file.
+    pub(in crate::shard) fn has_file(&self, meta: &SettledMeta) -> bool {
         is_local(&self.copy_of(meta.id()))
     }
 

@@ -1,0 +1,59 @@
+//! What others wait for: the time of this task, where it writes to an exchange, and who is idle.
+
+use super::Task;
+use crate::context::{Context, Incoming};
+use crate::processor::TimeKind;
+use crate::timers::Origin;
+
+impl Task {
+    /// When a step is worth its while because partitions become idle.
+    pub(super) fn idle_deadline(&self) -> Option<i64> {
+        let options = self.pipeline.options();
+        let tells = self.pipeline.exchange().is_some();
+        let event_ms = self.unit.timers.next_at_ms(TimeKind::Event);
+        let rises_at_ms = self
+            .inputs
+            .idle_deadline_ms(options)
+            .filter(|_| tells || event_ms.is_some());
+        let all_idle_at_ms = self.inputs.all_idle_at_ms(options).filter(|_| tells);
+        [rises_at_ms, all_idle_at_ms].into_iter().flatten().min()
+    }
+
+    /// Whether the step comes so long after it was due that whoever runs the task did nothing meanwhile, as
+    /// where a machine was asleep or its clock was set: what there is to read may not be here yet.
+    pub(super) fn has_slept(&self, now_ms: i64) -> bool {
+        let late_ms = self.idle_deadline().map(|due| now_ms.saturating_sub(due));
+        late_ms.is_some_and(|ms| ms >= self.pipeline.options().idle_ms.max(1))
+    }
+
+    /// Tells the tasks behind an exchange how far this one is, if they do not know.
+    pub(super) fn tell_time(&mut self) {
+        let time = self.inputs.time();
+        // The first step tells that there is somebody to wait for.
+        let is_known = self.told == Some(time);
+        // What the step lacks comes first.
+        if self.pipeline.exchange().is_none() || is_known || self.unit.has_missed() {
+            return;
+        }
+        self.unit.begin(Origin::default());
+        let (front, rest) = self.processors.split_at_mut(1);
+        let mut ctx = Context {
+            unit: &mut self.unit,
+            plan: &self.pipeline.plan,
+            rest,
+            node: 0,
+            incoming: Incoming::Key(None),
+            rekeyed: true,
+        };
+        let told = match front[0].as_bulk() {
+            Some(stage) => stage.tell_time(time, &mut ctx),
+            None => Ok(()),
+        };
+        if let Err(error) = told {
+            self.unit.fail(Some(0), error);
+        }
+        if self.unit.end().is_none() {
+            (self.told, self.told_changed) = (Some(time), true);
+        }
+    }
+}
