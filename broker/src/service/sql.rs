@@ -202,8 +202,8 @@ impl Service {
         if planned.aligned && shards.len() > 1 && layouts.iter().any(|l| *l != layouts[0]) {
             let what = format!(
                 "pipeline '{}' joins by the keys of records, and partitions of the same number do not lie \
-                 on the same shards: make its topics with as many partitions each and in one placement \
-                 group",
+                 on the same shards: make its topics with as many partitions each and one placement group \
+                 (`flowstone topic create NAME --partitions N --placement GROUP`)",
                 planned.pipeline.name()
             );
             return Err(Failure::new(ErrorCode::InvalidRequest, what));
