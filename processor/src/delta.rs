@@ -13,6 +13,8 @@ use std::fmt;
 
 /// The first byte of an encoded [`DeltaState`]. A change of the layout takes another number.
 const FORMAT: u8 = 2;
+/// The layout before: without what is behind the timers.
+const FORMAT_FIRST: u8 = 1;
 
 /// What one step gives out; all of it counts, or nothing.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -33,11 +35,22 @@ pub struct DeltaState {
     pub(crate) watermark_ms: Option<i64>,
     /// If event timers that are due have not all fired.
     pub(crate) clock: Option<EventClock>,
-    /// If the tasks behind an exchange were told another time.
-    pub(crate) told: Option<TaskTime>,
     pub(crate) states: Vec<StateChange>,
     pub(crate) timers: Vec<TimerChange>,
+    /// What the writers of `inputs` have said of themselves.
+    pub(crate) writers: Vec<(PartitionId, Writer)>,
+    /// If the tasks behind an exchange were told another time.
+    pub(crate) told: Option<TaskTime>,
 }
+
+/// The fields of the first format.
+type First = (
+    Vec<InputChange>,
+    Option<i64>,
+    Option<EventClock>,
+    Vec<StateChange>,
+    Vec<TimerChange>,
+);
 
 /// Where reading goes on in a partition.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -45,7 +58,6 @@ pub(crate) struct InputChange {
     pub(crate) partition: PartitionId,
     pub(crate) position: Offset,
     pub(crate) watermark_ms: i64,
-    pub(crate) writer: Writer,
 }
 
 /// State set or, without a value, removed.
@@ -89,7 +101,24 @@ impl DeltaState {
         *out = postcard::to_extend(self, start).expect("a vector takes any number of bytes");
     }
 
-    /// Reads what [`Self::encode`] wrote.
+    fn take(format: u8, bytes: &[u8]) -> postcard::Result<(Self, &[u8])> {
+        if format == FORMAT {
+            return postcard::take_from_bytes(bytes);
+        }
+        let (first, rest): (First, _) = postcard::take_from_bytes(bytes)?;
+        let (inputs, watermark_ms, clock, states, timers) = first;
+        let state = Self {
+            inputs,
+            watermark_ms,
+            clock,
+            states,
+            timers,
+            ..Self::default()
+        };
+        Ok((state, rest))
+    }
+
+    /// Reads what [`Self::encode`] wrote, in this version or in the first.
     ///
     /// # Errors
     /// [`ErrorCode::UnsupportedVersion`] for another format, [`ErrorCode::Damaged`] for anything
@@ -97,7 +126,7 @@ impl DeltaState {
     pub fn decode(bytes: &[u8]) -> Result<Self, Failure> {
         let damaged = |text: String| Failure::new(ErrorCode::Damaged, text);
         match bytes.split_first() {
-            Some((&FORMAT, rest)) => match postcard::take_from_bytes(rest) {
+            Some((&(FORMAT | FORMAT_FIRST), rest)) => match Self::take(bytes[0], rest) {
                 Ok((delta, [])) => Ok(delta),
                 Ok((_, tail)) => Err(damaged(format!(
                     "task delta has {} bytes too many: restore it from a replica",
@@ -165,14 +194,9 @@ mod tests {
                 partition: PartitionId(1024),
                 position: Offset(7),
                 watermark_ms: -3,
-                writer: Writer::Idle,
             }],
             watermark_ms: Some(i64::MIN),
             clock: Some(EventClock::firing(5, 1)),
-            told: Some(TaskTime {
-                watermark_ms: -3,
-                idle: true,
-            }),
             states: vec![StateChange {
                 stage: StageId(9),
                 key: Blob(vec![0, 255]),
@@ -185,6 +209,11 @@ mod tests {
                 key: Blob(vec![]),
                 origin: Some(Origin::default()),
             }],
+            writers: vec![(PartitionId(1024), Writer::Idle)],
+            told: Some(TaskTime {
+                watermark_ms: -3,
+                idle: true,
+            }),
         }
     }
 
@@ -196,17 +225,32 @@ mod tests {
         assert_eq!(DeltaState::decode(&bytes[1..]).unwrap(), sample());
         assert_eq!(
             hex,
-            "aa02018008070502\
+            "aa020180080705\
              01ffffffffffffffffff01\
              010a01\
-             010501\
              0109\
              0200ff00\
              0109\
              0102\
              0001\
-             00000000"
+             00000000\
+             01800802\
+             010501"
         );
+    }
+
+    #[test]
+    fn what_the_first_version_wrote_is_read() {
+        let mut bytes = Vec::new();
+        sample().encode(&mut bytes);
+        bytes.truncate(bytes.len() - 7);
+        bytes[0] = FORMAT_FIRST;
+        let first = DeltaState {
+            writers: Vec::new(),
+            told: None,
+            ..sample()
+        };
+        assert_eq!(DeltaState::decode(&bytes).unwrap(), first);
     }
 
     #[test]
@@ -218,7 +262,7 @@ mod tests {
         assert_eq!(code(&bytes[..bytes.len() - 1]), ErrorCode::Damaged);
         bytes.push(0);
         assert_eq!(code(&bytes), ErrorCode::Damaged);
-        bytes[0] = 1;
+        bytes[0] = 3;
         assert_eq!(code(&bytes), ErrorCode::UnsupportedVersion);
     }
 

@@ -4,8 +4,8 @@
 //! minus the allowed disorder. The task's is the lowest among partitions that are not idle, or
 //! the highest where all are, but then not ahead of the clock. Neither ever goes back. `ts < watermark` is final.
 //!
-//! A partition is idle that has had nothing to read for a while. What another task writes says so itself:
-//! it may be on its way for long.
+//! A partition is idle that has had nothing to read for a while. What another task writes says so itself, since it
+//! may be on its way for long; that counts when all that there is of it was read.
 
 use crate::bulk::{Reading, TaskTime};
 use crate::pipeline::{PipelineOptions, SourceOptions};
@@ -82,7 +82,7 @@ impl Inputs {
     /// Adds a partition from `position` on; one that is known stays as it is.
     pub(crate) fn add(&mut self, partition: PartitionId, position: Offset) {
         if self.find(partition).is_none() {
-            self.set(partition, position, i64::MIN, Writer::Silent);
+            self.set(partition, position, i64::MIN);
             if let Some(at) = self.find(partition) {
                 self.list[at].changed = true;
             }
@@ -124,13 +124,7 @@ impl Inputs {
     }
 
     /// Takes over positions from a delta; they become dirty.
-    pub(crate) fn set(
-        &mut self,
-        partition: PartitionId,
-        position: Offset,
-        watermark_ms: i64,
-        writer: Writer,
-    ) {
+    pub(crate) fn set(&mut self, partition: PartitionId, position: Offset, watermark_ms: i64) {
         let at = match self.list.binary_search_by_key(&partition, |i| i.partition) {
             Ok(at) => at,
             Err(at) => {
@@ -140,7 +134,7 @@ impl Inputs {
                     options: SourceOptions::default(),
                     position,
                     watermark_ms,
-                    writer,
+                    writer: Writer::Silent,
                     active_ms: None,
                     idle: false,
                     changed: false,
@@ -153,9 +147,15 @@ impl Inputs {
         let input = &mut self.list[at];
         input.position = position;
         input.watermark_ms = watermark_ms;
-        input.writer = writer;
         input.changed = false;
         input.dirty = true;
+    }
+
+    /// Takes over what a writer has said of itself; its partition was set.
+    pub(crate) fn set_writer(&mut self, partition: PartitionId, writer: Writer) {
+        if let Some(at) = self.find(partition) {
+            self.list[at].writer = writer;
+        }
     }
 
     /// Takes over the task's watermark from a delta or from outside.
@@ -202,8 +202,9 @@ impl Inputs {
         self.idle_max_ms = now_ms.saturating_sub(options.out_of_order_ms);
         for input in &mut self.list {
             let active_ms = *input.active_ms.get_or_insert(now_ms);
-            let is_silent = now_ms.saturating_sub(active_ms) >= options.idle_ms.max(1);
-            input.idle = input.may_be_idle(is_silent);
+            let silent_ms = now_ms.saturating_sub(active_ms);
+            let after_ms = input.idle_after_ms(options);
+            input.idle = after_ms.is_some_and(|after_ms| silent_ms >= after_ms);
         }
         self.raise_watermark();
     }
@@ -277,30 +278,34 @@ impl Inputs {
         now_ms: i64,
         options: &PipelineOptions,
     ) {
-        if !reading.idle {
-            self.take_said(at, Writer::Active);
+        let input = &mut self.list[at];
+        let said = match reading.idle {
+            true => Writer::Idle,
+            false => Writer::Active,
+        };
+        if input.options.told && input.writer != said {
+            (input.writer, input.changed) = (said, true);
+            // Idle is who has nothing more to read: that shows at the next step.
+            input.idle = false;
         }
         if let Some(time_ms) = reading.time_ms {
             self.observe(at, time_ms, now_ms, options);
         }
-        if reading.idle {
-            self.take_said(at, Writer::Idle);
-        }
     }
 
-    fn take_said(&mut self, at: usize, said: Writer) {
-        let input = &mut self.list[at];
-        if input.options.told && input.writer != said {
-            (input.writer, input.changed) = (said, true);
-            input.idle = said == Writer::Idle;
-            self.raise_watermark();
-        }
-    }
-
-    /// When the watermark may move because partitions become idle, if nothing arrives.
-    pub(crate) fn idle_deadline_ms(&self, options: &PipelineOptions) -> Option<i64> {
-        if !self.timed().any(|i| i.watermark_ms > self.watermark_ms) {
-            return None;
+    /// When the watermark may move because partitions become or are idle, if nothing arrives; by as much as lets a
+    /// timer of event time `next_ms` fire.
+    pub(crate) fn idle_deadline_ms(
+        &self,
+        options: &PipelineOptions,
+        next_ms: Option<i64>,
+    ) -> Option<i64> {
+        let highest_ms = self.timed().map(|i| i.watermark_ms).max();
+        let highest_ms = highest_ms.filter(|ms| *ms > self.watermark_ms)?;
+        if self.timed().all(|i| i.idle) {
+            // It is ahead of the clock.
+            let wanted_ms = next_ms.unwrap_or(highest_ms).min(highest_ms);
+            return Some(wanted_ms.saturating_add(options.out_of_order_ms));
         }
         let holds = |i: &&InputPartition| i.watermark_ms <= self.watermark_ms;
         last_idle_at(self.timed().filter(holds), options)
@@ -337,12 +342,12 @@ impl Inputs {
 }
 
 impl InputPartition {
-    /// Whether it counts as idle; `is_silent`: it has had nothing to read for a while.
-    fn may_be_idle(&self, is_silent: bool) -> bool {
+    /// After how many milliseconds with nothing to read it is idle; `None`: silence says nothing.
+    fn idle_after_ms(&self, options: &PipelineOptions) -> Option<i64> {
         match self.writer {
-            Writer::Idle if self.options.told => true,
-            Writer::Active if self.options.told => false,
-            _ => is_silent,
+            Writer::Idle if self.options.told => Some(1),
+            Writer::Active if self.options.told => None,
+            _ => Some(options.idle_ms.max(1)),
         }
     }
 }
@@ -355,11 +360,8 @@ fn last_idle_at<'i>(
 ) -> Option<i64> {
     let mut last = None;
     for input in inputs.filter(|i| !i.idle) {
-        let idle_at_ms = input.active_ms?.saturating_add(options.idle_ms.max(1));
-        if !input.may_be_idle(true) {
-            return None;
-        }
-        last = last.max(Some(idle_at_ms));
+        let after_ms = input.idle_after_ms(options)?;
+        last = last.max(Some(input.active_ms?.saturating_add(after_ms)));
     }
     last
 }

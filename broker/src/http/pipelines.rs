@@ -4,6 +4,7 @@ use super::Shared;
 use super::problem::{Answer, Problem};
 use super::read::parse_place;
 use axum::Json;
+use axum::body::Bytes;
 use axum::extract::rejection::{JsonRejection, PathRejection};
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
@@ -114,9 +115,12 @@ fn start() -> String {
 pub(super) async fn replay(
     door: Shared,
     pipeline: Result<Path<String>, PathRejection>,
-    body: Result<Option<Json<Replay>>, JsonRejection>,
+    body: Bytes,
 ) -> Answer {
-    let from = body?.map_or_else(start, |Json(r)| r.from);
+    let from = match body.is_empty() {
+        true => start(),
+        false => Json::<Replay>::from_bytes(&body)?.0.from,
+    };
     let from_ms = replay_from(&from)?;
     control(door, pipeline, PipelineAction::Replay { from_ms }).await
 }

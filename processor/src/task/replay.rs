@@ -2,6 +2,7 @@
 
 use super::Task;
 use crate::delta::{Blob, Delta, DeltaState, InputChange, StateChange, TimerChange};
+use crate::inputs::Writer;
 use crate::output::Outputs;
 use crate::timers::TimerId;
 use crate::unit::EventClock;
@@ -23,11 +24,13 @@ impl Task {
         let nodes = &self.pipeline.plan.nodes;
         let mut state = DeltaState::default();
         self.inputs.take_changed(|input| {
+            if input.writer != Writer::Silent {
+                state.writers.push((input.partition, input.writer));
+            }
             state.inputs.push(InputChange {
                 partition: input.partition,
                 position: input.position,
                 watermark_ms: input.watermark_ms,
-                writer: input.writer,
             });
         });
         state.watermark_ms = self.inputs.take_changed_watermark();
@@ -63,8 +66,10 @@ impl Task {
     pub fn apply(&mut self, delta: &DeltaState) {
         for input in &delta.inputs {
             let (position, watermark_ms) = (input.position, input.watermark_ms);
-            self.inputs
-                .set(input.partition, position, watermark_ms, input.writer);
+            self.inputs.set(input.partition, position, watermark_ms);
+        }
+        for (partition, writer) in &delta.writers {
+            self.inputs.set_writer(*partition, *writer);
         }
         if let Some(watermark_ms) = delta.watermark_ms {
             self.inputs.set_watermark(watermark_ms);

@@ -82,11 +82,21 @@ impl<'a> Entry<'a> {
         Some(match tag {
             INPUT => {
                 let partition = PartitionId(u32::from_be_bytes(rest.try_into().ok()?));
-                let (position, watermark_ms, writer) = postcard::from_bytes(value).ok()?;
+                let (position, watermark_ms, writer) =
+                    postcard::from_bytes(value).ok().or_else(|| {
+                        // The first version wrote two fields.
+                        let (position, watermark_ms) = postcard::from_bytes(value).ok()?;
+                        Some((position, watermark_ms, Writer::Silent))
+                    })?;
                 Self::Input(partition, position, watermark_ms, writer)
             }
             WATERMARK if rest.is_empty() => {
-                let (watermark_ms, clock, told) = postcard::from_bytes(value).ok()?;
+                let (watermark_ms, clock, told) =
+                    postcard::from_bytes(value).ok().or_else(|| {
+                        // As above.
+                        let (watermark_ms, clock) = postcard::from_bytes(value).ok()?;
+                        Some((watermark_ms, clock, None))
+                    })?;
                 Self::Watermark(watermark_ms, clock, told)
             }
             STATE => {
@@ -203,7 +213,8 @@ impl Task {
         let plan: &Plan = &self.pipeline.plan;
         match entry {
             Entry::Input(partition, position, watermark_ms, writer) => {
-                self.inputs.set(partition, position, watermark_ms, writer);
+                self.inputs.set(partition, position, watermark_ms);
+                self.inputs.set_writer(partition, writer);
             }
             Entry::Watermark(watermark_ms, clock, told) => {
                 self.told = told;

@@ -5,6 +5,9 @@ use crate::context::{Context, Incoming};
 use crate::processor::TimeKind;
 use crate::timers::Origin;
 
+/// A step that is less late than this was not asleep, however soon partitions are idle.
+const SLEPT_MS: i64 = 1_000;
+
 impl Task {
     /// When a step is worth its while because partitions become idle.
     pub(super) fn idle_deadline(&self) -> Option<i64> {
@@ -13,7 +16,7 @@ impl Task {
         let event_ms = self.unit.timers.next_at_ms(TimeKind::Event);
         let rises_at_ms = self
             .inputs
-            .idle_deadline_ms(options)
+            .idle_deadline_ms(options, event_ms)
             .filter(|_| tells || event_ms.is_some());
         let all_idle_at_ms = self.inputs.all_idle_at_ms(options).filter(|_| tells);
         [rises_at_ms, all_idle_at_ms].into_iter().flatten().min()
@@ -23,14 +26,16 @@ impl Task {
     /// where a machine was asleep or its clock was set: what there is to read may not be here yet.
     pub(super) fn has_slept(&self, now_ms: i64) -> bool {
         let late_ms = self.idle_deadline().map(|due| now_ms.saturating_sub(due));
-        late_ms.is_some_and(|ms| ms >= self.pipeline.options().idle_ms.max(1))
+        late_ms.is_some_and(|ms| ms >= self.pipeline.options().idle_ms.max(SLEPT_MS))
     }
 
     /// Tells the tasks behind an exchange how far this one is, if they do not know.
     pub(super) fn tell_time(&mut self) {
         let time = self.inputs.time();
-        // The first step tells that there is somebody to wait for.
-        let is_known = self.told == Some(time);
+        // The first step tells that there is somebody to wait for. A row says that too, and records that say nothing
+        // about time make nobody active: then it is said again that nobody needs to wait.
+        let has_sent = !self.unit.outputs.is_empty();
+        let is_known = self.told == Some(time) && !(time.idle && has_sent);
         // What the step lacks comes first.
         if self.pipeline.exchange().is_none() || is_known || self.unit.has_missed() {
             return;

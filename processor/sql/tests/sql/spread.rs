@@ -234,14 +234,44 @@ fn shards_that_are_idle_hold_back_no_other() {
         run(&mut shards);
         // They know it when they begin anew.
         shards.backs.iter_mut().for_each(Rig::crash);
+        shards.backs.iter_mut().for_each(Rig::run);
     }
+    assert_eq!(shards.values("p").len(), 1, "there may be more to read");
+    let due = |b: &Rig| b.task.deadline() == Some(b.now_ms + 1);
+    assert!(shards.backs.iter().any(due));
+    shards.backs.iter_mut().for_each(|b| b.now_ms += 1);
+    run(&mut shards);
     assert_eq!(shards.values("p").len(), 3, "a, b and c");
-    // Who comes back is waited for again.
-    shards.send(3, &[click(310, "e")]);
-    shards.send(2, &[click(400, "f")]);
+    // Who comes back is waited for again, whichever is read first.
+    shards.send(2, &[click(310, "e"), click(311, "e")]);
+    shards.send(1, &[click(400, "f")]);
     run(&mut shards);
     assert_eq!(shards.values("p").len(), 3);
     assert_eq!(shards.values("p.late"), [""; 0]);
+}
+
+/// What says nothing about time makes nobody wait for it.
+#[test]
+fn rows_without_time_of_a_shard_that_is_idle_hold_back_no_other() {
+    let sql = format!(
+        "{CLICKS} CREATE STREAM notes (who VARCHAR); CREATE PIPELINE p AS SELECT who, count(*) AS c FROM \
+         (SELECT who FROM clicks UNION ALL SELECT who FROM notes) AS both GROUP BY who \
+         EMIT EVERY INTERVAL '1' MINUTE"
+    );
+    let planned = plan(&sql).remove(0);
+    let spread = planned.spread.unwrap();
+    let mut shards = Shards::new(&spread, &[(1, 0), (2, 1)], 2);
+    shards.send(1, &[click(5, "a")]);
+    run(&mut shards);
+    shards.fronts[1].now_ms += 30_000;
+    run(&mut shards);
+    shards.send(2, &[Record::of(r#"{"who": "a"}"#)]);
+    run(&mut shards);
+    shards.backs.iter_mut().for_each(|b| b.now_ms += 1);
+    shards.send(1, &[click(500, "a")]);
+    run(&mut shards);
+    let watermarks: Vec<i64> = shards.backs.iter().map(|b| b.task.watermark()).collect();
+    assert_eq!(watermarks, [500_000; 2]);
 }
 
 /// What a front has sent may be on its way for long: only it knows whether there is something.

@@ -151,6 +151,16 @@ fn if_all_partitions_are_idle_time_is_not_ahead_of_the_clock() {
     rig.run_at(41_000);
     assert_eq!(rig.task.watermark(), 41_000, "it holds back again");
     assert_eq!(rig.values("out"), [""; 0]);
+    rig.send(0, &[(310_000, None, Some("event 80000 b"))]);
+    rig.run_at(41_000);
+    // Of what is ahead of the clock so much becomes true as lets a timer fire.
+    for (due, after) in [(71_000, Some(80_000)), (80_000, None)] {
+        assert_eq!(rig.task.deadline(), Some(due));
+        rig.run_at(due);
+        assert_eq!(rig.task.watermark(), due);
+        assert_eq!(rig.task.deadline(), after);
+    }
+    assert_eq!(rig.values("out"), ["a 60000 wm 60000", "b 80000 wm 80000"]);
 }
 
 #[test]
