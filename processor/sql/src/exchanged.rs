@@ -72,7 +72,8 @@ impl Exchanged {
         let mut open: Vec<Gathering> = Vec::new();
         let (mut readings, mut keys) = (Vec::with_capacity(records.len()), BinaryBuilder::new());
         for (number, record) in records.iter().enumerate() {
-            let Some(read) = record.view.value.and_then(exchange::read) else {
+            let value = record.view.value;
+            let Some(read) = value.and_then(|v| exchange::read(v, record.view.timestamp)) else {
                 keys.append_null();
                 readings.push(Err("it is no record of an exchange".into()));
                 continue;

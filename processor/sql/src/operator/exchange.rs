@@ -3,13 +3,14 @@
 //!
 //! ```text
 //! key:   the values that rows which meet have in common; none: for every partition
-//! value: edge 1 | late 1 | watermark 8 | event time 8 | key of the original record: size 4 and bytes | values
+//! value: edge 1 | marks 1 | watermark 8 | event time 8 | key of the original record: size 4 and bytes | values
 //! ```
 //! The timestamp of the record is the clock's: what an exchange keeps goes by how long ago it was written, however old
 //! the rows are.
 //!
-//! Numbers little-endian. `edge` says where the row goes on; 255 is no row, and tells the time only: then 1 behind it says
-//! that the task which writes is idle, and nothing follows the watermark. `late` is [`Rows::report_late`]. The watermark is the one that the task which wrote the record had before the unit: rows of a
+//! Numbers little-endian. `edge` says where the row goes on; 255 is no row, and tells the time only: then the mark 1 says
+//! that the task which writes is idle, and nothing follows the watermark. Of a row the mark 1 is [`Rows::report_late`], and 2
+//! says that there is an event time; the first version wrote none, its records have that as their timestamp. The watermark is the one that the task which wrote the record had before the unit: rows of a
 //! unit leave in another order than they came in, and none may be late because of another. A
 //! partition's records bring its watermark forward, so the task that reads them has the lowest of all.
 
@@ -25,6 +26,11 @@ use std::sync::Arc;
 const TIME_ONLY: u8 = u8::MAX;
 /// Most edges of a query; operators are fewer.
 pub(crate) const EDGES_MAX: usize = 64;
+/// Marks of a row.
+const REPORT_LATE: u8 = 1;
+const HAS_TIME: u8 = 2;
+/// The mark of what tells the time.
+const IDLE: u8 = 1;
 /// In place of the size of a key: there is none.
 const NO_KEY: u32 = u32::MAX;
 
@@ -45,13 +51,15 @@ impl Exchange {
         let values: Vec<Writer> = rows.batch.columns().iter().map(Writer::new).collect();
         let before = flow.bulk.as_ref().and_then(|b| b.watermarks.first());
         let watermark_ms = before.copied().unwrap_or(i64::MIN);
+        let report_late = if rows.report_late { REPORT_LATE } else { 0 };
+        let marks = HAS_TIME | report_late;
         let (mut key, mut bytes) = (Vec::new(), Vec::new());
         for row in 0..rows.len() {
             key.clear();
             keys.iter().for_each(|w| w.write(row, &mut key));
             let cause_row = rows.marks.causes[row];
             bytes.clear();
-            bytes.extend_from_slice(&[self.edge, u8::from(rows.report_late)]);
+            bytes.extend_from_slice(&[self.edge, marks]);
             bytes.extend_from_slice(&watermark_ms.to_le_bytes());
             bytes.extend_from_slice(&rows.marks.times_ms[row].to_le_bytes());
             let original = flow.key_of(cause_row);
@@ -73,7 +81,7 @@ impl Exchange {
 
 /// Tells every partition how far the task is.
 pub(crate) fn tell_time(time: TaskTime, ctx: &mut Context<'_>) {
-    let mut bytes = vec![TIME_ONLY, u8::from(time.idle)];
+    let mut bytes = vec![TIME_ONLY, if time.idle { IDLE } else { 0 }];
     bytes.extend_from_slice(&time.watermark_ms.to_le_bytes());
     let now_ms = ctx.now_ms();
     ctx.emit_for(ctx.cause(), now_ms, None, Some(&bytes), &[]);
@@ -99,19 +107,25 @@ pub(crate) struct ReadRow<'a> {
     pub(crate) values: &'a [u8],
 }
 
-/// Reads a record; `None` if it is none of an exchange.
-pub(crate) fn read(value: &[u8]) -> Option<Read<'_>> {
-    let ([edge, late], rest) = value.split_first_chunk()?;
+/// Reads a record with this value and timestamp; `None` if it is none of an exchange.
+pub(crate) fn read(value: &[u8], timestamp: i64) -> Option<Read<'_>> {
+    let ([edge, marks], rest) = value.split_first_chunk()?;
     let (watermark, rest) = rest.split_first_chunk()?;
     let watermark_ms = Some(i64::from_le_bytes(*watermark)).filter(|ms| *ms != i64::MIN);
     if *edge == TIME_ONLY {
         return rest.is_empty().then_some(Read {
             watermark_ms,
-            idle: *late == 1,
+            idle: *marks & IDLE != 0,
             row: None,
         });
     }
-    let (time, rest) = rest.split_first_chunk()?;
+    let (time_ms, rest) = match marks & HAS_TIME {
+        0 => (timestamp, rest),
+        _ => {
+            let (time, rest) = rest.split_first_chunk()?;
+            (i64::from_le_bytes(*time), rest)
+        }
+    };
     let (size, rest) = rest.split_first_chunk()?;
     let (key, values) = match u32::from_le_bytes(*size) {
         NO_KEY => (None, rest),
@@ -122,8 +136,8 @@ pub(crate) fn read(value: &[u8]) -> Option<Read<'_>> {
     };
     let row = Some(ReadRow {
         edge: usize::from(*edge),
-        report_late: *late == 1,
-        time_ms: i64::from_le_bytes(*time),
+        report_late: marks & REPORT_LATE != 0,
+        time_ms,
         key,
         values,
     });
@@ -140,17 +154,28 @@ mod tests {
 
     #[test]
     fn what_is_cut_off_is_no_record_of_an_exchange() {
-        let mut bytes = vec![3, 1];
+        let mut bytes = vec![3, HAS_TIME | REPORT_LATE];
         bytes.extend_from_slice(&7_i64.to_le_bytes());
         bytes.extend_from_slice(&5_i64.to_le_bytes());
         bytes.extend_from_slice(&2_u32.to_le_bytes());
         bytes.extend_from_slice(b"kvv");
-        let whole = read(&bytes).unwrap();
+        let whole = read(&bytes, 9).unwrap();
         let row = whole.row.unwrap();
         assert_eq!((whole.watermark_ms, row.edge, row.time_ms), (Some(7), 3, 5));
         assert_eq!((row.key, row.values), (Some(&b"kv"[..]), &b"v"[..]));
         for cut in 0..bytes.len() - 1 {
-            assert!(read(&bytes[..cut]).is_none(), "{cut} bytes");
+            assert!(read(&bytes[..cut], 9).is_none(), "{cut} bytes");
         }
+    }
+
+    #[test]
+    fn rows_of_the_first_version_have_their_time_outside() {
+        let mut bytes = vec![3, REPORT_LATE];
+        bytes.extend_from_slice(&7_i64.to_le_bytes());
+        bytes.extend_from_slice(&NO_KEY.to_le_bytes());
+        bytes.extend_from_slice(b"vv");
+        let row = read(&bytes, 9).unwrap().row.unwrap();
+        assert_eq!((row.time_ms, row.report_late, row.key), (9, true, None));
+        assert_eq!(row.values, b"vv");
     }
 }
