@@ -38,6 +38,8 @@ pub(crate) struct InputPartition {
     /// When it last had something to read, by the caller's clock; not part of the state.
     active_ms: Option<i64>,
     idle: bool,
+    /// It counts as active although it has had nothing to read since before the task slept.
+    spared: bool,
     /// Position or watermark is not in a delta yet.
     changed: bool,
     dirty: bool,
@@ -137,6 +139,7 @@ impl Inputs {
                     writer: Writer::Silent,
                     active_ms: None,
                     idle: false,
+                    spared: false,
                     changed: false,
                     dirty: true,
                 };
@@ -187,13 +190,21 @@ impl Inputs {
 
     /// The partition has something to read at `now_ms`.
     pub(crate) fn touch(&mut self, at: usize, now_ms: i64) {
-        self.list[at].active_ms = Some(now_ms);
+        let input = &mut self.list[at];
+        (input.active_ms, input.spared) = (Some(now_ms), false);
     }
 
     /// All partitions count as active from `now_ms` on.
     pub(crate) fn touch_all(&mut self, now_ms: i64) {
         for input in &mut self.list {
             input.active_ms = Some(now_ms);
+        }
+    }
+
+    /// As [`Self::touch_all`], but once for each silence: whoever steps the task seldom would never find one idle.
+    pub(crate) fn spare_all(&mut self, now_ms: i64) {
+        for input in self.list.iter_mut().filter(|i| !i.spared) {
+            (input.active_ms, input.spared) = (Some(now_ms), true);
         }
     }
 

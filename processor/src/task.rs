@@ -293,9 +293,12 @@ impl Task {
     fn start_step(&mut self, now_ms: i64, input: &[Input<'_>]) {
         self.started = true;
         self.unit.now_ms = now_ms;
-        if self.retries.wake() || self.has_slept(now_ms) {
+        let has_slept = self.has_slept(now_ms);
+        if self.retries.wake() {
             // Nothing was read while the task waited: that makes nobody idle.
             self.inputs.touch_all(now_ms);
+        } else if has_slept {
+            self.inputs.spare_all(now_ms);
         }
         for batch in input {
             if let Some(at) = self.inputs.find(batch.partition)

@@ -37,7 +37,11 @@ impl Task {
         let has_sent = !self.unit.outputs.is_empty();
         let is_known = self.told == Some(time) && !(time.idle && has_sent);
         // What the step lacks comes first.
-        if self.pipeline.exchange().is_none() || is_known || self.unit.has_missed() {
+        if self.pipeline.exchange().is_none() || is_known {
+            return;
+        }
+        self.told = self.told.filter(|_| !has_sent);
+        if self.unit.has_missed() {
             return;
         }
         self.unit.begin(Origin::default());

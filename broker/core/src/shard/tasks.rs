@@ -71,6 +71,8 @@ struct Running {
     stale: bool,
     /// It waits for the state store to take what has changed: its memory is used up.
     full: bool,
+    /// It waits for the disk, or for other shards to take what it has for them.
+    starved: bool,
     /// After an error nothing is tried before this.
     retry_at_us: Option<u64>,
     error: Option<String>,
@@ -180,15 +182,6 @@ impl Tasks {
 
     /// The driver's time at which a task has something to do by itself.
     pub(super) fn deadline_us(&self) -> Option<u64> {
-        let due = |r: &Running| {
-            let timer = r.task.deadline().map(|at_ms| {
-                let wait_ms = at_ms.saturating_sub(self.clock.unix_ms).max(0) as u64;
-                self.clock
-                    .mono_us
-                    .saturating_add(wait_ms.saturating_mul(1000))
-            });
-            timer.into_iter().chain(r.retry_at_us).min()
-        };
         let at_once = self.any_ready().then_some(self.clock.mono_us);
         let due = self
             .running
@@ -197,7 +190,7 @@ impl Tasks {
             .filter(|r| !r.stopped || r.held.is_some())
             // These wait for the state store.
             .filter(|r| !r.full && !r.reading)
-            .filter_map(due)
+            .filter_map(|r| r.due_us(self.clock))
             .min();
         at_once.into_iter().chain(due).min()
     }
@@ -211,9 +204,7 @@ impl Tasks {
 
     pub(super) fn wake_due(&mut self, now: Now) {
         for r in self.running.iter_mut().flatten() {
-            let timer = r.task.deadline().is_some_and(|at| at <= now.unix_ms);
-            let retry = r.retry_at_us.is_some_and(|at| at <= now.mono_us);
-            r.ready |= timer || retry;
+            r.ready |= r.due_us(now).is_some_and(|at_us| at_us <= now.mono_us);
         }
     }
 
@@ -342,6 +333,16 @@ fn operators(parts: Vec<(String, u64)>) -> Vec<OperatorRows> {
 impl Running {
     fn wants_a_turn(&self) -> bool {
         self.ready && (!self.stopped || self.held.is_some())
+    }
+
+    /// When it has something to do by itself, by the driver's clock. What it waits for comes first: until then
+    /// a step would do nothing, whatever is due.
+    fn due_us(&self, now: Now) -> Option<u64> {
+        if self.retry_at_us.is_some() || self.starved {
+            return self.retry_at_us;
+        }
+        let wait_ms = self.task.deadline()?.saturating_sub(now.unix_ms).max(0) as u64;
+        Some(now.mono_us.saturating_add(wait_ms.saturating_mul(1000)))
     }
 
     fn fail(&mut self, now: Now, error: String) {

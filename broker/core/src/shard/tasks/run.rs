@@ -70,6 +70,7 @@ impl Shard {
             reading: false,
             stale: false,
             full: false,
+            starved: false,
             retry_at_us: None,
             error: None,
             latency: Latency::default(),
@@ -117,14 +118,15 @@ impl Shard {
         if r.retry_at_us.is_some_and(|at| now.mono_us < at) {
             return false;
         }
+        r.starved = false;
         if self.undurable_bytes > self.config.pending_bytes / 2 {
             // Producers come first; the tasks go on when the disk has caught up.
-            self.tasks.starved = true;
+            (self.tasks.starved, r.starved) = (true, true);
             return false;
         }
         if !self.outbound.has_room(r.config.id) {
             // Other shards come first; what they take gives room.
-            self.tasks.starved = true;
+            (self.tasks.starved, r.starved) = (true, true);
             return false;
         }
         if r.reading {

@@ -1,7 +1,7 @@
 //! Tasks: what they did is there after whatever happens, and nothing is of those that are gone.
 
 use super::*;
-use flowstone_processor::{NodeRef, SourceOptions};
+use flowstone_processor::{NodeRef, SourceOptions, TimeKind, Timer};
 use std::collections::BTreeSet;
 
 #[test]
@@ -215,6 +215,55 @@ fn a_source_that_comes_first_is_read_to_its_end_before_the_others() {
     rig.produce(plain("table again", 1), Acks::Durable).unwrap();
     wanted.push("table again".into());
     assert_eq!(rig.values(B, Offset(0)), wanted);
+}
+
+/// Sets a timer for the next millisecond.
+struct Soon;
+
+impl Processor for Soon {
+    fn process(&mut self, record: &Record<'_>, ctx: &mut Context<'_>) -> Result<(), ProcessError> {
+        let timer = Timer {
+            kind: TimeKind::Processing,
+            at_ms: ctx.now_ms() + 1,
+            key: Vec::new(),
+        };
+        ctx.set_timer(timer);
+        ctx.forward(record);
+        Ok(())
+    }
+}
+
+/// The driver would turn for nothing until the disk is there.
+#[test]
+fn a_task_that_waits_for_the_disk_has_nothing_due() {
+    let log = LogConfig {
+        segment_bytes: 1 << 20,
+        ..CONFIG.log
+    };
+    let mut rig = Rig::new(ShardConfig { log, ..CONFIG });
+    let chain = Pipeline::chain("numbers", "a").stage("n", || Box::new(Soon));
+    rig.step(Input::StartTask(Box::new(TaskConfig {
+        pipeline: chain.to("b").build().unwrap(),
+        ..numbers(B)
+    })));
+    rig.held_syncs = Some(Vec::new());
+    for _ in 0..40 {
+        let batch = plain(&"x".repeat(900), 1);
+        rig.step(send(None, A, batch, Acks::None));
+        rig.step(Input::Turn);
+    }
+    for _ in 0..3 {
+        rig.advance(5_000);
+        rig.step(Input::Turn);
+    }
+    let now_us = rig.now.mono_us;
+    let due = rig.shard.deadline();
+    assert!(due.is_none_or(|at_us| at_us > now_us), "{due:?} {now_us}");
+    rig.run_syncs();
+    (0..5).for_each(|_| rig.advance(2_000));
+    let taken = rig.values(A, Offset(0)).len();
+    assert!(taken > 10, "{taken}");
+    assert_eq!(rig.values(B, Offset(0)).len(), taken);
 }
 
 /// What is behind a partition that cannot be read is waited for: its records would be late.
