@@ -64,6 +64,17 @@ pub(crate) async fn results(client: &Client) -> Vec<((String, i64), i64)> {
         .collect()
 }
 
+/// Waits until all windows are closed; none came out twice, and each as counted.
+async fn each_window_once(client: &Client, expected: &BTreeMap<(String, i64), i64>) {
+    until("all windows are closed", async || {
+        results(client).await.len() >= expected.len()
+    })
+    .await;
+    let found = results(client).await;
+    assert_eq!(found.len(), expected.len(), "each window once");
+    assert_eq!(&found.into_iter().collect::<BTreeMap<_, _>>(), expected);
+}
+
 /// The inputs as records of their partitions.
 pub(crate) fn records() -> Vec<Record<'static>> {
     let record = |(partition, ts, ip): (u32, i64, String)| {
@@ -90,13 +101,7 @@ async fn groups_over_shards_under_kill_9_equal_a_plain_count() {
     let (server, client) = begin(&site).await;
     let server = send_all(&site, &client, server, records(), kills(12)).await;
     let expected = counted();
-    until("all windows are closed", async || {
-        results(&client).await.len() >= expected.len()
-    })
-    .await;
-    let found = results(&client).await;
-    assert_eq!(found.len(), expected.len(), "each window once");
-    assert_eq!(found.into_iter().collect::<BTreeMap<_, _>>(), expected);
+    each_window_once(&client, &expected).await;
     for topic in ["attempts.late", "attempts.dlq"] {
         let left = read_all(&client, topic).await;
         assert!(left.iter().all(Vec::is_empty), "{topic}: {left:?}");
@@ -212,13 +217,7 @@ async fn what_is_looked_up_on_each_shard_is_grouped_over_all_under_kill_9() {
     for ((ip, start), count) in counted() {
         *expected.entry((net(&ip), start)).or_default() += count;
     }
-    until("all windows are closed", async || {
-        results(&client).await.len() >= expected.len()
-    })
-    .await;
-    let found = results(&client).await;
-    assert_eq!(found.len(), expected.len(), "each window once");
-    assert_eq!(found.into_iter().collect::<BTreeMap<_, _>>(), expected);
+    each_window_once(&client, &expected).await;
     let described = run_ok(
         &["pipeline", "describe", "attempts", "--url", &server.url()],
         b"",

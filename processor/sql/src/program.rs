@@ -181,7 +181,7 @@ impl BulkProcessor for Program {
                 vec![Ok(Reading::default()); records.len()]
             });
         }
-        let mut readings = vec![Ok(None); records.len()];
+        let mut readings = vec![Ok(Reading::default()); records.len()];
         self.decoded.clear();
         for (source, decoder) in self.decoders.iter().enumerate() {
             match decoder.decode(source as u16, records, &mut readings) {
@@ -189,8 +189,7 @@ impl BulkProcessor for Program {
                 Err(error) => self.fault = Some(reject(error)),
             }
         }
-        let reading = |read: Result<Option<i64>, String>| read.map(Reading::from);
-        readings.into_iter().map(reading).collect()
+        readings
     }
 
     fn process(&mut self, bulk: &Bulk<'_>, ctx: &mut Context<'_>) -> Result<(), ProcessError> {

@@ -5,7 +5,7 @@ use crate::stream::Stream;
 use datafusion::arrow::array::RecordBatch;
 use datafusion::arrow::datatypes::{Schema, SchemaRef};
 use datafusion::arrow::error::ArrowError;
-use flowstone_processor::BulkRecord;
+use flowstone_processor::{BulkRecord, Reading};
 use std::sync::Arc;
 
 /// Reads the records of one stream into the columns that somebody wants.
@@ -53,7 +53,7 @@ impl Reader {
     /// # Errors
     /// Columns that do not fit together.
     pub fn read(&self, records: &[BulkRecord<'_>]) -> Result<Read, ArrowError> {
-        let mut readings = vec![Ok(None); records.len()];
+        let mut readings = vec![Ok(Reading::default()); records.len()];
         let decoded = self.decoder.decode(0, records, &mut readings)?;
         let unreadable = readings.into_iter().enumerate();
         let unreadable = unreadable.filter_map(|(at, r)| Some((at, r.err()?)));

@@ -102,8 +102,8 @@ impl Task {
         ControlFlow::Continue(())
     }
 
-    /// Lets the processor of a stage act on behalf of a timer.
-    fn at_stage<R>(
+    /// Lets the processor of a stage act outside of the way of a record, for a timer or for what the unit came from.
+    pub(super) fn at_stage<R>(
         &mut self,
         node: u16,
         act: impl FnOnce(&mut dyn Processor, &mut Context<'_>) -> R,

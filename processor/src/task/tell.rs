@@ -1,7 +1,6 @@
 //! What others wait for: the time of this task, where it writes to an exchange, and who is idle.
 
 use super::Task;
-use crate::context::{Context, Incoming};
 use crate::processor::TimeKind;
 use crate::timers::Origin;
 
@@ -14,10 +13,10 @@ impl Task {
         let options = self.pipeline.options();
         let tells = self.pipeline.exchange().is_some();
         let event_ms = self.unit.timers.next_at_ms(TimeKind::Event);
-        let rises_at_ms = self
-            .inputs
-            .idle_deadline_ms(options, event_ms)
-            .filter(|_| tells || event_ms.is_some());
+        if !tells && event_ms.is_none() {
+            return None;
+        }
+        let rises_at_ms = self.inputs.idle_deadline_ms(options, event_ms);
         let all_idle_at_ms = self.inputs.all_idle_at_ms(options).filter(|_| tells);
         [rises_at_ms, all_idle_at_ms].into_iter().flatten().min()
     }
@@ -31,33 +30,29 @@ impl Task {
 
     /// Tells the tasks behind an exchange how far this one is, if they do not know.
     pub(super) fn tell_time(&mut self) {
+        if self.pipeline.exchange().is_none() {
+            return;
+        }
         let time = self.inputs.time();
         // The first step tells that there is somebody to wait for. A row says that too, and records that say nothing
         // about time make nobody active: then it is said again that nobody needs to wait.
         let has_sent = !self.unit.outputs.is_empty();
-        let is_known = self.told == Some(time) && !(time.idle && has_sent);
-        // What the step lacks comes first.
-        if self.pipeline.exchange().is_none() || is_known {
+        if self.told == Some(time) && !(time.idle && has_sent) {
             return;
         }
+        // What rows have said stands until this is told, be it at a later step.
         self.told = self.told.filter(|_| !has_sent);
         if self.unit.has_missed() {
             return;
         }
-        self.unit.begin(Origin::default());
-        let (front, rest) = self.processors.split_at_mut(1);
-        let mut ctx = Context {
-            unit: &mut self.unit,
-            plan: &self.pipeline.plan,
-            rest,
-            node: 0,
-            incoming: Incoming::Key(None),
+        self.unit.begin(Origin {
             rekeyed: true,
-        };
-        let told = match front[0].as_bulk() {
-            Some(stage) => stage.tell_time(time, &mut ctx),
+            ..Origin::default()
+        });
+        let told = self.at_stage(0, |stage, ctx| match stage.as_bulk() {
+            Some(stage) => stage.tell_time(time, ctx),
             None => Ok(()),
-        };
+        });
         if let Err(error) = told {
             self.unit.fail(Some(0), error);
         }

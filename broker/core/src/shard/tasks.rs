@@ -101,8 +101,6 @@ pub(super) struct Tasks {
     gone: Vec<Vec<u8>>,
     /// Pipelines of which more rows are to be removed.
     removals: BTreeMap<u32, Removal>,
-    /// A task stopped because too much waits for the disk.
-    starved: bool,
     /// Steps wait to be told when they ended.
     unended: bool,
     /// Milliseconds since 1970 and microseconds of the driver's clock, at the last step.
@@ -195,10 +193,10 @@ impl Tasks {
         at_once.into_iter().chain(due).min()
     }
 
-    /// The disk has caught up.
+    /// The disk has caught up, or other shards have.
     pub(super) fn feed_starved(&mut self) {
-        if std::mem::take(&mut self.starved) {
-            self.wake_all();
+        for r in self.running.iter_mut().flatten() {
+            r.ready |= std::mem::take(&mut r.starved);
         }
     }
 

@@ -8,7 +8,7 @@ use datafusion::arrow::array::{RecordBatch, RecordBatchOptions, UInt32Array};
 use datafusion::arrow::compute::take;
 use datafusion::arrow::datatypes::{DataType, Schema, SchemaRef};
 use datafusion::arrow::error::ArrowError;
-use flowstone_processor::BulkRecord;
+use flowstone_processor::{BulkRecord, Reading};
 use flowstone_wire::RecordView;
 use std::sync::Arc;
 
@@ -64,7 +64,7 @@ impl Decoder {
         &self,
         source: u16,
         records: &[BulkRecord<'_>],
-        readings: &mut [Result<Option<i64>, String>],
+        readings: &mut [Result<Reading, String>],
     ) -> Result<Decoded, ArrowError> {
         let columns = self.columns.iter().map(|c| &self.stream.columns[*c]);
         let mut table = Table::new(columns.cloned().collect(), records.len());
@@ -97,7 +97,7 @@ impl Decoder {
                     table.keep();
                     causes.push(row as u32);
                     times_ms.push(time_ms);
-                    readings[row] = Ok(reading);
+                    readings[row] = Ok(reading.into());
                 }
                 Err(reason) => {
                     table.undo();

@@ -121,12 +121,12 @@ impl Shard {
         r.starved = false;
         if self.undurable_bytes > self.config.pending_bytes / 2 {
             // Producers come first; the tasks go on when the disk has caught up.
-            (self.tasks.starved, r.starved) = (true, true);
+            r.starved = true;
             return false;
         }
         if !self.outbound.has_room(r.config.id) {
             // Other shards come first; what they take gives room.
-            (self.tasks.starved, r.starved) = (true, true);
+            r.starved = true;
             return false;
         }
         if r.reading {
