@@ -3,13 +3,14 @@
 use crate::child;
 use crate::http::Http;
 use crate::netns::Place;
+use crate::ports::free_port;
 use crate::process::Process;
 use crate::server::Site;
 use crate::tier_site::until;
 use flowstone_client::Client;
 use flowstone_wire::NodeId;
 use flowstone_wire::native::{ClusterChange, ClusterStatus};
-use std::net::{SocketAddr, UdpSocket};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
@@ -33,12 +34,6 @@ pub(crate) struct Node {
 /// A cluster; the number of a node is one more than its place.
 pub(crate) struct ClusterSite {
     nodes: Vec<Node>,
-}
-
-/// A port that nobody has now, and is unlikely to be given to anybody soon.
-fn free_port() -> u16 {
-    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
-    socket.local_addr().unwrap().port()
 }
 
 impl Node {
@@ -77,7 +72,10 @@ impl Node {
         let line = process.ready_line(READY_TIMEOUT);
         let word = |name: &str| line.split_whitespace().find_map(|w| w.strip_prefix(name));
         let (Some(native), Some(http)) = (word("native="), word("http=")) else {
-            panic!("not ready, it says '{line}'");
+            panic!(
+                "not ready, it says '{line}', and logged {}",
+                process.last_line()
+            );
         };
         self.native = format!("tcp://{native}");
         self.http = http.parse().ok();

@@ -37,6 +37,7 @@ mod load;
 mod loop_disk;
 mod netns;
 mod overload;
+mod ports;
 mod power_book;
 mod power_cut;
 mod power_load;

@@ -110,6 +110,12 @@ impl Process {
         }
     }
 
+    /// What it logged last.
+    pub(crate) fn last_line(&self) -> String {
+        let log = std::fs::read_to_string(&self.log).unwrap_or_default();
+        format!("{:?}", log.lines().last().unwrap_or_default())
+    }
+
     /// What all processes of the site so far have logged.
     pub(crate) fn log(&self) -> String {
         std::fs::read_to_string(&self.log).unwrap()

@@ -7,10 +7,11 @@ mod s3_server;
 pub(crate) use s3_server::{BUCKET, KEY, Manners, SECRET, start};
 
 use crate::child;
-use std::net::SocketAddr;
+use crate::ports::free_port;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpStream;
 
 /// A moto server. Dropping it kills it.
 pub(crate) struct Moto(Child);
@@ -20,10 +21,8 @@ impl Moto {
     /// where there is none.
     pub(crate) async fn start() -> Option<(Self, SocketAddr)> {
         let program = std::env::var_os("FLOWSTONE_MOTO").unwrap_or_else(|| "moto_server".into());
-        // It does not tell which port it took: one that was free a moment ago.
-        let free = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = free.local_addr().unwrap();
-        drop(free);
+        // It does not tell which port it took.
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()));
         let spawned = Command::new(program)
             .args(["-H", "127.0.0.1", "-p", &address.port().to_string()])
             .stdin(Stdio::null())

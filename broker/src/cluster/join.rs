@@ -12,9 +12,13 @@ use serde::{Deserialize, Serialize};
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::Path;
 use std::str::FromStr;
+use std::time::Duration;
 
 /// The key of a node that is joining: a second try has the same, and gets the same number.
 const KEY: &str = "joining.key";
+
+/// A cluster that elects a leader, or takes other nodes, has done so by then.
+const JOIN_PATIENCE: Duration = Duration::from_secs(30);
 
 /// What a joiner tells of itself.
 #[derive(Debug, Serialize, Deserialize)]
@@ -73,6 +77,7 @@ pub(crate) fn join(path: &Path, from: &str, settings: &ClusterSettings) -> Resul
         addresses: vec![peer],
         note: postcard::to_allocvec(&note).map_err(|e| e.to_string())?,
         clock: Clock::of_machine(),
+        patience: JOIN_PATIENCE,
     };
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()

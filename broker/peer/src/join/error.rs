@@ -54,3 +54,13 @@ pub enum JoinError {
     #[error("the cluster's answer is not valid: {0}; upgrade the older one of both")]
     BadAnswer(String),
 }
+
+impl JoinError {
+    /// Whether the same request, with the same key, may get another answer a moment later.
+    pub(super) fn may_pass(&self) -> bool {
+        matches!(
+            self,
+            Self::Unreachable { .. } | Self::Lost { .. } | Self::Refused(JoinRefusal::NotNow(_))
+        )
+    }
+}

@@ -16,6 +16,13 @@ use quinn::crypto::rustls::QuicClientConfig;
 use rustls::pki_types::CertificateDer;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// Between the first time that it asks and the second.
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+/// It doubles up to this.
+const LAST_PAUSE: Duration = Duration::from_secs(2);
 
 /// One that wants to become a node.
 #[derive(Debug)]
@@ -32,6 +39,8 @@ pub struct Joiner {
     pub note: Vec<u8>,
     /// What certificates are held against.
     pub clock: Clock,
+    /// How long it asks again after an answer that may be another one a moment later; zero asks once.
+    pub patience: Duration,
 }
 
 /// What has come of it.
@@ -46,12 +55,29 @@ pub struct Joined {
 }
 
 impl Joiner {
-    /// Joins by the first node that answers. Needs a tokio runtime with time and I/O.
+    /// Joins by the first node that answers, and asks again for as long as its patience lasts: a cluster that
+    /// takes several nodes at once, or elects a leader, cannot always decide at once. Needs a tokio runtime
+    /// with time and I/O.
     ///
     /// # Errors
     /// [`JoinError`]; of several addresses the error of the last one that was tried. Once a node has refused,
     /// no other one is tried.
     pub async fn join(self) -> Result<Joined, JoinError> {
+        let end = Instant::now() + self.patience;
+        let mut pause = FIRST_PAUSE;
+        loop {
+            match self.join_by_any().await {
+                Err(error) if error.may_pass() && Instant::now() + pause < end => {
+                    tracing::warn!(%error, "not joined yet, asks again");
+                }
+                joined => return joined,
+            }
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(LAST_PAUSE);
+        }
+    }
+
+    async fn join_by_any(&self) -> Result<Joined, JoinError> {
         let mut last = JoinError::NoAddress;
         for address in &self.cluster {
             match self.join_by(*address).await {

@@ -10,7 +10,9 @@ use flowstone_peer::join::{
 use flowstone_wire::NodeId;
 use std::collections::HashMap;
 use std::net::{SocketAddr, UdpSocket};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 /// A catalog that knows tokens, and gives out numbers from 10 on.
 struct Catalog {
@@ -18,6 +20,8 @@ struct Catalog {
     tokens: Mutex<HashMap<TokenId, Token>>,
     asked: Mutex<Vec<TokenId>>,
     members: Vec<MemberAddress>,
+    /// So many answers are "not now", whatever was decided.
+    not_now: AtomicUsize,
 }
 
 /// A token's key, and who has used it.
@@ -57,7 +61,14 @@ impl Catalog {
 
 impl Admission for Shared {
     fn admit(&self, ask: JoinAsk) -> BoxFuture<Result<Admitted, JoinRefusal>> {
-        let decided = self.0.decide(&ask);
+        let mut decided = self.0.decide(&ask);
+        let count = &self.0.not_now;
+        if count
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| n.checked_sub(1))
+            .is_ok()
+        {
+            decided = Err(JoinRefusal::NotNow("an election".into()));
+        }
         Box::pin(async move { decided })
     }
 }
@@ -82,6 +93,7 @@ impl Door {
                 node: NodeId(1),
                 addresses: vec![node.address()],
             }],
+            not_now: AtomicUsize::new(0),
         });
         let admission = Arc::new(Shared(catalog.clone()));
         node.endpoint.set_admission(Some(admission));
@@ -113,6 +125,16 @@ impl Door {
         key: &NodeKey,
         cluster: Vec<SocketAddr>,
     ) -> Result<Joined, JoinError> {
+        self.join_within(Duration::ZERO, token, key, cluster)
+    }
+
+    fn join_within(
+        &self,
+        patience: Duration,
+        token: &JoinToken,
+        key: &NodeKey,
+        cluster: Vec<SocketAddr>,
+    ) -> Result<Joined, JoinError> {
         let joiner = Joiner {
             token: token.clone(),
             cluster,
@@ -120,6 +142,7 @@ impl Door {
             addresses: vec!["10.0.0.9:7400".parse().unwrap()],
             note: b"witness".to_vec(),
             clock: self.cluster.clock(),
+            patience,
         };
         wait(joiner.join())
     }
@@ -206,6 +229,21 @@ fn a_node_without_a_catalog_lets_nobody_join() {
         error.contains("not now") && error.contains("try again"),
         "{error}"
     );
+}
+
+#[test]
+fn who_has_patience_asks_again_where_it_was_not_now() {
+    let door = Door::open();
+    let (token, patience) = (door.token(), Duration::from_secs(60));
+    let here = || vec![door.node.address()];
+    door.catalog.not_now.store(2, Ordering::Relaxed);
+    let joined = door.join_within(patience, &token, &key(), here()).unwrap();
+    assert_eq!(joined.credentials.name.node, NodeId(10), "one number");
+    assert_eq!(door.asked(), 3);
+    // A token that is not valid is not a moment later.
+    let refused = door.join_within(patience, &token, &key(), here());
+    assert_eq!(refused.unwrap_err(), JoinError::Refused(JoinRefusal::Token));
+    assert_eq!(door.asked(), 4);
 }
 
 #[test]
