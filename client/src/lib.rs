@@ -55,7 +55,7 @@ pub use record::{Payload, Record};
 pub use transport::{BoxFuture, RawAnswer, Route, Transport};
 
 pub use flowstone_wire::native::{
-    Acks, ClusterChange, ClusterStatus, GroupOffset, OperatorRows, Partition, PartitionStatus,
+    Acks, ClusterChange, ClusterStatus, GroupOffset, OperatorStatus, Partition, PartitionStatus,
     PipelineAction, PipelineDescription, PipelineShown, PipelineStatus, PipelineTrial, Place,
     QueryColumn, QueryKind, QueryStatistics, ShardStatus, TierStatus, Topic, TopicSettings,
     TopicStatus, Visibility,

@@ -12,6 +12,7 @@
 //! not depend on how the input is cut.
 
 use crate::context::Context;
+use crate::parts::Part;
 use crate::processor::{ProcessError, Processor, Timer};
 use crate::record::Record;
 use flowstone_wire::{PartitionId, RecordView};
@@ -103,7 +104,7 @@ pub trait BulkProcessor: Send {
     fn on_timer_rejected(&mut self, timer: &Timer, ctx: &mut Context<'_>) -> Option<Vec<u8>>;
 
     /// As [`Processor::parts`].
-    fn parts(&self) -> Vec<(String, u64)> {
+    fn parts(&self) -> Vec<Part> {
         Vec::new()
     }
 }
@@ -136,7 +137,7 @@ impl Processor for BulkStage {
         self.0.on_timer_rejected(timer, ctx)
     }
 
-    fn parts(&self) -> Vec<(String, u64)> {
+    fn parts(&self) -> Vec<Part> {
         self.0.parts()
     }
 

@@ -191,6 +191,23 @@ impl Context<'_> {
         self.unit.emit(Some(self.node), &draft);
     }
 
+    /// A part of this stage, which is the first one, is given rows by the part that was at work before, if there
+    /// was one, and is at work from now on; what fails then, fails in it. Returns the one before, for
+    /// [`Self::leave`].
+    pub fn enter(&mut self, part: usize, rows: usize) -> Option<usize> {
+        self.unit.parts.enter(part, rows as u64)
+    }
+
+    /// The part at work is done, without an error.
+    pub fn leave(&mut self, before: Option<usize>) {
+        self.unit.parts.leave(before);
+    }
+
+    /// A record could not be read by this part, and goes to the dead letters alone.
+    pub fn refuse(&mut self, part: usize) {
+        self.unit.parts.refused(part);
+    }
+
     /// The input record that set the timer, or that is dealt with.
     pub fn cause(&self) -> Cause {
         Cause {

@@ -20,6 +20,7 @@
 //! | [`task`] | a pipeline at work: steps, replay, deadlines |
 //! | [`delta`] | what a step changed, and its bytes |
 //! | [`output`] | the records a step gave out |
+//! | [`parts`] | what the parts of a stage have done |
 //! | [`builtin`] | filter, map, key_by, window, zscore |
 //! | [`rfc3339`] | times in text |
 //! | `unit`, `store`, `timers`, `inputs` | the parts of a task: one undoable turn, state, timers, positions and watermarks |
@@ -34,6 +35,7 @@ pub mod context;
 pub mod delta;
 mod inputs;
 pub mod output;
+pub mod parts;
 pub mod pipeline;
 pub mod processor;
 pub mod record;
@@ -41,6 +43,7 @@ pub mod rfc3339;
 #[cfg(test)]
 #[path = "tests/rig.rs"]
 mod rig;
+mod sizes;
 pub mod spec;
 mod spilled;
 mod store;
@@ -53,6 +56,7 @@ pub use chain::Chain;
 pub use context::Context;
 pub use delta::{Delta, DeltaState};
 pub use output::{Output, Outputs};
+pub use parts::{Part, PartStats, PartStatus};
 pub use pipeline::{NodeRef, Pipeline, PipelineBuilder, PipelineOptions, SinkRef, SourceOptions};
 pub use processor::{ProcessError, Processor, TimeKind, Timer};
 pub use record::{Headers, Record};

@@ -1,6 +1,7 @@
 //! The code of a stage: the trait, its errors and its timers.
 
 use crate::context::Context;
+use crate::parts::Part;
 use crate::record::Record;
 use serde::{Deserialize, Serialize};
 
@@ -35,8 +36,8 @@ pub trait Processor: Send {
         None
     }
 
-    /// What the stage consists of, if it has parts, and how many rows each has taken.
-    fn parts(&self) -> Vec<(String, u64)> {
+    /// What the stage consists of, if it is the first one and has parts.
+    fn parts(&self) -> Vec<Part> {
         Vec::new()
     }
 

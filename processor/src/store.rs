@@ -11,6 +11,7 @@
 
 mod evict;
 
+use crate::sizes::Sizes;
 use crate::spilled::{Place, Spilled};
 use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
@@ -78,7 +79,7 @@ struct Changed {
 #[derive(Debug)]
 pub(crate) struct Store {
     stages: Vec<Stage>,
-    size_bytes: usize,
+    sizes: Sizes,
     step: u64,
     undo: Vec<Undo>,
     undo_keys: Vec<u8>,
@@ -102,7 +103,7 @@ impl Store {
     pub(crate) fn new(nodes: usize) -> Self {
         Self {
             stages: (0..nodes).map(|_| Stage::default()).collect(),
-            size_bytes: 0,
+            sizes: Sizes::default(),
             step: 1,
             undo: Vec::new(),
             undo_keys: Vec::new(),
@@ -187,9 +188,14 @@ impl Store {
         }
     }
 
+    /// Cost of the entries of a stage in memory whose keys begin with this byte.
+    pub(crate) fn size_bytes_of(&self, node: u16, first: u8) -> usize {
+        self.sizes.of(node, first)
+    }
+
     /// Cost of all entries in memory.
     pub(crate) fn size_bytes(&self) -> usize {
-        self.size_bytes
+        self.sizes.total()
     }
 
     /// Cost of the changes of this step, repeated ones counted again.
@@ -218,7 +224,7 @@ impl Store {
                 None
             }
         };
-        self.size_bytes += cost(key, value);
+        self.sizes.add(node, key, cost(key, value));
         self.change_bytes += key.len() + value.len() + CHANGE_COST_BYTES;
         self.record(node, key, old, false);
     }
@@ -236,7 +242,7 @@ impl Store {
 
     fn record(&mut self, node: u16, key: &[u8], old: Option<Slot>, marked: bool) {
         if let Some(old) = &old {
-            self.size_bytes -= cost(key, &old.value);
+            self.sizes.sub(node, key, cost(key, &old.value));
         }
         if old.as_ref().is_none_or(|slot| slot.step != self.step) {
             self.changed.push(Changed {
@@ -283,14 +289,14 @@ impl Store {
             }
             let entries = &mut self.stages[usize::from(undo.node)].entries;
             if let Some(slot) = &undo.old {
-                self.size_bytes += cost(key, &slot.value);
+                self.sizes.add(undo.node, key, cost(key, &slot.value));
             }
             let replaced = match undo.old {
                 Some(slot) => entries.insert(key.to_vec(), slot),
                 None => entries.remove(key),
             };
             if let Some(slot) = replaced {
-                self.size_bytes -= cost(key, &slot.value);
+                self.sizes.sub(undo.node, key, cost(key, &slot.value));
             }
         }
         self.undo_keys.clear();
@@ -351,13 +357,13 @@ impl Store {
         let entries = &mut self.stages[usize::from(node)].entries;
         let old = match value {
             Some(value) => {
-                self.size_bytes += cost(key, value);
+                self.sizes.add(node, key, cost(key, value));
                 entries.insert(key.to_vec(), Slot::new(value.to_vec(), 0, dirty))
             }
             None => entries.remove(key),
         };
         if let Some(old) = old {
-            self.size_bytes -= cost(key, &old.value);
+            self.sizes.sub(node, key, cost(key, &old.value));
         }
     }
 

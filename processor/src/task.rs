@@ -28,6 +28,7 @@ pub use wanted::{Found, LeftOut, Wanted};
 use crate::bulk::TaskTime;
 use crate::delta::Delta;
 use crate::inputs::Inputs;
+use crate::parts::{Part, PartStatus};
 use crate::pipeline::Pipeline;
 use crate::processor::{Processor, TimeKind};
 use crate::unit::Unit;
@@ -161,7 +162,11 @@ impl Task {
             return Err(Failure::new(ErrorCode::InvalidRequest, what));
         }
         let plan = &pipeline.plan;
-        self.processors = plan.nodes.iter().map(|node| (node.factory)()).collect();
+        let processors: Vec<_> = plan.nodes.iter().map(|node| (node.factory)()).collect();
+        if first_parts(&self.processors) != first_parts(&processors) {
+            self.unit.parts.forget();
+        }
+        self.processors = processors;
         self.unit.set_limit(&plan.options);
         self.pipeline = pipeline.clone();
         Ok(())
@@ -205,10 +210,17 @@ impl Task {
         self.stats
     }
 
-    /// What its stages consist of, where they say it, and how many rows each part has taken since the task
-    /// was made.
-    pub fn parts(&self) -> Vec<(String, u64)> {
-        self.processors.iter().flat_map(|p| p.parts()).collect()
+    /// What its first stage consists of, if it says it, and what each part has done since the task was made.
+    pub fn parts(&self) -> Vec<PartStatus> {
+        let status = |part: Part| PartStatus {
+            stats: self.unit.parts.of(part.number),
+            state_bytes: part.keys.map_or(0, |k| self.unit.state_bytes_of(0, k)),
+            name: part.name,
+        };
+        first_parts(&self.processors)
+            .into_iter()
+            .map(status)
+            .collect()
     }
 
     /// Memory of state and timers, in bytes.
@@ -309,6 +321,10 @@ impl Task {
         }
         self.inputs.start_step(now_ms, self.pipeline.options());
     }
+}
+
+fn first_parts(processors: &[Box<dyn Processor>]) -> Vec<Part> {
+    processors.first().map_or(Vec::new(), |p| p.parts())
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 mod evict;
 
 use crate::processor::TimeKind;
+use crate::sizes::Sizes;
 use crate::spilled::Spilled;
 use crate::store::ENTRY_COST_BYTES;
 use flowstone_wire::{Offset, PartitionId};
@@ -45,7 +46,7 @@ struct Queue {
 pub(crate) struct Timers {
     event: Queue,
     processing: Queue,
-    size_bytes: usize,
+    sizes: Sizes,
     undo: Vec<Undo>,
     /// The first one of an id says whether it was there before the step.
     changed: Vec<(TimeKind, TimerId, bool)>,
@@ -123,13 +124,13 @@ impl Timers {
     fn replace(&mut self, kind: TimeKind, id: &TimerId, origin: Option<Origin>) -> Option<Origin> {
         let old = match origin {
             Some(origin) => {
-                self.size_bytes += cost(id);
+                self.sizes.add(id.node, &id.key, cost(id));
                 self.queue_mut(kind).timers.insert(id.clone(), origin)
             }
             None => self.queue_mut(kind).timers.remove(id),
         };
         if old.is_some() {
-            self.size_bytes -= cost(id);
+            self.sizes.sub(id.node, &id.key, cost(id));
         }
         old
     }
@@ -164,9 +165,14 @@ impl Timers {
         self.queue(kind).next_at_ms()
     }
 
+    /// Cost of the timers of a stage in memory whose keys begin with this byte.
+    pub(crate) fn size_bytes_of(&self, node: u16, first: u8) -> usize {
+        self.sizes.of(node, first)
+    }
+
     /// Cost of all timers in memory.
     pub(crate) fn size_bytes(&self) -> usize {
-        self.size_bytes
+        self.sizes.total()
     }
 
     /// Cost of the changes of this step.

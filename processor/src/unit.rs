@@ -1,6 +1,7 @@
 //! A unit of work: one record or timer through the whole tree, kept or undone as one.
 
 use crate::output::{Draft, OutputMark, Outputs};
+use crate::parts::PartBook;
 use crate::pipeline::{PipelineOptions, Plan, SinkRef};
 use crate::processor::ProcessError;
 use crate::store::Store;
@@ -56,6 +57,8 @@ impl EventClock {
 #[derive(Debug)]
 pub(crate) struct Fault {
     pub(crate) node: Option<u16>,
+    /// The part of the stage.
+    pub(crate) part: Option<usize>,
     pub(crate) error: ProcessError,
 }
 
@@ -65,6 +68,7 @@ pub(crate) struct Unit {
     pub(crate) store: Store,
     pub(crate) timers: Timers,
     pub(crate) outputs: Outputs,
+    pub(crate) parts: PartBook,
     outputs_mark: OutputMark,
     pub(crate) now_ms: i64,
     pub(crate) clock: EventClock,
@@ -88,6 +92,7 @@ impl Unit {
             store: Store::new(plan.nodes.len()),
             timers: Timers::default(),
             outputs: Outputs::default(),
+            parts: PartBook::default(),
             outputs_mark: OutputMark::default(),
             now_ms: 0,
             clock: EventClock::all_at(i64::MIN),
@@ -107,12 +112,14 @@ impl Unit {
         self.fault = None;
         self.emitted = 0;
         self.late = 0;
+        self.parts.begin();
         self.outputs_mark = self.outputs.mark();
     }
 
     /// The first failure counts; what comes behind it is undone anyway.
     pub(crate) fn fail(&mut self, node: Option<u16>, error: ProcessError) {
-        self.fault.get_or_insert(Fault { node, error });
+        let part = self.parts.current();
+        self.fault.get_or_insert(Fault { node, part, error });
     }
 
     /// Ends the unit: keeps it, or undoes it and says what failed.
@@ -144,6 +151,7 @@ impl Unit {
     pub(crate) fn commit(&mut self) {
         self.store.commit_unit();
         self.timers.commit_unit();
+        self.parts.commit();
     }
 
     /// Emits a record to a sink.
@@ -156,11 +164,12 @@ impl Unit {
             self.fail(node, error);
             return;
         }
-        if draft.sink == SinkRef::LATE {
-            self.late += 1;
-        } else {
-            self.emitted += 1;
+        let is_late = draft.sink == SinkRef::LATE;
+        match is_late {
+            true => self.late += 1,
+            false => self.emitted += 1,
         }
+        self.parts.emitted(is_late);
         if self.outputs.bytes_since(self.outputs_mark) > UNIT_OUTPUT_BYTES_MAX {
             let text = "one record or timer emits more than 32 MiB: emit less at once";
             self.fail(node, ProcessError::Reject(text.into()));
@@ -170,6 +179,11 @@ impl Unit {
     /// Memory of state and timers, in bytes.
     pub(crate) fn state_bytes(&self) -> usize {
         self.store.size_bytes() + self.timers.size_bytes()
+    }
+
+    /// The same, of the entries of a stage whose keys begin with this byte.
+    pub(crate) fn state_bytes_of(&self, node: u16, first: u8) -> usize {
+        self.store.size_bytes_of(node, first) + self.timers.size_bytes_of(node, first)
     }
 
     fn is_over(&self, size_bytes: usize) -> bool {

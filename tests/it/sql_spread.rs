@@ -119,7 +119,7 @@ async fn numbers_are_right(client: &Client, url: &str) {
     let (front, back) = (of("attempts.by"), of("attempts"));
     let rows = |p: &flowstone_client::PipelineStatus, kind: &str| -> u64 {
         let of_kind = p.operators.iter().filter(|o| o.name.ends_with(kind));
-        of_kind.map(|o| o.rows).sum()
+        of_kind.map(|o| o.rows_in).sum()
     };
     let sent = inputs().len() as u64;
     assert_eq!((front.processed, rows(front, " stream")), (sent, sent));
@@ -132,7 +132,7 @@ async fn numbers_are_right(client: &Client, url: &str) {
     assert!(back.state_bytes > 0, "the last windows are open");
     let described = run_ok(&["pipeline", "describe", "attempts", "--url", url], b"");
     let described = described.text();
-    assert!(described.contains("ROWS TAKEN"), "{described}");
+    assert!(described.contains("ROWS OUT"), "{described}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -9,6 +9,7 @@ use super::{Failed, Outcome, statements};
 use crate::worker::unix_ms;
 use comfy_table::{Table, presets};
 use flowstone_client::{PipelineAction, PipelineDescription, PipelineShown, PipelineStatus};
+use std::iter::once;
 use std::path::PathBuf;
 
 #[derive(clap::Subcommand)]
@@ -178,9 +179,11 @@ fn print_numbers(p: &PipelineStatus) {
     }
     let mut table = Table::new();
     table.load_style(presets::NOTHING);
-    table.set_header(["OPERATOR", "ROWS TAKEN"]);
-    for operator in &p.operators {
-        table.add_row([&operator.name, &operator.rows.to_string()]);
+    table.set_header(["OPERATOR", "ROWS IN", "ROWS OUT", "LATE", "FAILED", "STATE"]);
+    for o in &p.operators {
+        let counts = [o.rows_in, o.rows_out, o.late, o.failed].map(|n| n.to_string());
+        let state = bytes(o.state_bytes);
+        table.add_row(once(&o.name).chain(&counts).chain(once(&state)));
     }
     println!("{table}");
 }

@@ -2,10 +2,11 @@
 
 use super::register;
 use crate::worker::unix_ms;
-use flowstone_wire::native::PipelineStatus;
+use flowstone_wire::native::{OperatorStatus, PipelineStatus};
 use prometheus::{GaugeVec, IntGaugeVec, Opts, Registry};
 
 type Of = fn(&PipelineStatus) -> u64;
+type OfOperator = fn(&OperatorStatus) -> u64;
 
 const COUNTS: [(&str, &str, Of); 8] = [
     (
@@ -50,11 +51,40 @@ const COUNTS: [(&str, &str, Of); 8] = [
     ),
 ];
 
+/// What is said of each operator.
+const BY_OPERATOR: [(&str, &str, OfOperator); 5] = [
+    (
+        "flowstone_pipeline_operator_rows",
+        "Rows that an operator has taken since the start.",
+        |o| o.rows_in,
+    ),
+    (
+        "flowstone_pipeline_operator_rows_out",
+        "Rows that an operator has given to the next one since the start; of the last one, records given out.",
+        |o| o.rows_out,
+    ),
+    (
+        "flowstone_pipeline_operator_late_records",
+        "Records that an operator found too late since the start.",
+        |o| o.late,
+    ),
+    (
+        "flowstone_pipeline_operator_failed_records",
+        "Records and timers that failed in an operator and went to the dead-letter topic since the start.",
+        |o| o.failed,
+    ),
+    (
+        "flowstone_pipeline_operator_state_bytes",
+        "Memory of an operator's state and timers.",
+        |o| o.state_bytes,
+    ),
+];
+
 pub(super) struct PipelineGauges {
     counts: Vec<(IntGaugeVec, Of)>,
     latency_seconds: GaugeVec,
     watermark_lag_seconds: GaugeVec,
-    operator_rows: IntGaugeVec,
+    by_operator: Vec<(IntGaugeVec, OfOperator)>,
 }
 
 impl PipelineGauges {
@@ -72,11 +102,11 @@ impl PipelineGauges {
             "flowstone_pipeline_watermark_lag_seconds",
             "How far event time is behind the clock.",
         );
-        let rows = Opts::new(
-            "flowstone_pipeline_operator_rows",
-            "Rows that an operator has taken since the start.",
-        );
         let labels = |more| [task[0], task[1], more];
+        let by_operator = |(name, help, of)| {
+            let gauge = IntGaugeVec::new(Opts::new(name, help), &labels("operator"));
+            Ok((register(r, gauge)?, of))
+        };
         Ok(Self {
             counts: COUNTS
                 .into_iter()
@@ -84,7 +114,10 @@ impl PipelineGauges {
                 .collect::<prometheus::Result<_>>()?,
             latency_seconds: register(r, GaugeVec::new(latency, &labels("quantile")))?,
             watermark_lag_seconds: register(r, GaugeVec::new(behind, &task))?,
-            operator_rows: register(r, IntGaugeVec::new(rows, &labels("operator")))?,
+            by_operator: BY_OPERATOR
+                .into_iter()
+                .map(by_operator)
+                .collect::<prometheus::Result<_>>()?,
         })
     }
 
@@ -93,7 +126,7 @@ impl PipelineGauges {
         self.counts.iter().for_each(|(gauge, _)| gauge.reset());
         self.latency_seconds.reset();
         self.watermark_lag_seconds.reset();
-        self.operator_rows.reset();
+        self.by_operator.iter().for_each(|(gauge, _)| gauge.reset());
     }
 
     pub(super) fn take(&self, shard: &str, tasks: &[PipelineStatus]) {
@@ -116,8 +149,9 @@ impl PipelineGauges {
             }
             for operator in &task.operators {
                 let labels = [labels[0], labels[1], &operator.name[..]];
-                let gauge = self.operator_rows.with_label_values(&labels);
-                gauge.set(whole(operator.rows));
+                for (gauge, of) in &self.by_operator {
+                    gauge.with_label_values(&labels).set(whole(of(operator)));
+                }
             }
         }
     }

@@ -206,6 +206,10 @@ fn add(sum: &mut PipelineStatus, task: PipelineStatus) {
     sum.state_bytes += task.state_bytes;
     sum.spilled_bytes += task.spilled_bytes;
     for (operator, more) in sum.operators.iter_mut().zip(task.operators) {
-        operator.rows += more.rows;
+        operator.rows_in += more.rows_in;
+        operator.rows_out += more.rows_out;
+        operator.late += more.late;
+        operator.failed += more.failed;
+        operator.state_bytes += more.state_bytes;
     }
 }

@@ -371,7 +371,7 @@ pub use cluster::{
     MakeToken, MoveCause, NodeStatus, ShardPlace, TokenAnswer,
 };
 pub use pipeline::{
-    ControlPipeline, DeployPipelines, DescribePipelines, ListPipelines, OperatorRows,
+    ControlPipeline, DeployPipelines, DescribePipelines, ListPipelines, OperatorStatus,
     PipelineAction, PipelineDescription, PipelineShown, PipelineStatus, PipelineTrial,
     TRIAL_RECORDS_MAX, TryPipelines,
 };

@@ -12,9 +12,11 @@
 //! The type is known from the plan and not written. Equal values have equal bytes, so that bytes
 //! can stand for groups; a float counts as the bits that it has.
 
+mod ordered;
 mod read;
 mod write;
 
+pub(crate) use ordered::{OrderedWriter, is_orderable};
 pub(crate) use read::Reader;
 pub(crate) use write::Writer;
 

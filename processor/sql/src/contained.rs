@@ -4,7 +4,7 @@ use crate::flow::reject;
 use crate::program::Program;
 use flowstone_processor::contained::contained;
 use flowstone_processor::{
-    Bulk, BulkProcessor, BulkRecord, Context, ProcessError, Reading, TaskTime, Timer,
+    Bulk, BulkProcessor, BulkRecord, Context, Part, ProcessError, Reading, TaskTime, Timer,
 };
 
 /// A program, and what it was when it was made.
@@ -60,7 +60,7 @@ impl BulkProcessor for Contained {
             .unwrap_or(None)
     }
 
-    fn parts(&self) -> Vec<(String, u64)> {
+    fn parts(&self) -> Vec<Part> {
         self.program.parts()
     }
 }

@@ -1,10 +1,14 @@
 //! What a plan does, in words.
 
+use crate::operator::top::Top;
 use crate::operator::{GroupColumn, Operator};
 use crate::plan::Translated;
 use crate::spread::Edge;
 use crate::stream::Stream;
+use datafusion::arrow::compute::SortOptions;
+use datafusion::physical_expr::PhysicalExpr;
 use std::fmt::Write;
+use std::sync::Arc;
 
 /// The operators, one a line, the last one first; with an exchange at each edge, and how results are written.
 pub(crate) fn explain(
@@ -98,16 +102,13 @@ pub(crate) fn operator(operator: &Operator) -> String {
             )
         }
         Operator::Rank(r) => {
-            let order = r
-                .order
-                .iter()
-                .map(|(e, o)| format!("{e}{}", if o.descending { " desc" } else { "" }));
-            let order = order.collect::<Vec<_>>().join(", ");
+            let order = order(&r.order);
             format!(
                 "rank: the first {} of each group by {order}; when the window closes",
                 r.first
             )
         }
+        Operator::Top(t) => top(t),
         Operator::Every(e) => {
             let time = time(e.event_time);
             format!("changes every {} ms of {time}", e.interval_ms)
@@ -120,6 +121,36 @@ pub(crate) fn operator(operator: &Operator) -> String {
         ),
         other => joining(other),
     }
+}
+
+fn top(top: &Top) -> String {
+    let groups: Vec<String> = top.groups.iter().map(ToString::to_string).collect();
+    let of = match groups.is_empty() {
+        true => "all".into(),
+        false => format!("each {}", groups.join(", ")),
+    };
+    let kept = match top.updating {
+        true => "; keeps all rows",
+        false => "",
+    };
+    let order = order(&top.order);
+    format!(
+        "top: the first {} of {of} by {order}; gives out every change{kept}",
+        top.first
+    )
+}
+
+fn order(by: &[(Arc<dyn PhysicalExpr>, SortOptions)]) -> String {
+    let order = by.iter().map(|(e, o)| {
+        let down = if o.descending { " desc" } else { "" };
+        let nulls = match (o.descending, o.nulls_first) {
+            (true, false) => " nulls last",
+            (false, true) => " nulls first",
+            _ => "",
+        };
+        format!("{e}{down}{nulls}")
+    });
+    order.collect::<Vec<_>>().join(", ")
 }
 
 /// Operators that bring rows together, drop or unfold them.

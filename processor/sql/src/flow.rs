@@ -17,8 +17,6 @@ pub(crate) struct Node {
     pub(crate) next: Option<usize>,
     /// Which input of that one it is.
     pub(crate) port: usize,
-    /// Rows that it has taken.
-    pub(crate) rows: u64,
     /// What its state is found by: its place among those that have some, so that it stays the same where
     /// filters and columns change.
     pub(crate) id: usize,
@@ -30,7 +28,6 @@ impl Node {
             operator,
             next,
             port: 0,
-            rows: 0,
             id: 0,
         }
     }
@@ -189,13 +186,16 @@ impl<'n> Down<'n> {
 
     /// Gives rows to the next operator.
     pub(crate) fn push(&mut self, rows: Rows, flow: &mut Flow<'_, '_>) -> Result<()> {
-        let port = self.port;
-        if let Some(number) = self.next {
-            self.nodes[number - self.first].rows += rows.len() as u64;
-        }
-        match self.split() {
-            Some((id, operator, mut down)) => operator.push((id, port), rows, flow, &mut down),
-            None => Ok(()),
-        }
+        let (port, Some(number)) = (self.port, self.next) else {
+            return Ok(());
+        };
+        let Some((id, operator, mut down)) = self.split() else {
+            return Ok(());
+        };
+        // Where it fails it stays the one at work, so that it is known which one did.
+        let before = flow.ctx.enter(number, rows.len());
+        operator.push((id, port), rows, flow, &mut down)?;
+        flow.ctx.leave(before);
+        Ok(())
     }
 }

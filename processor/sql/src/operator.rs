@@ -16,6 +16,7 @@ mod project;
 pub(crate) mod rank;
 mod session;
 mod sink;
+pub(crate) mod top;
 mod unnest;
 mod window;
 
@@ -42,6 +43,7 @@ pub(crate) enum Operator {
     Aggregate(Box<Aggregate>),
     Session(Box<Session>),
     Rank(Box<rank::Rank>),
+    Top(Box<top::Top>),
     Join(std::sync::Arc<join::Join>),
     Lookup(std::sync::Arc<lookup::Lookup>),
     Dedup(dedup::Dedup),
@@ -64,6 +66,7 @@ impl Operator {
             Self::Aggregate(_) => "group",
             Self::Session(_) => "sessions",
             Self::Rank(_) => "rank",
+            Self::Top(_) => "top",
             Self::Join(_) => "join",
             Self::Lookup(_) => "lookup",
             Self::Dedup(_) => "dedup",
@@ -106,6 +109,7 @@ impl Operator {
             Self::Aggregate(aggregate) => aggregate.push(number, rows, flow, down),
             Self::Session(session) => session.push(number, rows, flow, down),
             Self::Rank(rank) => rank.push(number, rows, flow, down),
+            Self::Top(top) => top.push(number, rows, flow, down),
             Self::Join(join) => join.push(number, port, rows, flow, down),
             Self::Lookup(lookup) => lookup.push(number, port, rows, flow, down),
             Self::Dedup(dedup) => dedup.push(number, rows, flow, down),

@@ -4,7 +4,7 @@ use crate::exchanged::Exchanged;
 use crate::flow::{Down, Flow, Node, reject};
 use crate::format::{Decoded, Decoder};
 use crate::operator::exchange;
-use crate::operator::{Operator, Sink};
+use crate::operator::{Operator, Sink, prefix};
 use crate::pipeline::OutputFormat;
 use crate::plan::{Scan, Translated};
 use crate::rows::{Change, Marks, Rows};
@@ -12,7 +12,7 @@ use crate::spread::Edge;
 use crate::stream::Stream;
 use datafusion::arrow::array::{RecordBatch, RecordBatchOptions};
 use flowstone_processor::{
-    Bulk, BulkProcessor, BulkRecord, Cause, Context, ProcessError, Reading, TaskTime, Timer,
+    Bulk, BulkProcessor, BulkRecord, Cause, Context, Part, ProcessError, Reading, TaskTime, Timer,
 };
 use std::sync::Arc;
 
@@ -130,17 +130,38 @@ impl Program {
         }
     }
 
+    /// The operators that rows come in at.
+    fn entries(&self) -> impl Iterator<Item = usize> {
+        let behind = self.exchanged.iter().flat_map(Exchanged::nodes);
+        self.scans.iter().map(|s| s.node).chain(behind)
+    }
+
     /// Which operators rows can come to: a part of a query has those of the other part, too.
     fn reached(&self) -> Vec<bool> {
         let mut reached = vec![false; self.nodes.len()];
-        let entries = self.exchanged.iter().flat_map(Exchanged::nodes);
-        for entry in self.scans.iter().map(|s| s.node).chain(entries) {
+        for entry in self.entries() {
             let mut at = Some(entry);
             while let Some(number) = at.filter(|n| !std::mem::replace(&mut reached[*n], true)) {
                 at = self.nodes[number].next;
             }
         }
         reached
+    }
+
+    /// Records that cannot be read fail in what reads them first.
+    fn count_unreadable(&self, bulk: &Bulk<'_>, ctx: &mut Context<'_>) {
+        let unreadable = bulk
+            .records
+            .iter()
+            .zip(bulk.readable)
+            .filter(|(_, ok)| !**ok);
+        for (record, _) in unreadable {
+            let of_source = |s: &&Scan| s.stream == usize::from(record.source);
+            let scan = self.scans.iter().find(of_source).map(|s| s.node);
+            if let Some(part) = scan.or_else(|| self.entries().next()) {
+                ctx.refuse(part);
+            }
+        }
     }
 
     /// The rows of one scan.
@@ -194,8 +215,10 @@ impl BulkProcessor for Program {
 
     fn process(&mut self, bulk: &Bulk<'_>, ctx: &mut Context<'_>) -> Result<(), ProcessError> {
         if let Some(fault) = self.fault.take() {
+            self.entries().next().map(|entry| ctx.enter(entry, 0));
             return Err(fault);
         }
+        self.count_unreadable(bulk, ctx);
         self.go_on(bulk, ctx)?;
         for number in 0..self.scans.len() {
             let rows = self.rows(&self.scans[number], bulk)?;
@@ -242,6 +265,8 @@ impl BulkProcessor for Program {
                 "a timer is of an operator that the plan does not have",
             ));
         };
+        // No unit does more than one timer: nobody is at work behind it.
+        flow.ctx.enter(number, 0);
         match Down::all(&mut self.nodes, number).split() {
             Some((id, operator, mut down)) => {
                 operator.on_timer(id, timer.at_ms, key, &mut flow, &mut down)
@@ -250,13 +275,15 @@ impl BulkProcessor for Program {
         }
     }
 
-    fn parts(&self) -> Vec<(String, u64)> {
+    fn parts(&self) -> Vec<Part> {
         let reached = self.reached();
+        let part = |(number, node): (usize, &Node)| Part {
+            name: format!("{number} {}", self.kind(number)),
+            number,
+            keys: (!node.operator.is_alone()).then(|| prefix(node.id)),
+        };
         let parts = self.nodes.iter().enumerate();
-        parts
-            .filter(|(number, _)| reached[*number])
-            .map(|(number, node)| (format!("{number} {}", self.kind(number)), node.rows))
-            .collect()
+        parts.filter(|(n, _)| reached[*n]).map(part).collect()
     }
 
     fn on_timer_rejected(&mut self, timer: &Timer, ctx: &mut Context<'_>) -> Option<Vec<u8>> {

@@ -16,6 +16,7 @@ pub(crate) fn signature(translated: &Translated, edges: &[Edge]) -> Vec<String> 
             Operator::Aggregate(a) => types(&a.schema),
             Operator::Session(s) => types(&s.schema),
             Operator::Rank(r) => types(&r.input),
+            Operator::Top(t) => types(&t.input),
             Operator::Join(j) => {
                 let [left, right] = &j.sides;
                 format!("{} | {}", types(&left.schema), types(&right.schema))

@@ -165,6 +165,7 @@ impl Graph<'_> {
             Operator::Aggregate(a) => Some(values(&a.columns)),
             Operator::Session(s) => Some(values(&s.columns)),
             Operator::Rank(r) => Some(r.groups.clone()),
+            Operator::Top(t) => Some(t.groups.clone()),
             Operator::Counted(c) => Some(values(&c.columns)),
             Operator::Join(j) => Some(j.sides.get(port)?.keys.clone()),
             Operator::AsOf(j) => Some(j.sides.get(port)?.keys.clone()),
@@ -180,6 +181,7 @@ impl Graph<'_> {
             Operator::Session(s) => &s.columns,
             Operator::Counted(c) => &c.columns,
             Operator::Rank(r) => return places(&r.groups),
+            Operator::Top(t) => return places(&t.groups),
             Operator::Dedup(d) => return places(&d.keys),
             _ => return None,
         };

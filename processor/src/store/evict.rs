@@ -152,12 +152,12 @@ impl Store {
         let Some(mut outside) = self.outside.take() else {
             return;
         };
-        let upto = self.size_bytes.saturating_sub(most_bytes);
+        let upto = self.size_bytes().saturating_sub(most_bytes);
         let start = outside.hand.clone();
         // The first round finds what was not used since the last one, the second one all the rest.
         for _ in 0..2 * self.stages.len() + 1 {
             self.evict_stage(&mut outside, upto);
-            if self.size_bytes <= upto {
+            if self.size_bytes() <= upto {
                 break;
             }
             let next = outside.hand.0 + 1;
@@ -168,7 +168,7 @@ impl Store {
             };
             outside.hand = (next, Vec::new());
         }
-        if self.size_bytes > upto {
+        if self.size_bytes() > upto {
             outside.hand = start;
         }
         self.outside = Some(outside);
@@ -182,7 +182,7 @@ impl Store {
         let (mut runs, mut gone): (Vec<Run>, Vec<Vec<u8>>) = (Vec::new(), Vec::new());
         let mut freed = 0;
         for (key, slot) in stage.entries.range(from..) {
-            if self.size_bytes - freed <= upto {
+            if self.sizes.total() - freed <= upto {
                 outside.hand.1.clone_from(key);
                 break;
             }
@@ -210,9 +210,10 @@ impl Store {
             gone.push(id.1);
         }
         outside.took(gone.len(), freed);
-        self.size_bytes -= freed;
         for key in &gone {
-            stage.entries.remove(key);
+            if let Some(slot) = stage.entries.remove(key) {
+                self.sizes.sub(node, key, cost(key, &slot.value));
+            }
         }
         for run in runs {
             stage.spilled.open(run.first, run.last.behind());

@@ -240,6 +240,7 @@ impl Task {
                 self.stats.failed += 1;
                 let fault = Fault {
                     node: Some(0),
+                    part: None,
                     error: ProcessError::Reject(reason),
                 };
                 self.push_letter(record, &fault, 1);

@@ -82,6 +82,7 @@ impl Task {
             self.unit.undo();
             // It fails once more when that is there; nothing that it needed is let go until then.
             self.stats.failed -= 1;
+            self.unit.parts.takes_back(fault.part);
             self.admitted = true;
             return ControlFlow::Break(Stop::Pause);
         }

@@ -200,6 +200,7 @@ impl Task {
             }
             Verdict::GiveUp { attempts } => {
                 self.stats.failed += 1;
+                self.unit.parts.gave_up(fault.part);
                 ControlFlow::Continue(Some((fault, attempts)))
             }
         }

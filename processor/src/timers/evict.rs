@@ -188,7 +188,7 @@ impl Timers {
 
     /// Lets go of timers that are outside as well, the last ones first, about so many bytes.
     pub(crate) fn evict(&mut self, most_bytes: usize) {
-        let upto = self.size_bytes.saturating_sub(most_bytes);
+        let upto = self.size_bytes().saturating_sub(most_bytes);
         for kind in [TimeKind::Event, TimeKind::Processing] {
             self.evict_kind(kind, upto);
         }
@@ -200,7 +200,7 @@ impl Timers {
         for id in self.queue(kind).timers.keys().rev() {
             let same_ms = gone.last().is_some_and(|last| last.at_ms == id.at_ms);
             let may_end = !(self.whole_ms && same_ms);
-            if may_end && self.size_bytes.saturating_sub(freed) <= upto {
+            if may_end && self.size_bytes().saturating_sub(freed) <= upto {
                 break;
             }
             // Nothing comes behind the last millisecond.
@@ -219,7 +219,9 @@ impl Timers {
         for id in &gone {
             queue.timers.remove(id);
         }
-        self.size_bytes -= freed;
+        for id in &gone {
+            self.sizes.sub(id.node, &id.key, cost(id));
+        }
         self.outside_bytes += freed;
     }
 }

@@ -20,10 +20,10 @@ use crate::input::{Now, TaskConfig};
 use crate::output::{Outbox, Output};
 use bytes::Bytes;
 use feed::Feed;
-use flowstone_processor::{Delta, DeltaState, StepLimits, Task};
+use flowstone_processor::{Delta, DeltaState, PartStatus, StepLimits, Task};
 use flowstone_storage::log::Appended;
 use flowstone_storage::state::Change;
-use flowstone_wire::native::{GroupOffset, OperatorRows, PipelineStatus};
+use flowstone_wire::native::{GroupOffset, OperatorStatus, PipelineStatus};
 use flowstone_wire::{Failure, Lsn, PartitionId};
 use latency::Latency;
 use state::{Removal, Stored};
@@ -323,9 +323,15 @@ fn refuse(config: &TaskConfig, why: &Failure, out: &mut Outbox) {
     )));
 }
 
-fn operators(parts: Vec<(String, u64)>) -> Vec<OperatorRows> {
-    let operator = |(name, rows)| OperatorRows { name, rows };
-    parts.into_iter().map(operator).collect()
+fn operator(part: PartStatus) -> OperatorStatus {
+    OperatorStatus {
+        name: part.name,
+        rows_in: part.stats.rows_in,
+        rows_out: part.stats.rows_out,
+        late: part.stats.late,
+        failed: part.stats.failed,
+        state_bytes: part.state_bytes as u64,
+    }
 }
 
 impl Running {
@@ -389,7 +395,7 @@ impl Running {
             watermark_ms: Some(self.task.watermark()).filter(|ms| *ms != i64::MIN),
             state_bytes: self.task.state_bytes() as u64,
             spilled_bytes: self.task.spilled_bytes() as u64,
-            operators: operators(self.task.parts()),
+            operators: self.task.parts().into_iter().map(operator).collect(),
         }
     }
 }

@@ -38,20 +38,27 @@ pub struct PipelineStatus {
     pub watermark_ms: Option<i64>,
     /// Memory of state and timers, in bytes.
     pub state_bytes: u64,
-    /// What its operators have taken, in their order; none where it is not of SQL.
-    pub operators: Vec<OperatorRows>,
+    /// What its operators have done, in their order; none where it is not of SQL.
+    pub operators: Vec<OperatorStatus>,
     /// State that is on disk only, in bytes, as far as it was counted.
     pub spilled_bytes: u64,
 }
 
 /// The work of one operator of a pipeline.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct OperatorRows {
+pub struct OperatorStatus {
     /// Its number in the plan, and what it is.
     pub name: String,
-    /// Rows that it has taken since the start, those of attempts that failed included. What it gives out
-    /// is what the next one takes.
-    pub rows: u64,
+    /// Rows that it has taken since the start; of a row that has changed, it as it was and as it is.
+    pub rows_in: u64,
+    /// Rows that it has given to the next one since the start; of the last one, records that it has given out.
+    pub rows_out: u64,
+    /// Records that it found too late since the start.
+    pub late: u64,
+    /// Records and timers that failed in it and went to the dead-letter topic since the start.
+    pub failed: u64,
+    /// Memory of its state and timers, in bytes.
+    pub state_bytes: u64,
 }
 
 /// Deploys the pipelines of a text of SQL, and keeps its streams.

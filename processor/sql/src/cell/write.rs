@@ -11,7 +11,8 @@ pub(crate) struct Writer {
     content: Content,
 }
 
-enum Content {
+/// The values without what says which are null.
+pub(super) enum Content {
     Null,
     Fixed {
         bytes: Buffer,
@@ -74,7 +75,7 @@ impl Writer {
     }
 }
 
-fn content(array: &ArrayRef) -> Content {
+pub(super) fn content(array: &ArrayRef) -> Content {
     match array.data_type() {
         DataType::Boolean => Content::Bits(array.clone()),
         DataType::Utf8 | DataType::Binary | DataType::LargeUtf8 | DataType::LargeBinary => {

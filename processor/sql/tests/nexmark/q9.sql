@@ -5,4 +5,5 @@ CREATE PIPELINE q9 AS
           row_number() OVER (PARTITION BY a.id ORDER BY b.price DESC, b.date_time) AS r
         FROM auction AS a JOIN bid AS b ON a.id = b.auction
           AND b.date_time BETWEEN a.date_time AND a.date_time + INTERVAL '5' MINUTE AND b.date_time <= a.expires) AS q
-  WHERE r <= 1;
+  WHERE r <= 1
+  EMIT CHANGES;

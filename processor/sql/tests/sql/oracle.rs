@@ -22,14 +22,14 @@ const DISORDER_MS: i64 = 5_000;
 /// The last row of each partition: it closes everything before it.
 const END_MS: i64 = 10_000_000;
 
-const STREAM: &str = "CREATE STREAM t (ts TIMESTAMP, k VARCHAR, n BIGINT, x DOUBLE, \
+pub(crate) const STREAM: &str = "CREATE STREAM t (ts TIMESTAMP, k VARCHAR, n BIGINT, x DOUBLE, \
      WATERMARK FOR ts AS ts - INTERVAL '5' SECOND);";
 
 /// Memory for a few entries of the state: the others are read back when they are needed.
 const TIGHT: &str = "WITH (state_bytes_max = 1024)";
 
 #[derive(Clone, Debug)]
-struct Row {
+pub(crate) struct Row {
     ts: i64,
     k: Option<String>,
     n: Option<i64>,
@@ -46,17 +46,17 @@ fn row() -> impl Strategy<Value = Row> {
 }
 
 #[derive(Clone, Debug)]
-struct Case {
-    rows: Vec<Row>,
+pub(crate) struct Case {
+    pub(crate) rows: Vec<Row>,
     /// For each row how much later than its time it arrives.
     delays: Vec<i64>,
     partitions: u32,
-    batch: usize,
-    max_records: usize,
+    pub(crate) batch: usize,
+    pub(crate) max_records: usize,
     crash_every: usize,
 }
 
-fn case() -> impl Strategy<Value = Case> {
+pub(crate) fn case() -> impl Strategy<Value = Case> {
     let rows = prop::collection::vec((row(), 0..DISORDER_MS), 1..120);
     (rows, 1u32..4, 1usize..40, 1usize..60, 1usize..6).prop_map(
         |(rows, partitions, batch, max_records, crash_every)| {
@@ -73,7 +73,7 @@ fn case() -> impl Strategy<Value = Case> {
     )
 }
 
-fn json(row: &Row) -> String {
+pub(crate) fn json(row: &Row) -> String {
     serde_json::json!({"ts": row.ts, "k": row.k, "n": row.n, "x": row.x}).to_string()
 }
 
@@ -146,7 +146,7 @@ fn send(rig: &mut impl Site, waiting: &mut BTreeMap<u32, Vec<Record>>) {
     }
 }
 
-fn table(rows: &[Row]) -> RecordBatch {
+pub(crate) fn table(rows: &[Row]) -> RecordBatch {
     let time = DataType::Timestamp(TimeUnit::Millisecond, None);
     let fields = vec![
         Field::new("ts", time, true),
@@ -220,7 +220,7 @@ fn block_on<F: Future>(future: F) -> F::Output {
 
 /// Rows in an order of their own, times as milliseconds, numbers as floats, without the rows of the
 /// end marker.
-fn comparable(lines: &[String]) -> Vec<String> {
+pub(crate) fn comparable(lines: &[String]) -> Vec<String> {
     let mut all: Vec<String> = lines
         .iter()
         .map(|line| {

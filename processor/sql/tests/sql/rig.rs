@@ -1,7 +1,7 @@
 //! A planned pipeline on a log in memory, cut into steps and killed as a test wants it.
 
 use flowstone_processor::{
-    DeltaState, Found, Input, LeftOut, Pipeline, StepLimits, Task, TaskStats, Wanted,
+    DeltaState, Found, Input, LeftOut, PartStats, Pipeline, StepLimits, Task, TaskStats, Wanted,
 };
 use flowstone_sql::Planned;
 use flowstone_wire::batch::HEADER_BYTES;
@@ -224,7 +224,22 @@ impl Rig {
                 headers: headers.collect(),
             });
         }
+        self.check_operators();
         true
+    }
+
+    /// What is said of the operators adds up to what is said of the task.
+    fn check_operators(&self) {
+        let (parts, stats) = (self.task.parts(), self.task.stats());
+        let sum = |of: fn(&PartStats) -> u64| parts.iter().map(|p| of(&p.stats)).sum::<u64>();
+        assert_eq!(sum(|s| s.late), stats.late, "late, {parts:?}");
+        assert_eq!(sum(|s| s.failed), stats.failed, "failed, {parts:?}");
+        let state_bytes: usize = parts.iter().map(|p| p.state_bytes).sum();
+        assert_eq!(state_bytes, self.task.state_bytes(), "state, {parts:?}");
+        if self.pipeline.exchange().is_none() {
+            let last = parts.last().map_or(0, |p| p.stats.rows_out);
+            assert_eq!(last, stats.emitted, "given out, {parts:?}");
+        }
     }
 
     /// Steps until nothing is left to do.

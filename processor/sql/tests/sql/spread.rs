@@ -1,6 +1,6 @@
 //! A pipeline in two parts, each on several shards with an exchange between them, in memory.
 
-use crate::rig::{Exchanged, Record, Rig, plan};
+use crate::rig::{Exchanged, Out, Record, Rig, plan};
 use flowstone_sql::Spread;
 use flowstone_wire::partitioner::partition_for_key;
 use std::collections::BTreeMap;
@@ -15,6 +15,8 @@ pub(crate) trait Site {
     fn limit(&mut self, max_records: usize);
     /// The values of the records of a topic.
     fn values(&self, topic: &str) -> Vec<String>;
+    /// All records that came out, those of one key in their order.
+    fn outs(&self) -> Vec<Out>;
 }
 
 impl Site for Rig {
@@ -36,6 +38,10 @@ impl Site for Rig {
 
     fn values(&self, topic: &str) -> Vec<String> {
         Rig::values(self, topic)
+    }
+
+    fn outs(&self) -> Vec<Out> {
+        self.outs.clone()
     }
 }
 
@@ -122,6 +128,11 @@ impl Site for Shards {
     fn values(&self, topic: &str) -> Vec<String> {
         let all = self.fronts.iter().chain(&self.backs);
         all.flat_map(|r| r.values(topic)).collect()
+    }
+
+    fn outs(&self) -> Vec<Out> {
+        let all = self.fronts.iter().chain(&self.backs);
+        all.flat_map(|r| r.outs.clone()).collect()
     }
 }
 

@@ -51,17 +51,6 @@ fn other_functions_over_rows() {
 }
 
 #[test]
-fn rankings_without_windows() {
-    for name in ["q9", "q18", "q19"] {
-        is_refused(
-            name,
-            (2, 3),
-            "PARTITION BY both window_start and window_end",
-        );
-    }
-}
-
-#[test]
 fn windows_of_processing_time() {
     is_refused(
         "q12",
