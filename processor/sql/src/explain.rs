@@ -1,5 +1,6 @@
 //! What a plan does, in words.
 
+use crate::operator::regroup::Regroup;
 use crate::operator::top::Top;
 use crate::operator::{GroupColumn, Operator};
 use crate::plan::Translated;
@@ -109,6 +110,7 @@ pub(crate) fn operator(operator: &Operator) -> String {
             )
         }
         Operator::Top(t) => top(t),
+        Operator::Regroup(g) => regroup(g),
         Operator::Every(e) => {
             let time = time(e.event_time);
             format!("changes every {} ms of {time}", e.interval_ms)
@@ -137,6 +139,17 @@ fn top(top: &Top) -> String {
     format!(
         "top: the first {} of {of} by {order}; gives out every change{kept}",
         top.first
+    )
+}
+
+fn regroup(regroup: &Regroup) -> String {
+    let names = regroup.schema.fields().iter().map(|f| &f.name()[..]);
+    let names: Vec<&str> = names.collect();
+    let (by, functions) = names.split_at(regroup.columns.len());
+    format!(
+        "group again: by {} compute {}; gives out every change",
+        by.join(", "),
+        functions.join(", ")
     )
 }
 

@@ -14,6 +14,7 @@ pub(crate) mod join;
 pub(crate) mod lookup;
 mod project;
 pub(crate) mod rank;
+pub(crate) mod regroup;
 mod session;
 mod sink;
 pub(crate) mod top;
@@ -44,6 +45,7 @@ pub(crate) enum Operator {
     Session(Box<Session>),
     Rank(Box<rank::Rank>),
     Top(Box<top::Top>),
+    Regroup(Box<regroup::Regroup>),
     Join(std::sync::Arc<join::Join>),
     Lookup(std::sync::Arc<lookup::Lookup>),
     Dedup(dedup::Dedup),
@@ -63,7 +65,7 @@ impl Operator {
             Self::Filter(_) => "filter",
             Self::Project(_) => "project",
             Self::Window(_) => "windows",
-            Self::Aggregate(_) => "group",
+            Self::Aggregate(_) | Self::Regroup(_) => "group",
             Self::Session(_) => "sessions",
             Self::Rank(_) => "rank",
             Self::Top(_) => "top",
@@ -110,6 +112,7 @@ impl Operator {
             Self::Session(session) => session.push(number, rows, flow, down),
             Self::Rank(rank) => rank.push(number, rows, flow, down),
             Self::Top(top) => top.push(number, rows, flow, down),
+            Self::Regroup(regroup) => regroup.push(number, rows, flow, down),
             Self::Join(join) => join.push(number, port, rows, flow, down),
             Self::Lookup(lookup) => lookup.push(number, port, rows, flow, down),
             Self::Dedup(dedup) => dedup.push(number, rows, flow, down),

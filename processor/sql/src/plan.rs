@@ -42,7 +42,7 @@ use provider::Provider;
 /// What is not understood, with its place.
 pub fn over_history(query: &QueryStatement, tables: &Lookup<'_>) -> Result<LogicalPlan> {
     let provider = Provider::over_history(tables);
-    let options = ParserOptions::new().with_collect_spans(true);
+    let options = parser_options();
     let mut rewritten = query.query.clone();
     rewrite::joins(&mut rewritten);
     SqlToRel::new_with_options(&provider, options)
@@ -54,7 +54,7 @@ pub fn over_history(query: &QueryStatement, tables: &Lookup<'_>) -> Result<Logic
 /// The optimized logical plan of a query over these streams.
 pub(crate) fn logical(query: &QueryStatement, streams: &[Stream]) -> Result<LogicalPlan> {
     let provider = Provider::new(streams);
-    let options = ParserOptions::new().with_collect_spans(true);
+    let options = parser_options();
     let mut rewritten = query.query.clone();
     rewrite::joins(&mut rewritten);
     let plan = SqlToRel::new_with_options(&provider, options)
@@ -62,4 +62,11 @@ pub(crate) fn logical(query: &QueryStatement, streams: &[Stream]) -> Result<Logi
         .and_then(bounded::bound)
         .map_err(|e| Error::planning(&e, query.place))?;
     optimize::optimize(plan).map_err(|e| Error::planning(&e, query.place))
+}
+
+/// Texts are texts with offsets, those of CAST as well: views are not stored.
+fn parser_options() -> ParserOptions {
+    ParserOptions::new()
+        .with_collect_spans(true)
+        .with_map_string_types_to_utf8view(false)
 }

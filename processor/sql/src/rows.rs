@@ -3,7 +3,7 @@
 use datafusion::arrow::array::{
     Array, ArrayRef, AsArray, BinaryArray, OffsetSizeTrait, RecordBatch, UInt32Array,
 };
-use datafusion::arrow::compute::take;
+use datafusion::arrow::compute::{concat_batches, take};
 use datafusion::arrow::datatypes::DataType;
 use datafusion::common::Result;
 use std::sync::Arc;
@@ -64,6 +64,29 @@ impl Rows {
             batch,
             ..self.clone()
         }
+    }
+
+    /// These rows and others of the same columns behind them, as rows that are added.
+    pub(crate) fn followed_by(&self, behind: &Self) -> Result<Self> {
+        let batch = concat_batches(&self.batch.schema(), [&self.batch, &behind.batch])?;
+        let both = |of: fn(&Marks) -> &[i64]| [of(&self.marks), of(&behind.marks)].concat();
+        let causes = [self, behind].map(|rows| {
+            let cause = |row| rows.marks.causes.get(row).copied().unwrap_or(NO_RECORD);
+            (0..rows.len()).map(cause).collect::<Vec<_>>()
+        });
+        let marks = Marks {
+            times_ms: both(|m| &m.times_ms),
+            watermarks_ms: both(|m| &m.watermarks_ms),
+            causes: causes.concat(),
+            groups: Vec::new(),
+            keys: None,
+        };
+        Ok(Self {
+            batch,
+            marks: Arc::new(marks),
+            change: Change::Insert,
+            report_late: self.report_late,
+        })
     }
 
     /// Only these rows, in this order.

@@ -10,13 +10,15 @@ use datafusion::arrow::datatypes::Schema;
 /// with the same lines can go on with the state of another one.
 pub(crate) fn signature(translated: &Translated, edges: &[Edge]) -> Vec<String> {
     let mut lines = vec![format!("updating: {}", translated.updating)];
-    for node in &translated.nodes {
+    let kept = between_changes(translated);
+    for (number, node) in translated.nodes.iter().enumerate() {
         let types = match &node.operator {
             Operator::Window(_) => String::new(),
             Operator::Aggregate(a) => types(&a.schema),
             Operator::Session(s) => types(&s.schema),
             Operator::Rank(r) => types(&r.input),
-            Operator::Top(t) => types(&t.input),
+            Operator::Top(t) => named_types(&t.input),
+            Operator::Regroup(g) => types(&g.schema),
             Operator::Join(j) => {
                 let [left, right] = &j.sides;
                 format!("{} | {}", types(&left.schema), types(&right.schema))
@@ -29,6 +31,7 @@ pub(crate) fn signature(translated: &Translated, edges: &[Edge]) -> Vec<String> 
             Operator::Every(e) => types(&e.schema),
             Operator::Counted(c) => types(&c.schema),
             Operator::Dedup(_) => String::new(),
+            _ if kept[number] => String::new(),
             Operator::Pass
             | Operator::Filter(_)
             | Operator::Project(_)
@@ -42,6 +45,31 @@ pub(crate) fn signature(translated: &Translated, edges: &[Edge]) -> Vec<String> 
         lines.push(format!("exchange: {}", types(&edge.entry.schema)));
     }
     lines
+}
+
+/// Operators between results that change and what takes them back: a row that was given on as it was then must be
+/// found again by what is computed now.
+fn between_changes(translated: &Translated) -> Vec<bool> {
+    let mut kept = vec![false; translated.nodes.len()];
+    // Each stands behind those that push to it.
+    for (number, node) in translated.nodes.iter().enumerate().rev() {
+        kept[number] = node.operator.is_alone()
+            && node.next.is_some_and(|next| {
+                let takes_back = match &translated.nodes[next].operator {
+                    Operator::Top(top) => top.updating,
+                    Operator::Regroup(_) => true,
+                    _ => false,
+                };
+                takes_back || kept[next]
+            });
+    }
+    kept
+}
+
+fn named_types(schema: &Schema) -> String {
+    let fields = schema.fields().iter();
+    let named = fields.map(|f| format!("{} {}", f.name(), f.data_type()));
+    named.collect::<Vec<_>>().join(", ")
 }
 
 fn types(schema: &Schema) -> String {

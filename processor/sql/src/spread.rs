@@ -166,6 +166,7 @@ impl Graph<'_> {
             Operator::Session(s) => Some(values(&s.columns)),
             Operator::Rank(r) => Some(r.groups.clone()),
             Operator::Top(t) => Some(t.groups.clone()),
+            Operator::Regroup(g) => Some(g.columns.clone()),
             Operator::Counted(c) => Some(values(&c.columns)),
             Operator::Join(j) => Some(j.sides.get(port)?.keys.clone()),
             Operator::AsOf(j) => Some(j.sides.get(port)?.keys.clone()),
@@ -182,6 +183,7 @@ impl Graph<'_> {
             Operator::Counted(c) => &c.columns,
             Operator::Rank(r) => return places(&r.groups),
             Operator::Top(t) => return places(&t.groups),
+            Operator::Regroup(g) => return Some((0..g.columns.len()).collect()),
             Operator::Dedup(d) => return places(&d.keys),
             _ => return None,
         };

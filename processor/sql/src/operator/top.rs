@@ -2,28 +2,36 @@
 //! a window, of which only the first few are wanted.
 //!
 //! ```text
-//! state: number | values of the group | what it is ordered by | tie  ->  a row
-//! tie:   when the row came, counted among those that are kept; of rows that can be taken back, the key of the record
+//! state: number | values of the group | what it is ordered by | when it came  ->  a row
+//!        number | values of the group | what it is ordered by | the row       ->  length of the order | how many
 //! ```
 //!
-//! Where rows are only added, those that are not wanted now never will be: they are not kept. Where they can be
-//! taken back all are. Each rank of a group is a result of its own, which changes: its key is the values of the group
-//! and the rank. All rows of a unit are dealt with before a change is given out.
+//! The first where rows are only added: those that are not wanted now never will be, and are not kept; when a row came
+//! is counted among those that are. The second where rows can be taken back: all are kept, and rows that are equal are
+//! one entry, since nobody can tell which of them is taken back. Each rank of a group is a result of its own, which
+//! changes: its key is the values of the group and the rank. All rows of a unit are dealt with before a change of
+//! their group is given out.
 
 use crate::cell::{OrderedWriter, Writer};
 use crate::flow::{Down, Flow, Result, reject};
 use crate::operator::join::row;
 use crate::operator::prefix;
 use crate::rows::{Change, Marks, NO_RECORD, Rows};
-use datafusion::arrow::array::{Array, ArrayRef, RecordBatch, UInt64Array};
+use datafusion::arrow::array::{ArrayRef, RecordBatch, UInt64Array};
 use datafusion::arrow::compute::SortOptions;
 use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::physical_expr::PhysicalExpr;
+use flowstone_processor::ProcessError;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-/// Bytes of a tie that counts.
+/// Bytes of a count.
 const COUNT_BYTES: usize = 8;
+/// Most bytes of the wanted rows of one group.
+const WANTED_BYTES_MAX: usize = 8 << 20;
+/// Changes of so many bytes, or so many rows, are given out at once.
+const CHANGES_BYTES: usize = 4 << 20;
+const CHANGES_MAX: usize = 8192;
 
 /// A ranking whose ranks change.
 #[derive(Clone)]
@@ -51,7 +59,7 @@ type Wanted = Vec<Vec<u8>>;
 
 /// A row at its place.
 struct Placed {
-    /// What it is ordered by, and its tie if it can be taken back.
+    /// What it is ordered by.
     order: Vec<u8>,
     row: Vec<u8>,
 }
@@ -73,11 +81,27 @@ struct Ranks {
     rows: Vec<Vec<u8>>,
     /// The group of each, by its place among those that were touched.
     groups: Vec<usize>,
+    bytes: usize,
+}
+
+/// What is to be given out: ranks as they were, and as they are.
+#[derive(Default)]
+struct Changes {
+    before: Ranks,
+    after: Ranks,
+}
+
+impl Changes {
+    fn is_much(&self) -> bool {
+        let rows = self.before.rows.len() + self.after.rows.len();
+        rows >= CHANGES_MAX || self.before.bytes + self.after.bytes >= CHANGES_BYTES
+    }
 }
 
 impl Ranks {
     fn push(&mut self, group: usize, rank: usize, row: &[u8]) {
         self.ranks.push(rank as u64 + 1);
+        self.bytes += row.len();
         self.rows.push(row.to_vec());
         self.groups.push(group);
     }
@@ -97,10 +121,10 @@ impl Top {
         }
         let gone = self.gone.take();
         let touched = self.touched(number, gone, rows)?;
-        let (mut before, mut after) = (Ranks::default(), Ranks::default());
+        let mut changes = Changes::default();
         for (at, group) in touched.iter().enumerate() {
             let (was, is) = match self.updating {
-                true => self.replace(group, flow),
+                true => self.replace(group, flow)?,
                 false => self.add(group, flow)?,
             };
             for rank in 0..was.len().max(is.len()) {
@@ -109,18 +133,33 @@ impl Top {
                     continue;
                 }
                 if let Some(old) = old {
-                    before.push(at, rank, old);
+                    changes.before.push(at, rank, old);
                 }
                 if let Some(new) = new {
-                    after.push(at, rank, new);
+                    changes.after.push(at, rank, new);
+                }
+                if changes.is_much() {
+                    let much = std::mem::take(&mut changes);
+                    self.give_out(&much, &touched, flow, down)?;
                 }
             }
         }
+        self.give_out(&changes, &touched, flow, down)
+    }
+
+    fn give_out(
+        &self,
+        changes: &Changes,
+        touched: &[Touched],
+        flow: &mut Flow<'_, '_>,
+        down: &mut Down<'_>,
+    ) -> Result<()> {
+        let (before, after) = (&changes.before, &changes.after);
         if before.rows.is_empty() && after.rows.is_empty() {
             return Ok(());
         }
-        down.push(self.rows(&before, &touched, Change::Before)?, flow)?;
-        down.push(self.rows(&after, &touched, Change::After)?, flow)
+        down.push(self.rows(before, touched, Change::Before)?, flow)?;
+        down.push(self.rows(after, touched, Change::After)?, flow)
     }
 
     /// The groups of all rows, in the order in which they came.
@@ -164,14 +203,10 @@ impl Top {
             order.push(OrderedWriter::new(&value(expr).map_err(reject)?, *options));
         }
         let columns: Vec<Writer> = rows.batch.columns().iter().map(Writer::new).collect();
-        let keys = rows.marks.keys.as_ref().filter(|_| self.updating);
         let place = |at: usize| {
             let (mut key, mut placed) = (vec![prefix(number)], Vec::new());
             groups.iter().for_each(|w| w.write(at, &mut key));
             order.iter().for_each(|w| w.write(at, &mut placed));
-            if let Some(keys) = keys.filter(|k| k.is_valid(at)) {
-                placed.extend_from_slice(keys.value(at));
-            }
             let mut row = Vec::new();
             columns.iter().for_each(|w| w.write(at, &mut row));
             (key, Placed { order: placed, row })
@@ -191,7 +226,6 @@ impl Top {
     /// Adds rows to a group that keeps only those that are wanted. Returns these as they were and as they are.
     fn add(&self, group: &Touched, flow: &mut Flow<'_, '_>) -> Result<(Wanted, Wanted)> {
         let was = Self::stored(group, self.first, flow);
-        let damaged = || reject("the stored rows of a ranking are cut off or of another plan");
         let mut count = 0;
         for order in was.keys() {
             let tie = order.last_chunk::<COUNT_BYTES>().ok_or_else(damaged)?;
@@ -212,30 +246,58 @@ impl Top {
         for (order, row) in is.iter().filter(|(order, _)| !was.contains_key(*order)) {
             flow.ctx.put(&[&group.key[..], order].concat(), row);
         }
-        let rows = |all: Ordered| all.into_values().collect();
-        Ok((rows(was), rows(is)))
+        let rows = |all: Ordered| all.into_values().collect::<Wanted>();
+        let is = rows(is);
+        check_size(&is)?;
+        Ok((rows(was), is))
     }
 
-    /// Takes rows back and puts others in their place. Returns those that are wanted as they were and as they are.
-    fn replace(&self, group: &Touched, flow: &mut Flow<'_, '_>) -> (Wanted, Wanted) {
-        let first = |flow: &Flow<'_, '_>| -> Wanted {
-            let stored = flow.ctx.scan(&group.key).take(self.first);
-            stored.map(|(_, row)| row.to_vec()).collect()
-        };
-        let was = first(flow);
-        let place = |placed: &Placed| [&group.key[..], &placed.order].concat();
-        for placed in &group.gone {
-            flow.ctx.delete(&place(placed));
+    /// Takes rows back and adds others. Returns those that are wanted as they were and as they are.
+    fn replace(&self, group: &Touched, flow: &mut Flow<'_, '_>) -> Result<(Wanted, Wanted)> {
+        let was = self.first(group, flow)?;
+        let fresh = group.fresh.iter().map(|placed| (placed, true));
+        for (placed, is_fresh) in fresh.chain(group.gone.iter().map(|placed| (placed, false))) {
+            let place = [&group.key[..], &placed.order, &placed.row].concat();
+            let count = match flow.ctx.get(&place) {
+                Some(stored) => count_of(stored)?,
+                None => 0,
+            };
+            let count = match is_fresh {
+                true => count + 1,
+                false => count.checked_sub(1).ok_or_else(damaged)?,
+            };
+            if count == 0 {
+                flow.ctx.delete(&place);
+                continue;
+            }
+            let length = (placed.order.len() as u32).to_le_bytes();
+            let value = [&length[..], &count.to_le_bytes()].concat();
+            flow.ctx.put(&place, &value);
         }
-        for placed in &group.fresh {
-            flow.ctx.put(&place(placed), &placed.row);
+        let is = self.first(group, flow)?;
+        check_size(&is)?;
+        Ok((was, is))
+    }
+
+    /// The wanted rows of a group that keeps all.
+    fn first(&self, group: &Touched, flow: &Flow<'_, '_>) -> Result<Wanted> {
+        let mut first = Wanted::new();
+        for (place, stored) in flow.ctx.scan(&group.key) {
+            let (length, _) = stored.split_first_chunk().ok_or_else(damaged)?;
+            let from = group.key.len() + u32::from_le_bytes(*length) as usize;
+            let row = place.get(from..).ok_or_else(damaged)?;
+            let left = self.first - first.len();
+            let count = usize::try_from(count_of(stored)?).unwrap_or(usize::MAX);
+            first.extend(std::iter::repeat_n(row.to_vec(), count.min(left)));
+            if first.len() == self.first {
+                break;
+            }
         }
-        (was, first(flow))
+        Ok(first)
     }
 
     /// Stored rows with their ranks.
     fn rows(&self, ranks: &Ranks, touched: &[Touched], change: Change) -> Result<Rows> {
-        let damaged = || reject("the stored rows of a ranking are cut off or of another plan");
         let stored: Vec<&[u8]> = ranks.rows.iter().map(|r| &r[..]).collect();
         let read = row::read(&self.input, &stored).ok_or_else(damaged)?;
         let read = read.map_err(reject)?;
@@ -269,4 +331,25 @@ impl Top {
             report_late: true,
         })
     }
+}
+
+/// How many equal rows are stored.
+fn count_of(stored: &[u8]) -> Result<u64> {
+    let count = stored.last_chunk().ok_or_else(damaged)?;
+    Ok(u64::from_le_bytes(*count))
+}
+
+/// Ranks are compared as a whole: those of one group must not be too much.
+fn check_size(wanted: &Wanted) -> Result<()> {
+    let bytes: usize = wanted.iter().map(Vec::len).sum();
+    match bytes > WANTED_BYTES_MAX {
+        true => Err(reject(format!(
+            "the first rows of a group would take {bytes} bytes, over {WANTED_BYTES_MAX}: rank fewer or smaller ones"
+        ))),
+        false => Ok(()),
+    }
+}
+
+fn damaged() -> ProcessError {
+    reject("the stored rows of a ranking are cut off or of another plan")
 }

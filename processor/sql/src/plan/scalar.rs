@@ -1,6 +1,7 @@
 //! Expressions of DataFusion, made ready to be computed.
 
 use super::provider::is_pure;
+use crate::cell::is_storable;
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::common::{DFSchema, DataFusionError, Result, plan_err};
 use datafusion::execution::context::ExecutionProps;
@@ -12,6 +13,16 @@ use std::sync::Arc;
 pub(super) fn physical(expr: &Expr, schema: &DFSchema) -> Result<Arc<dyn PhysicalExpr>> {
     check(expr)?;
     create_physical_expr(expr, schema, &ExecutionProps::new(), &Default::default())
+}
+
+/// The same, for values that rows are found by or put together by.
+pub(super) fn key(expr: &Expr, schema: &DFSchema) -> Result<Arc<dyn PhysicalExpr>> {
+    let key = physical(expr, schema)?;
+    let data_type = key.data_type(schema.as_arrow())?;
+    if !is_storable(&data_type) {
+        return plan_err!("rows cannot be put together by '{expr}', which is {data_type}");
+    }
+    Ok(key)
 }
 
 /// Refuses what would not say the same when records are read again.

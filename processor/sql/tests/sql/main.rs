@@ -15,6 +15,7 @@ mod lookup;
 mod nexmark;
 mod operators;
 mod oracle;
+mod regroup;
 mod rig;
 mod spread;
 mod top;

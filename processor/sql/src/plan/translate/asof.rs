@@ -81,7 +81,7 @@ fn columns(left: &Columns, found: &Match, count: usize) -> Columns {
 fn side(plan: &Join, at: usize, found: &Match) -> Result<Side> {
     let input = if at == 0 { &plan.left } else { &plan.right };
     let keys = plan.on.iter().map(|(l, r)| if at == 0 { l } else { r });
-    let keys = keys.map(|e| scalar::physical(e, input.schema()));
+    let keys = keys.map(|e| scalar::key(e, input.schema()));
     let schema = nullable(input.schema().as_arrow());
     if let Some(field) = schema.fields().iter().find(|f| !is_storable(f.data_type())) {
         return plan_err!("a join cannot keep column '{}'", field.name());

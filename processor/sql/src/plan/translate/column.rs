@@ -48,7 +48,8 @@ impl Columns {
         }
     }
 
-    /// What is left if rows of all these come together.
+    /// What is left if rows of all these come together. Keys of records are keys no more: equal ones of two streams may
+    /// lie in partitions of different numbers.
     pub(super) fn common<'c>(mut all: impl Iterator<Item = &'c Self>) -> Self {
         let mut common = all.next().cloned().unwrap_or_default();
         common.window = None;
@@ -56,7 +57,6 @@ impl Columns {
             for (mine, other) in common.meanings.iter_mut().zip(&other.meanings) {
                 *mine = Meaning {
                     time: mine.time && other.time,
-                    key: mine.key && other.key,
                     began: mine.began && other.began,
                     ended: mine.ended && other.ended,
                     ..Meaning::default()

@@ -7,10 +7,14 @@ use crate::operator::aggregate::ttl::Ttl;
 use crate::operator::counted::Counted;
 use crate::operator::every::Every;
 use crate::operator::rank::nullable;
+use crate::operator::regroup::{Functions, Regroup, Rule};
 use crate::operator::{Aggregate, GroupColumn, Operator, Session, WindowColumns};
 use crate::plan::{WindowKind, aggregate, scalar};
 use datafusion::common::{Result, plan_err};
 use datafusion::logical_expr::Expr;
+
+/// Most functions of a grouping of results that change: their numbers are bytes.
+const FUNCTIONS_MAX: usize = 200;
 
 /// The columns of GROUP BY, and where the bounds of windows are among those of the input.
 struct Grouping {
@@ -28,7 +32,7 @@ impl Build<'_> {
     ) -> Result<Built> {
         let input = self.plan(&plan.input)?;
         if input.updating {
-            return plan_err!("grouping results that change is not supported: use a window first");
+            return self.regroup(plan, input);
         }
         let schema = plan.input.schema();
         for expr in plan.aggr_expr.iter() {
@@ -67,21 +71,86 @@ impl Build<'_> {
         };
         let operator = self.grouped(grouped, input.columns.window)?;
         let mut node = self.add(operator, &[input.node])?;
-        if let Some(interval_ms) = self.emit.every_ms.filter(|_| changes) {
-            let every = Every {
-                interval_ms,
-                event_time: self.is_timed(),
-                group_columns: plan.group_expr.len(),
-                window: end.map(|end| (end, self.emit.lateness_ms)),
-                schema: nullable(plan.schema.as_arrow()),
-            };
-            node = self.add(Operator::Every(every), &[node])?;
+        if changes {
+            node = self.held_back(node, plan, end)?;
         }
         Ok(Built {
             node,
             columns,
             updating: changes,
         })
+    }
+
+    /// A grouping of results that change.
+    fn regroup(
+        &mut self,
+        plan: &datafusion::logical_expr::Aggregate,
+        input: Built,
+    ) -> Result<Built> {
+        let schema = plan.input.schema();
+        let grouping = grouping(&plan.group_expr, &input.columns, schema)?;
+        if input.columns.window.is_some() || grouping.start.is_some() || grouping.end.is_some() {
+            return plan_err!("a window over results that change is not supported");
+        }
+        if self.emit.ttl_ms.is_some() {
+            return plan_err!(
+                "state_ttl_ms would take rows away from under a grouping of results that change: leave it out"
+            );
+        }
+        self.gathers = true;
+        let values = grouping.columns.into_iter().filter_map(|c| match c {
+            GroupColumn::Value(expr) => Some(expr),
+            GroupColumn::Start | GroupColumn::End => None,
+        });
+        let calls = aggregate::aggregates(&plan.aggr_expr, schema)?;
+        let rules = calls.0.iter().map(Rule::of).collect::<Result<Vec<_>>>()?;
+        if rules.len() > FUNCTIONS_MAX {
+            return plan_err!("more than {FUNCTIONS_MAX} functions over results that change");
+        }
+        let output = arrow(&plan.schema);
+        let mut groups = output.fields().iter().take(plan.group_expr.len());
+        if let Some(field) = groups.find(|f| !is_storable(f.data_type())) {
+            return plan_err!("GROUP BY of type {} is not supported", field.data_type());
+        }
+        let regroup = Regroup {
+            columns: values.collect(),
+            functions: Functions {
+                calls,
+                rules: rules.into(),
+            },
+            schema: nullable(&output),
+            gone: None,
+        };
+        let node = self.add(Operator::Regroup(Box::new(regroup)), &[input.node])?;
+        let node = self.held_back(node, plan, None)?;
+        Ok(Built {
+            node,
+            columns: Columns {
+                meanings: vec![Meaning::default(); output.fields().len()],
+                window: None,
+            },
+            updating: true,
+        })
+    }
+
+    /// Changes of groups, at most one of each in an interval, if that is wanted.
+    fn held_back(
+        &mut self,
+        node: usize,
+        plan: &datafusion::logical_expr::Aggregate,
+        end: Option<usize>,
+    ) -> Result<usize> {
+        let Some(interval_ms) = self.emit.every_ms else {
+            return Ok(node);
+        };
+        let every = Every {
+            interval_ms,
+            event_time: self.is_timed(),
+            group_columns: plan.group_expr.len(),
+            window: end.map(|end| (end, self.emit.lateness_ms)),
+            schema: nullable(plan.schema.as_arrow()),
+        };
+        self.add(Operator::Every(every), &[node])
     }
 
     /// Whether the query has event time.

@@ -119,7 +119,7 @@ impl Inputs<'_> {
         (before_ms, after_ms): (i64, i64),
     ) -> Result<Side> {
         let keys = plan.on.iter().map(|(l, r)| if at == 0 { l } else { r });
-        let keys = keys.map(|e| scalar::physical(e, self.schemas[at]));
+        let keys = keys.map(|e| scalar::key(e, self.schemas[at]));
         let schema = nullable(self.schemas[at].as_arrow());
         if let Some(field) = schema.fields().iter().find(|f| !is_storable(f.data_type())) {
             return plan_err!("a join cannot keep column '{}'", field.name());

@@ -61,7 +61,7 @@ impl Build<'_> {
         let condition = conjunction(others.chain(plan.filter.clone()));
         let both = left_schema.join(plan.right.schema())?;
         let lookup = Lookup {
-            key: scalar::physical(&plan.on[at].0, left_schema)?,
+            key: scalar::key(&plan.on[at].0, left_schema)?,
             by_record_key,
             table_key,
             table: schema,

@@ -219,7 +219,7 @@ fn ranking(call: &WindowFunction, schema: &DFSchema, columns: &super::Columns) -
             Some((at, m)) if m.end || m.ended => end = Some(at),
             shown => {
                 has_key |= shown.is_some_and(|(_, m)| m.key);
-                groups.push(scalar::physical(expr, schema)?);
+                groups.push(scalar::key(expr, schema)?);
             }
         }
     }

@@ -67,3 +67,24 @@ fn q20_bids_with_their_auctions() {
         rows
     });
 }
+
+#[test]
+fn q4_average_prices_of_categories() {
+    agree_at_last("q4", |world| {
+        let auctions: BTreeMap<u64, &Auction> = world.auctions.iter().map(|a| (a.id, a)).collect();
+        let mut finals: BTreeMap<u64, Vec<u64>> = BTreeMap::new();
+        for a in auctions.into_values() {
+            let open = a.date_time..=a.expires;
+            let bids = world.bids.iter();
+            let bids = bids.filter(|b| b.auction == a.id && open.contains(&b.date_time));
+            if let Some(highest) = bids.map(|b| b.price).max() {
+                finals.entry(a.category).or_default().push(highest);
+            }
+        }
+        let row = |(category, prices): (u64, Vec<u64>)| {
+            let average = prices.iter().sum::<u64>() as f64 / prices.len() as f64;
+            json!({"category": category, "average": average})
+        };
+        finals.into_iter().map(row).collect()
+    });
+}

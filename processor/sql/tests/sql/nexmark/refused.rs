@@ -37,15 +37,6 @@ fn joins_without_bounds_of_time() {
 }
 
 #[test]
-fn groupings_of_results_that_change() {
-    is_refused(
-        "q4",
-        (2, 3),
-        "grouping results that change is not supported",
-    );
-}
-
-#[test]
 fn other_functions_over_rows() {
     is_refused("q6", (2, 3), "OVER is supported");
 }
