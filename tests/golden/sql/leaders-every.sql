@@ -6,6 +6,15 @@ CREATE PIPELINE leaders AS
       (SELECT account, sum(amount) AS balance FROM moves GROUP BY account) AS balances) AS ranked
   WHERE r <= 1
   EMIT EVERY INTERVAL '10' SECOND;
+--- explain leaders
+sink: changes of keyed results
+  filter: r@2 <= 1
+    project: account@0, balance@1, row_number() ORDER BY [balances.balance DESC NULLS FIRST, balances.account ASC NULLS LAST] RANGE BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW@2
+      changes every 10000 ms of event time
+        top: the first 1 of all by balance@1 desc, account@0; gives out every change; keeps all rows
+          project: account@0, sum(moves.amount)@1
+            group: by account compute sum(moves.amount); gives out every change
+              stream moves (topic moves): account, amount
 --- input moves
 {"ts": 1000, "account": "a", "amount": 5}
 ...

@@ -2,11 +2,12 @@
 //!
 //! ```text
 //! state: number | when it is due | values of the group
-//!          ->  key of the record | time | what was given out last, or nothing | what is now
+//!          ->  key of the record | time | what was given out last, or nothing | what is now, or nothing
 //! timer: number | when it is due
 //! ```
 //!
-//! It stands behind a grouping that gives out every change. What was before the first change counts as
+//! It stands behind the last grouping or ranking that gives out every change, so that nothing behind it takes results
+//! back. What was before the first change counts as
 //! given out, what is behind the last one is what comes out when the time is there: at a multiple of
 //! the interval since 1970, or when the window closes. Time is event time where the query has one, and
 //! the clock where it has none.
@@ -19,6 +20,7 @@ use crate::operator::{from_ordered, ordered, prefix};
 use crate::rows::{Change, Marks, NO_RECORD, Rows};
 use datafusion::arrow::array::{Array, BinaryArray};
 use datafusion::arrow::datatypes::SchemaRef;
+use datafusion::physical_expr::PhysicalExpr;
 use std::sync::Arc;
 
 /// Bytes of `number | when it is due`.
@@ -32,8 +34,8 @@ pub(crate) struct Every {
     pub(crate) interval_ms: i64,
     /// The time is event time, not the clock.
     pub(crate) event_time: bool,
-    /// How many of the columns are those of the group; they come first.
-    pub(crate) group_columns: usize,
+    /// What a result is of: two rows with equal values are the same result.
+    pub(crate) group: Vec<Arc<dyn PhysicalExpr>>,
     /// The column with the end of the window, if there is one, and for how long it stays open.
     pub(crate) window: Option<(usize, i64)>,
     /// The columns; every one may be null.
@@ -45,19 +47,24 @@ struct Held<'s> {
     key: Option<&'s [u8]>,
     time_ms: i64,
     before: Option<&'s [u8]>,
-    after: &'s [u8],
+    after: Option<&'s [u8]>,
 }
 
 impl Every {
     pub(super) fn push(&self, number: usize, rows: &Rows, flow: &mut Flow<'_, '_>) -> Result<()> {
         let writers: Vec<Writer> = rows.batch.columns().iter().map(Writer::new).collect();
+        let mut group = Vec::new();
+        for expr in &self.group {
+            let value = expr.evaluate(&rows.batch);
+            let value = value.and_then(|v| v.into_array(rows.len()));
+            group.push(Writer::new(&value.map_err(reject)?));
+        }
         let ends = self.window.map(|(end, _)| times(rows.batch.column(end)));
         let mut value = Vec::new();
         for at in 0..rows.len() {
             let due_ms = self.due_ms(ends.map(|ends| ends[at]), flow);
             let mut place = vec![prefix(number)];
             place.extend_from_slice(&ordered(due_ms));
-            let group = &writers[..self.group_columns];
             group.iter().for_each(|w| w.write(at, &mut place));
             let mut row = Vec::new();
             writers.iter().for_each(|w| w.write(at, &mut row));
@@ -73,8 +80,13 @@ impl Every {
                     (None, Change::Before) => Some(&row),
                     (None, _) => None,
                 },
-                after: &row,
+                after: (rows.change != Change::Before).then_some(&row),
             };
+            if held.before.is_none() && held.after.is_none() {
+                // It came and went: nobody has heard of it.
+                flow.ctx.delete(&place);
+                continue;
+            }
             value.clear();
             held.write(&mut value);
             flow.ctx.put(&place, &value);
@@ -129,7 +141,7 @@ impl Every {
             .collect::<Result<Vec<_>>>()?;
         let before = self.rows(&held, |h| h.before, Change::Before)?;
         down.push(before, flow)?;
-        let after = self.rows(&held, |h| Some(h.after), Change::After)?;
+        let after = self.rows(&held, |h| h.after, Change::After)?;
         down.push(after, flow)?;
         for (place, _) in &stored {
             flow.ctx.delete(place);
@@ -172,7 +184,8 @@ impl<'s> Held<'s> {
             key,
             time_ms: from_ordered(*time),
             before: take_bytes(&mut rest)?,
-            after: rest,
+            // A row is never empty.
+            after: (!rest.is_empty()).then_some(rest),
         })
     }
 
@@ -180,7 +193,7 @@ impl<'s> Held<'s> {
         push_bytes(self.key, out);
         out.extend_from_slice(&ordered(self.time_ms));
         push_bytes(self.before, out);
-        out.extend_from_slice(self.after);
+        out.extend_from_slice(self.after.unwrap_or_default());
     }
 }
 

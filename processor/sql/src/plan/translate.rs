@@ -79,6 +79,7 @@ pub(crate) fn translate(
         aligned: false,
         windowed: false,
         wanted: None,
+        inside: false,
     };
     let built = build.plan(plan)?;
     built.columns.no_session("SELECT")?;
@@ -111,6 +112,8 @@ struct Build<'s> {
     windowed: bool,
     /// How many rows the filter wants that stands right above a ranking.
     wanted: Option<u64>,
+    /// What is planned now goes to a grouping or ranking, which takes back what changes.
+    inside: bool,
 }
 
 impl Build<'_> {
@@ -149,6 +152,14 @@ impl Build<'_> {
                 )
             }
         }
+    }
+
+    /// What goes to a grouping or ranking.
+    fn plan_inside(&mut self, plan: &LogicalPlan) -> Result<Built> {
+        let outside = std::mem::replace(&mut self.inside, true);
+        let built = self.plan(plan);
+        self.inside = outside;
+        built
     }
 
     /// A node of ours.

@@ -128,3 +128,13 @@ fn an_empty_table_does_not_hold_time_back() {
     rig.run();
     assert_eq!(rig.values("p"), [r#"{"k":1,"c":2,"v":0}"#]);
 }
+
+#[test]
+fn a_lookup_by_the_keys_of_several_streams_stays_where_the_records_are() {
+    let text = "CREATE STREAM a (k VARCHAR FROM KEY, n BIGINT); CREATE STREAM b (k VARCHAR FROM KEY, n BIGINT); \
+                CREATE TABLE names (k VARCHAR PRIMARY KEY, name VARCHAR); \
+                CREATE PIPELINE p AS SELECT u.k, names.name FROM \
+                  (SELECT k FROM a UNION ALL SELECT k FROM b) AS u JOIN names ON u.k = names.k";
+    let planned = plan(text).remove(0);
+    assert!(planned.aligned && !planned.gathers);
+}

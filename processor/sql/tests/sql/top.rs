@@ -8,13 +8,16 @@ use proptest::test_runner::TestCaseError;
 use std::collections::BTreeMap;
 
 /// What the records of a topic leave: the last one of each key, without those that are gone.
-fn left(rig: &mut impl Site, case: &Case) -> Vec<String> {
+fn left(rig: &mut impl Site, case: &Case, end: &[Record]) -> Vec<String> {
     rig.limit(case.max_records);
     for rows in case.rows.chunks(case.batch) {
         let records: Vec<Record> = rows.iter().map(|r| Record::of(json(r))).collect();
         rig.send(1024, &records);
         rig.step();
         rig.crash();
+    }
+    if !end.is_empty() {
+        rig.send(1024, end);
     }
     while rig.step() {
         rig.crash();
@@ -29,14 +32,24 @@ fn left(rig: &mut impl Site, case: &Case) -> Vec<String> {
 
 /// In one task, with memory for a few entries only, and in two parts over several shards.
 pub(crate) fn agree(sql: &str, case: &Case) -> Result<(), TestCaseError> {
+    agree_when("CHANGES", sql, case, &[])
+}
+
+/// The same where changes are held back until their time comes; the query leaves out the key `end`.
+pub(crate) fn agree_every(sql: &str, case: &Case) -> Result<(), TestCaseError> {
+    let end = Record::of(r#"{"ts":10000000,"k":"end"}"#);
+    agree_when("EVERY INTERVAL '3' SECOND", sql, case, &[end])
+}
+
+fn agree_when(emit: &str, sql: &str, case: &Case, end: &[Record]) -> Result<(), TestCaseError> {
     let theirs = comparable(&batch(sql, table(&case.rows)));
     for with in ["", "WITH (state_bytes_max = 1024)"] {
-        let text = format!("{STREAM} CREATE PIPELINE p {with} AS {sql} EMIT CHANGES");
+        let text = format!("{STREAM} CREATE PIPELINE p {with} AS {sql} EMIT {emit}");
         let planned = plan(&text).remove(0);
-        let ours = left(&mut Rig::new(&planned, &[(1024, 0)]), case);
+        let ours = left(&mut Rig::new(&planned, &[(1024, 0)]), case, end);
         prop_assert_eq!(comparable(&ours), theirs.clone(), "{} {}", with, sql);
         if let Some(spread) = &planned.spread {
-            let ours = left(&mut Shards::new(spread, &[(1024, 0)], 3), case);
+            let ours = left(&mut Shards::new(spread, &[(1024, 0)], 3), case, end);
             let how = &spread.back_explained;
             prop_assert_eq!(comparable(&ours), theirs.clone(), "{}", how);
         }
@@ -69,6 +82,19 @@ proptest! {
     fn of_groups_that_come_and_go(case in case()) {
         agree("SELECT k, n, s, r FROM (SELECT *, row_number() OVER (PARTITION BY s % 3 ORDER BY s, n, k) AS r FROM \
                (SELECT k, n, sum(x) AS s FROM t GROUP BY k, n HAVING sum(x) > 0)) WHERE r <= 2", &case)?;
+    }
+
+    #[test]
+    fn of_rows_now_and_then(case in case()) {
+        agree_every("SELECT k, n, x, r FROM (SELECT *, row_number() OVER (PARTITION BY k ORDER BY n DESC, x, ts) AS r \
+                     FROM t WHERE k IS DISTINCT FROM 'end') WHERE r <= 3", &case)?;
+    }
+
+    #[test]
+    fn of_groups_now_and_then(case in case()) {
+        agree_every("SELECT k, n, s, r FROM (SELECT *, row_number() OVER (PARTITION BY s % 3 ORDER BY s, n, k) AS r FROM \
+                     (SELECT k, n, sum(x) AS s FROM t WHERE k IS DISTINCT FROM 'end' GROUP BY k, n HAVING sum(x) > 0)) \
+                     WHERE r <= 2", &case)?;
     }
 
     #[test]

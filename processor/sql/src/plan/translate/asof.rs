@@ -68,6 +68,7 @@ fn columns(left: &Columns, found: &Match, count: usize) -> Columns {
     let meaning = |(at, m): (usize, &Meaning)| Meaning {
         time: at == found.times[0] && found.shift_ms <= 0,
         key: m.key,
+        key_of_one: m.key_of_one,
         ..Meaning::default()
     };
     let mut meanings: Vec<Meaning> = left.meanings.iter().enumerate().map(meaning).collect();

@@ -12,8 +12,11 @@ use datafusion::logical_expr::Expr;
 pub(super) struct Meaning {
     /// It is event time: watermarks speak of it.
     pub(super) time: bool,
-    /// It is the key of the record.
+    /// It is the key of the record: equal ones lie in one partition.
     pub(super) key: bool,
+    /// It is the key of the record, of one of several streams: equal ones lie in partitions of one number where these
+    /// have equally many.
+    pub(super) key_of_one: bool,
     /// It is the primary key of a table.
     pub(super) primary: bool,
     /// It is the start of a window that is not grouped yet.
@@ -39,6 +42,7 @@ impl Columns {
         let meaning = |c: &usize| Meaning {
             time: stream.watermark.is_some_and(|w| w.column == *c),
             key: stream.columns[*c].source == ColumnSource::Key,
+            key_of_one: stream.columns[*c].source == ColumnSource::Key,
             primary: stream.primary_key == Some(*c),
             ..Meaning::default()
         };
@@ -57,6 +61,7 @@ impl Columns {
             for (mine, other) in common.meanings.iter_mut().zip(&other.meanings) {
                 *mine = Meaning {
                     time: mine.time && other.time,
+                    key_of_one: mine.key_of_one && other.key_of_one,
                     began: mine.began && other.began,
                     ended: mine.ended && other.ended,
                     ..Meaning::default()

@@ -10,8 +10,12 @@ use crate::operator::rank::nullable;
 use crate::operator::regroup::{Functions, Regroup, Rule};
 use crate::operator::{Aggregate, GroupColumn, Operator, Session, WindowColumns};
 use crate::plan::{WindowKind, aggregate, scalar};
+use datafusion::arrow::datatypes::Schema;
 use datafusion::common::{Result, plan_err};
 use datafusion::logical_expr::Expr;
+use datafusion::physical_expr::PhysicalExpr;
+use datafusion::physical_expr::expressions::Column;
+use std::sync::Arc;
 
 /// Most functions of a grouping of results that change: their numbers are bytes.
 const FUNCTIONS_MAX: usize = 200;
@@ -30,7 +34,7 @@ impl Build<'_> {
         &mut self,
         plan: &datafusion::logical_expr::Aggregate,
     ) -> Result<Built> {
-        let input = self.plan(&plan.input)?;
+        let input = self.plan_inside(&plan.input)?;
         if input.updating {
             return self.regroup(plan, input);
         }
@@ -72,7 +76,8 @@ impl Build<'_> {
         let operator = self.grouped(grouped, input.columns.window)?;
         let mut node = self.add(operator, &[input.node])?;
         if changes {
-            node = self.held_back(node, plan, end)?;
+            let end = end.map(|end| (end, self.emit.lateness_ms));
+            node = self.held_back(node, first_columns(plan), end, plan.schema.as_arrow())?;
         }
         Ok(Built {
             node,
@@ -122,7 +127,7 @@ impl Build<'_> {
             gone: None,
         };
         let node = self.add(Operator::Regroup(Box::new(regroup)), &[input.node])?;
-        let node = self.held_back(node, plan, None)?;
+        let node = self.held_back(node, first_columns(plan), None, &output)?;
         Ok(Built {
             node,
             columns: Columns {
@@ -133,22 +138,24 @@ impl Build<'_> {
         })
     }
 
-    /// Changes of groups, at most one of each in an interval, if that is wanted.
-    fn held_back(
+    /// Changes of results, at most one of each in an interval, if that is wanted and nothing behind them takes them
+    /// back. `window` is the column with its end, and for how long it stays open.
+    pub(super) fn held_back(
         &mut self,
         node: usize,
-        plan: &datafusion::logical_expr::Aggregate,
-        end: Option<usize>,
+        group: Vec<Arc<dyn PhysicalExpr>>,
+        window: Option<(usize, i64)>,
+        schema: &Schema,
     ) -> Result<usize> {
-        let Some(interval_ms) = self.emit.every_ms else {
+        let Some(interval_ms) = self.emit.every_ms.filter(|_| !self.inside) else {
             return Ok(node);
         };
         let every = Every {
             interval_ms,
             event_time: self.is_timed(),
-            group_columns: plan.group_expr.len(),
-            window: end.map(|end| (end, self.emit.lateness_ms)),
-            schema: nullable(plan.schema.as_arrow()),
+            group,
+            window,
+            schema: nullable(schema),
         };
         self.add(Operator::Every(every), &[node])
     }
@@ -228,6 +235,18 @@ impl Build<'_> {
             _ => plan_err!("group by both window_start and window_end"),
         }
     }
+}
+
+/// The columns of GROUP BY in the result.
+fn first_columns(plan: &datafusion::logical_expr::Aggregate) -> Vec<Arc<dyn PhysicalExpr>> {
+    let fields = plan.schema.fields().iter().take(plan.group_expr.len());
+    let column =
+        |(at, name): (usize, &str)| Arc::new(Column::new(name, at)) as Arc<dyn PhysicalExpr>;
+    fields
+        .map(|f| &f.name()[..])
+        .enumerate()
+        .map(column)
+        .collect()
 }
 
 fn grouping(

@@ -47,7 +47,7 @@ impl Build<'_> {
         let (at, table_key) = self.key_of(plan, &right, name)?;
         let left_schema = plan.left.schema();
         let shown = stream.columns.shown(&plan.on[at].0, left_schema);
-        let by_record_key = shown.is_some_and(|(_, meaning)| meaning.key);
+        let by_record_key = shown.is_some_and(|(_, meaning)| meaning.key_of_one);
         match by_record_key {
             true => self.aligned = true,
             false => self.gathers = true,

@@ -14,6 +14,7 @@ use datafusion::common::{Column, DFSchema, Result, ScalarValue, plan_err};
 use datafusion::logical_expr::expr::WindowFunction;
 use datafusion::logical_expr::{BinaryExpr, Expr, LogicalPlan, Operator as Op, Window};
 use datafusion::physical_expr::PhysicalExpr;
+use datafusion::physical_expr::expressions::Column as PhysicalColumn;
 use std::sync::Arc;
 
 /// Most rows of each group that can be wanted.
@@ -90,7 +91,7 @@ impl Build<'_> {
             },
             _ => return plan_err!("a query has one OVER"),
         };
-        let input = self.plan(&plan.input)?;
+        let input = self.plan_inside(&plan.input)?;
         input.columns.no_session("a ranking")?;
         let ranking = ranking(call, plan.input.schema(), &input.columns)?;
         self.gathers |= ranking.window.is_some() || !ranking.has_key;
@@ -154,11 +155,6 @@ impl Build<'_> {
                  window_end"
             );
         }
-        if self.emit.every_ms.is_some() && !input.updating {
-            return plan_err!(
-                "EMIT EVERY holds back the changes of groups, and here are none: EMIT CHANGES"
-            );
-        }
         if self.emit.ttl_ms.is_some() {
             return plan_err!(
                 "state_ttl_ms would take rows away from under a ranking: leave it out"
@@ -174,6 +170,9 @@ impl Build<'_> {
             return plan_err!("a ranking needs a column: ORDER BY one");
         }
         let meanings = vec![Meaning::default(); ranking.schema.fields().len()];
+        let schema = ranking.schema.clone();
+        let mut results = ranking.groups.clone();
+        results.push(Arc::new(PhysicalColumn::new("rank", meanings.len() - 1)));
         let top = Top {
             groups: ranking.groups,
             order: ranking.order,
@@ -184,6 +183,7 @@ impl Build<'_> {
             gone: None,
         };
         let node = self.add(Operator::Top(Box::new(top)), &[input.node])?;
+        let node = self.held_back(node, results, None, &schema)?;
         Ok(Built {
             node,
             columns: super::Columns {

@@ -1,6 +1,0 @@
-CREATE STREAM t (kind VARCHAR, n BIGINT);
-CREATE PIPELINE p AS SELECT kind, n FROM
-  (SELECT *, row_number() OVER (PARTITION BY kind ORDER BY n) AS r FROM t) AS ranked WHERE r <= 2
-  EMIT EVERY INTERVAL '1' SECOND;
---- error
-line 2, column 22: EMIT EVERY holds back the changes of groups, and here are none: EMIT CHANGES
