@@ -39,7 +39,11 @@ pub(crate) fn signature(translated: &Translated, edges: &[Edge]) -> Vec<String> 
             | Operator::Sink(_)
             | Operator::Exchange(_) => continue,
         };
-        lines.push(format!("{}; {types}", operator(&node.operator)));
+        let said = operator(&node.operator);
+        lines.push(match types.is_empty() {
+            true => said,
+            false => format!("{said}; {types}"),
+        });
     }
     for edge in edges {
         lines.push(format!("exchange: {}", types(&edge.entry.schema)));
