@@ -63,6 +63,8 @@ async fn what_is_done_again_takes_the_place_of_the_first() {
 
     let ran = pipeline(&url, &["replay", "counts", "--from", "@1700000001000"]);
     assert_eq!(ran.code, Some(0), "{}", ran.err);
+    // What it has done is shown when it is durable.
+    wait_for(&client, "counts", r#""c":5"#).await;
     assert_eq!(count(&client, "counts").await, counted(5));
     assert_eq!(count(&client, "counts.before").await, counted(10));
     assert!(client.describe("counts.replay").await.is_err());

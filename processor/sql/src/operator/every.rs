@@ -6,8 +6,7 @@
 //! timer: number | when it is due
 //! ```
 //!
-//! It stands behind the last grouping or ranking that gives out every change, so that nothing behind it takes results
-//! back. What was before the first change counts as
+//! It stands behind the last grouping that gives out every change, so that nothing behind it takes results back. What was before the first change counts as
 //! given out, what is behind the last one is what comes out when the time is there: at a multiple of
 //! the interval since 1970, or when the window closes. Time is event time where the query has one, and
 //! the clock where it has none.
@@ -27,6 +26,8 @@ use std::sync::Arc;
 const DUE_BYTES: usize = 9;
 /// Most groups that are given out at once; the rest follows in units of its own.
 const GROUPS_MAX: usize = 256;
+/// So many bytes of them are enough.
+const GROUPS_BYTES: usize = 4 << 20;
 
 /// Holds changes back.
 #[derive(Clone)]
@@ -129,10 +130,16 @@ impl Every {
     ) -> Result<()> {
         let mut due = vec![prefix(number)];
         due.extend_from_slice(key);
-        let stored = flow.ctx.scan(&due).take(GROUPS_MAX + 1);
-        let mut stored: Vec<_> = stored.map(|(k, v)| (k.to_vec(), v.to_vec())).collect();
-        if stored.len() > GROUPS_MAX {
-            stored.truncate(GROUPS_MAX);
+        let (mut stored, mut bytes, mut is_all) = (Vec::new(), 0, true);
+        for (place, value) in flow.ctx.scan(&due) {
+            if stored.len() == GROUPS_MAX || bytes >= GROUPS_BYTES {
+                is_all = false;
+                break;
+            }
+            bytes += value.len();
+            stored.push((place.to_vec(), value.to_vec()));
+        }
+        if !is_all {
             self.set_timer(at_ms, &due, flow);
         }
         let held = stored.iter().map(|(_, value)| Held::read(value));

@@ -85,19 +85,6 @@ proptest! {
     }
 
     #[test]
-    fn of_rows_now_and_then(case in case()) {
-        agree_every("SELECT k, n, x, r FROM (SELECT *, row_number() OVER (PARTITION BY k ORDER BY n DESC, x, ts) AS r \
-                     FROM t WHERE k IS DISTINCT FROM 'end') WHERE r <= 3", &case)?;
-    }
-
-    #[test]
-    fn of_groups_now_and_then(case in case()) {
-        agree_every("SELECT k, n, s, r FROM (SELECT *, row_number() OVER (PARTITION BY s % 3 ORDER BY s, n, k) AS r FROM \
-                     (SELECT k, n, sum(x) AS s FROM t WHERE k IS DISTINCT FROM 'end' GROUP BY k, n HAVING sum(x) > 0)) \
-                     WHERE r <= 2", &case)?;
-    }
-
-    #[test]
     fn of_the_first_ones(case in case()) {
         agree("SELECT k, n, x, q FROM (SELECT *, row_number() OVER (ORDER BY n, k, x, ts) AS q FROM \
                (SELECT * FROM (SELECT *, row_number() OVER (PARTITION BY k ORDER BY x DESC, n, ts) AS r FROM t) \

@@ -140,7 +140,7 @@ impl Build<'_> {
 
     /// Changes of results, at most one of each in an interval, if that is wanted and nothing behind them takes them
     /// back. `window` is the column with its end, and for how long it stays open.
-    pub(super) fn held_back(
+    fn held_back(
         &mut self,
         node: usize,
         group: Vec<Arc<dyn PhysicalExpr>>,

@@ -14,7 +14,6 @@ use datafusion::common::{Column, DFSchema, Result, ScalarValue, plan_err};
 use datafusion::logical_expr::expr::WindowFunction;
 use datafusion::logical_expr::{BinaryExpr, Expr, LogicalPlan, Operator as Op, Window};
 use datafusion::physical_expr::PhysicalExpr;
-use datafusion::physical_expr::expressions::Column as PhysicalColumn;
 use std::sync::Arc;
 
 /// Most rows of each group that can be wanted.
@@ -155,6 +154,12 @@ impl Build<'_> {
                  window_end"
             );
         }
+        if self.emit.every_ms.is_some() && !self.inside {
+            // One row may move all ranks behind it: what is held back would be all of them, as they were and are.
+            return plan_err!(
+                "EMIT EVERY of a ranking without a window is not supported: EMIT CHANGES"
+            );
+        }
         if self.emit.ttl_ms.is_some() {
             return plan_err!(
                 "state_ttl_ms would take rows away from under a ranking: leave it out"
@@ -170,9 +175,6 @@ impl Build<'_> {
             return plan_err!("a ranking needs a column: ORDER BY one");
         }
         let meanings = vec![Meaning::default(); ranking.schema.fields().len()];
-        let schema = ranking.schema.clone();
-        let mut results = ranking.groups.clone();
-        results.push(Arc::new(PhysicalColumn::new("rank", meanings.len() - 1)));
         let top = Top {
             groups: ranking.groups,
             order: ranking.order,
@@ -183,7 +185,6 @@ impl Build<'_> {
             gone: None,
         };
         let node = self.add(Operator::Top(Box::new(top)), &[input.node])?;
-        let node = self.held_back(node, results, None, &schema)?;
         Ok(Built {
             node,
             columns: super::Columns {
