@@ -21,6 +21,15 @@ fn run(program: &str, words: &str) -> Result<(), String> {
     Err(format!("{program} {words}: {said}"))
 }
 
+/// Whether no interface has an address of a subnet.
+fn is_free([a, b, c]: [u8; 3]) -> bool {
+    let subnet = format!("{a}.{b}.{c}.0/24");
+    let shown = Command::new("ip")
+        .args(["-o", "-4", "addr", "show", "to", &subnet])
+        .output();
+    shown.is_ok_and(|o| o.status.success() && o.stdout.is_empty())
+}
+
 impl Place {
     /// Runs there what is said behind it. Not by `ip netns exec`: that mounts, beside tests that do.
     pub(crate) fn enter(&self) -> Command {
@@ -51,7 +60,16 @@ impl Net {
         let pid = std::process::id();
         let n = NEXT.fetch_add(1, Ordering::Relaxed);
         let id = format!("{:x}{n:x}", pid & 0xffff);
-        let subnet = [10, 200 | (pid >> 8) as u8 & 0x1f, (pid as u8) ^ (n << 6)];
+        // A run that was killed leaves its bridge: two of one subnet would take each other's packets.
+        let subnets = (0..64).map(|k| {
+            [
+                10,
+                192 + ((pid >> 8) as u8 & 0x1f),
+                pid as u8 ^ (n << 6) ^ k,
+            ]
+        });
+        let free = subnets.into_iter().find(|subnet| is_free(*subnet));
+        let subnet = free.ok_or("no subnet is free")?;
         let net = Self { id, subnet, count };
         net.build()?;
         let tried = net.place(0).enter().arg("true").output();
